@@ -1,0 +1,84 @@
+"""Shows what a run would do, and trains nothing."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnoise.commands.prepared import Prepared, prepare
+from jaxnoise.data.images import fits_on_device
+from jaxnoise.experiment import Experiment
+from jaxnoise.training.records import RunFolder
+
+
+def main(experiment: Experiment, folder: RunFolder) -> None:
+    """Prints the resolved config, the parameters, the curriculum's plateaus and the memory."""
+    folder.check_same(experiment.config)
+    prepared = prepare(experiment)
+    print(json.dumps(experiment.config, indent=2))
+    print("\nParameters")
+    for line in parameter_table(jax.eval_shape(prepared.init, prepared.key)):
+        print(line)
+    print("\nCurriculum: levels N(k) from step k on")
+    for start, count in experiment.objective.curriculum.plateaus:
+        print(f"{start:>9,}  {count:>5,}")
+    images_seen = experiment.train.steps * experiment.train.batch
+    print(f"\n{experiment.train.steps:,} steps, {images_seen:,} images seen")
+    print("\nMemory of one device (estimate)")
+    for name, size in memory(prepared).items():
+        print(f"  {name:<42}{size / 2**20:>12,.1f} MiB")
+
+
+def parameter_table(params: Any) -> Iterator[str]:
+    """One line for each part of the network: arrays and numbers in it."""
+    parts: dict[str, list[int]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        names = [str(getattr(entry, "key", entry)) for entry in path]
+        parts.setdefault("/".join(names[1:-1] or names), []).append(int(np.prod(leaf.shape)))
+    for name, sizes in parts.items():
+        yield f"  {name:<50}{len(sizes):>4} arrays {sum(sizes):>12,}"
+    yield f"  {'all':<50}{'':>11} {sum(map(sum, parts.values())):>12,}"
+
+
+def memory(prepared: Prepared) -> dict[str, int]:
+    """Bytes on one device by purpose, from shapes alone.
+
+    Activations are what the backward pass keeps, as autodiff sees it before the compiler fuses or
+    recomputes anything: an upper estimate.
+    """
+    experiment = prepared.experiment
+    state = jax.eval_shape(prepared.initial_state)
+    params = nbytes(state.params)
+    batch = experiment.train.batch // prepared.devices.size
+    shape = (batch, *prepared.images.image_shape)
+    labels = jax.ShapeDtypeStruct((batch,), jnp.int32) if prepared.conditional else None
+
+    def residuals(params: Any, x: jax.Array, c_noise: jax.Array, labels: Any) -> Any:
+        return jax.vjp(lambda p: prepared.network.apply(p, x, c_noise, labels), params)[1]
+
+    kept = jax.eval_shape(
+        residuals,
+        state.params,
+        jax.ShapeDtypeStruct(shape, jnp.float32),
+        jax.ShapeDtypeStruct((batch,), jnp.float32),
+        labels,
+    )
+    data = prepared.images.num_examples * int(np.prod(prepared.images.image_shape))
+    sizes = {
+        "parameters": params,
+        "EMA": nbytes(state.ema),
+        "teacher": nbytes(state.teacher),
+        "optimizer": nbytes(state.opt_state),
+        "gradient": params,
+        f"activations, batch {batch} a device": max(nbytes(kept) - params, 0),
+        "data set": data if fits_on_device(prepared.images) else 2 * int(np.prod(shape)),
+    }
+    return {**sizes, "all": sum(sizes.values())}
+
+
+def nbytes(tree: Any) -> int:
+    """Bytes of a pytree of arrays or shapes."""
+    return sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))

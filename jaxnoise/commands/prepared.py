@@ -1,0 +1,155 @@
+"""An experiment with its images, network and devices: what every command that computes needs."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnoise.data.images import Images
+from jaxnoise.errors import ConfigError
+from jaxnoise.evaluation.protocol import (
+    RawPixelReference,
+    raw_pixel_reference,
+    raw_pixel_report,
+    reference_split,
+)
+from jaxnoise.experiment import Experiment
+from jaxnoise.models import UNet
+from jaxnoise.sampling.generate import Generator
+from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.parallel import Devices
+from jaxnoise.training.records import RunFolder
+from jaxnoise.training.state import Params, TrainState, create_state
+from jaxnoise.training.streams import stream_key
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked experiment whose images are open."""
+
+    experiment: Experiment
+    images: Images
+    network: UNet
+    devices: Devices
+
+    @property
+    def key(self) -> jax.Array:
+        """The run's PRNG key."""
+        return jax.random.key(self.experiment.seed)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network sees labels."""
+        return self.network.num_classes > 0
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh parameters."""
+        images = jnp.zeros((1, *self.images.image_shape), jnp.float32)
+        labels = jnp.zeros(1, jnp.int32) if self.conditional else None
+        return self.network.init(key, images, jnp.zeros(1, jnp.float32), labels)
+
+    def initial_state(self) -> TrainState:
+        """The state before the first update."""
+        return create_state(
+            self.init,
+            self.experiment.optimizer,
+            stream_key(self.key, "init"),
+            teacher=self.experiment.objective.teacher_rate is not None,
+        )
+
+    def abstract_state(self) -> TrainState:
+        """The state's shapes, dtypes and shardings, without computing it."""
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.devices.replicated),
+            jax.eval_shape(self.initial_state),
+        )
+
+    @cached_property
+    def generator(self) -> Generator:
+        """Draws images with given parameters."""
+        return Generator(
+            self.network.apply,
+            self.experiment.objective,
+            self.images.image_shape,
+            self.network.num_classes,
+            self.experiment.sample.batch,
+            self.devices,
+        )
+
+    @cached_property
+    def reference(self) -> RawPixelReference:
+        """Half of the training images and the floor measured on the other half."""
+        total = self.images.num_examples
+        n = total // 2 if self.experiment.evaluate.n is None else self.experiment.evaluate.n
+        if n > total // 2:
+            raise ConfigError(
+                f"config.evaluate.n={n}: must be at most {total // 2}, half of the images"
+            )
+        reference, floor = reference_split(total, n)
+        name = f"{self.images.name} {self.experiment.data.split}, every other image of a shuffle"
+        return raw_pixel_reference(
+            self.images.load(reference)[0], self.images.load(floor)[0], name
+        )
+
+    def score(self, params_by_prefix: Mapping[str, Params], state: TrainState) -> dict[str, Any]:
+        """The protocol's dict for one-step and multistep samples of each set of parameters."""
+        sigmas = self.experiment.sample.sigmas
+        samples, nfe = {}, {}
+        for prefix, params in params_by_prefix.items():
+            for levels in ((), sigmas) if sigmas else ((),):
+                name = f"{prefix}{len(levels) + 1}step"
+                nfe[name] = len(levels) + 1
+                samples[name] = self.generator(
+                    params, self.reference.n, self.experiment.evaluate.seed, levels
+                )
+        return raw_pixel_report(
+            self.reference,
+            samples,
+            nfe=nfe,
+            weights="ema",
+            images_seen=int(state.step) * self.experiment.train.batch,
+        )
+
+
+def prepare(experiment: Experiment) -> Prepared:
+    """Checks what depends on the devices, then opens the images and builds the network.
+
+    Raises:
+      ConfigError: the batch does not divide, or the images cannot be had.
+    """
+    devices = Devices(mapping=experiment.train.mapping)
+    check_batch(experiment.train.batch, devices.size)
+    images = experiment.data.open()
+    network = experiment.network(images.image_shape, images.num_classes)
+    return Prepared(experiment=experiment, images=images, network=network, devices=devices)
+
+
+def check_batch(batch: int, devices: int) -> None:
+    """Raises ConfigError unless the global batch divides by the number of devices."""
+    if batch % devices:
+        raise ConfigError(
+            f"config.train.batch={batch}: must be a multiple of {devices}, the number of devices"
+        )
+
+
+def warn(line: str) -> None:
+    """One line on standard error."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+def trained_state(prepared: Prepared, folder: RunFolder) -> TrainState:
+    """The newest state of a run that verifies; nothing is moved or written.
+
+    Raises:
+      ConfigError: the folder holds no run of this config, or no checkpoint.
+    """
+    folder.check_same(prepared.experiment.config)
+    checkpoints = Checkpoints(folder.checkpoints, on_skip=warn)
+    state = checkpoints.restore(prepared.abstract_state(), set_aside=False)
+    if state is None:
+        raise ConfigError(f"--workdir={folder.root}: holds no checkpoint; train first")
+    return state

@@ -1,0 +1,23 @@
+"""Draws grids of samples with the newest checkpoint of a run."""
+
+import jax
+
+from jaxnoise.commands.prepared import prepare, trained_state
+from jaxnoise.experiment import Experiment
+from jaxnoise.training.pictures import save_grid
+from jaxnoise.training.records import RunFolder
+
+
+def main(experiment: Experiment, folder: RunFolder) -> None:
+    """Writes samples/1step_<step>.png and the multistep one, and prints their paths."""
+    folder.check_same(experiment.config)
+    prepared = prepare(experiment)
+    state = trained_state(prepared, folder)
+    settings = experiment.sample
+    for sigmas in ((), settings.sigmas) if settings.sigmas else ((),):
+        images = prepared.generator(state.ema, settings.count, settings.seed, sigmas)
+        if jax.process_index() == 0:
+            folder.samples.mkdir(exist_ok=True)
+            path = folder.samples / f"{len(sigmas) + 1}step_{int(state.step):07d}.png"
+            save_grid(images, path, columns=settings.columns)
+            print(path)

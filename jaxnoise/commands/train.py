@@ -1,0 +1,145 @@
+"""Trains, resumes, records, and scores a run."""
+
+import json
+import sys
+from typing import Any
+
+import jax
+
+from jaxnoise.commands.prepared import Prepared, prepare, warn
+from jaxnoise.experiment import Experiment
+from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.feeding import make_feeder
+from jaxnoise.training.loop import Rhythm, train
+from jaxnoise.training.pictures import save_curves, save_grid
+from jaxnoise.training.progress import Progress
+from jaxnoise.training.records import RunFolder, write_whole
+from jaxnoise.training.state import TrainState
+from jaxnoise.training.step import make_step
+
+
+def main(experiment: Experiment, folder: RunFolder) -> None:
+    """Trains to `train.steps`, resuming from the newest whole checkpoint; prints one JSON line."""
+    folder.check_same(experiment.config)
+    prepared = prepare(experiment)
+    if jax.process_index() == 0:
+        folder.claim(experiment.config)
+    checkpoints = Checkpoints(
+        folder.checkpoints, keep=experiment.train.keep_checkpoints, on_skip=warn
+    )
+    try:
+        state = checkpoints.restore(prepared.abstract_state(), set_aside=True)
+        if state is None:
+            state = prepared.devices.replicate(prepared.initial_state())
+        if jax.process_index() == 0:
+            folder.rewind(int(state.step))
+        state = run(prepared, state, Recorder(prepared, folder, checkpoints, int(state.step)))
+    finally:
+        checkpoints.close()
+    result = score(prepared, state)
+    if jax.process_index() == 0:
+        write_whole(folder.result, json.dumps(result, indent=2) + "\n")
+        print(json.dumps(result), flush=True)
+
+
+def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainState:
+    """Trains from `state` to the last step."""
+    experiment = prepared.experiment
+    settings = experiment.train
+    if int(state.step) >= settings.steps:
+        return state
+    stride = 1 if jax.default_backend() == "cpu" else settings.steps_per_dispatch
+    step = make_step(
+        prepared.network.apply,
+        experiment.objective,
+        experiment.optimizer,
+        ema_rate=experiment.ema_rate,
+        global_batch=settings.batch,
+        conditional=prepared.conditional,
+        dropout=prepared.network.dropout > 0,
+        flip=experiment.data.flip,
+    )
+    feeder = make_feeder(
+        prepared.images, prepared.devices, experiment.seed, settings.batch, stride
+    )
+    rhythm = Rhythm(
+        steps=settings.steps,
+        batch=settings.batch,
+        steps_per_dispatch=stride,
+        log_every=settings.log_every,
+        sample_every=settings.sample_every,
+        checkpoint_every=settings.checkpoint_every,
+    )
+    dispatch = prepared.devices.map(step, stride, feeder.resident)
+    try:
+        with recorder:
+            return train(state, dispatch, feeder, prepared.key, rhythm, recorder)
+    finally:
+        feeder.close()
+
+
+class Recorder:
+    """Writes what the loop tells it into the run folder and draws the progress bar."""
+
+    def __init__(
+        self, prepared: Prepared, folder: RunFolder, checkpoints: Checkpoints, first_step: int
+    ):
+        self._prepared = prepared
+        self._folder = folder
+        self._checkpoints = checkpoints
+        self._lead = jax.process_index() == 0
+        settings = prepared.experiment.train
+        self._bar = Progress(
+            total_steps=settings.steps, batch=settings.batch, initial_step=first_step
+        ) if self._lead else None
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.close()
+
+    def progress(self, step: int, loss: float) -> None:
+        """Moves the bar."""
+        if self._bar:
+            self._bar.update(step, loss=loss)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Adds a row to metrics.jsonl."""
+        if self._lead:
+            self._folder.append(row)
+
+    def sample(self, state: TrainState, step: int) -> None:
+        """Writes a grid of one-step samples and redraws the curves."""
+        settings = self._prepared.experiment.sample
+        images = self._prepared.generator(state.ema, settings.count, settings.seed)
+        if self._lead:
+            self._folder.samples.mkdir(exist_ok=True)
+            path = self._folder.samples / f"step_{step:07d}.png"
+            save_grid(images, path, columns=settings.columns)
+            save_curves(self._folder.rows(), self._folder.curves)
+
+    def save(self, state: TrainState, step: int) -> None:
+        """Writes a checkpoint in the background."""
+        batch = self._prepared.experiment.train.batch
+        self._checkpoints.save(
+            state,
+            {
+                "config": self._prepared.experiment.config,
+                "data": self._prepared.images.fingerprint,
+                "images_seen": step * batch,
+            },
+        )
+
+    def last_good(self) -> str:
+        """The newest checkpoint's folder."""
+        steps = self._checkpoints.steps()
+        return str(self._folder.checkpoints / str(steps[-1])) if steps else "none yet"
+
+
+def score(prepared: Prepared, state: TrainState) -> dict[str, Any]:
+    """The run's JSON line: distances of the trained and of the untrained model beside the floor."""
+    print("scoring ...", file=sys.stderr, flush=True)
+    untrained = prepared.devices.replicate(prepared.initial_state()).params
+    return prepared.score({"": state.ema, "untrained_": untrained}, state)

@@ -1,0 +1,62 @@
+"""Data: digits, arrays and tensorflow-datasets behind one contract, index -> uint8 image, label."""
+
+import os
+
+from jaxnoise.data.digits import open_digits
+from jaxnoise.data.images import ArrayImages, Images, RecordImages, fits_on_device
+from jaxnoise.data.order import batch_indices
+from jaxnoise.errors import ArgumentError
+
+__all__ = [
+    "ArrayImages",
+    "Images",
+    "RecordImages",
+    "batch_indices",
+    "fits_on_device",
+    "open_images",
+]
+
+
+def open_images(
+    name: str,
+    *,
+    split: str = "train",
+    data_dir: str | os.PathLike[str] | None = None,
+    archive: str | os.PathLike[str] | None = None,
+) -> Images:
+    """Opens a data set by name.
+
+    Args:
+      name: "digits" (no files needed), or a data set of tensorflow-datasets that is prepared in
+        `data_dir`: "name", "name/config", "name:1.2.3" or "name/config:1.2.3". "cifar10" is
+        prepared on the fly where it is not there yet; TensorFlow is never needed.
+      split: a split or, but for digits, a slice of one such as "train[:90%]".
+      data_dir: where data sets are kept; None for tensorflow-datasets' default
+        ($TFDS_DATA_DIR or ~/tensorflow_datasets). Digits need none.
+      archive: the CIFAR-10 archive (binary version) to prepare "cifar10" from, read only while it
+        is not prepared; None to find or download it.
+
+    Returns:
+      The images.
+
+    Raises:
+      ArgumentError: an unknown split, or an archive for anything but "cifar10".
+      ConfigError: an unknown name (the nearest known ones are named), or data that are missing or
+        damaged; the message is one line and says what to do.
+
+    Example:
+      >>> import numpy as np
+      >>> images, labels = open_images("digits").load(np.arange(4))
+      >>> images.shape, labels.tolist()
+      ((4, 8, 8, 1), [0, 1, 2, 3])
+    """
+    if archive is not None and name != "cifar10":
+        raise ArgumentError("archive", os.fspath(archive), "None unless name is 'cifar10'")
+    if name == "digits":
+        return open_digits(split)
+    from jaxnoise.data.cifar10 import prepare_cifar10
+    from jaxnoise.data.tfds_images import open_tfds
+
+    if name == "cifar10":
+        prepare_cifar10(data_dir, archive)
+    return open_tfds(name, split, data_dir)

@@ -1,0 +1,43 @@
+"""Errors that name the value, the allowed range and the argument."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ArgumentError(ValueError):
+    """An argument outside its allowed range.
+
+    Configs use the argument's name to name the key, so `argument` is always the name of a
+    parameter of the function that raised.
+
+    Example:
+      >>> raise ArgumentError("curve", -1.0, "a number > 0")
+      Traceback (most recent call last):
+      jaxnoise.errors.ArgumentError: curve=-1.0: must be a number > 0
+    """
+
+    def __init__(self, argument: str, value: object, allowed: str):
+        super().__init__(f"{argument}={value!r}: must be {allowed}")
+        self.argument = argument
+        self.value = value
+        self.allowed = allowed
+
+
+class ConfigError(ValueError):
+    """A run that cannot start (bad config, data or work folder); the message is one line."""
+
+
+def one_of(argument: str, value: object, choices: Iterable[str]) -> None:
+    """Raises ArgumentError unless `value` is one of `choices`, with the nearest one named.
+
+    Example:
+      >>> one_of("rule", "nestd", ["nested", "even"])
+      Traceback (most recent call last):
+      jaxnoise.errors.ArgumentError: rule='nestd': must be one of nested, even (did you mean 'nested'?)
+    """
+    choices = list(choices)
+    if value in choices:
+        return
+    near = get_close_matches(str(value), choices, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise ArgumentError(argument, value, f"one of {', '.join(choices)}{hint}")

@@ -1,0 +1,71 @@
+"""Which noise level, and how many: pure functions of a key, a step and the levels."""
+
+from jaxnoise.noise.discretization import (
+    Curriculum,
+    constant,
+    doubling,
+    sinusoidal,
+    sinusoidal_rising,
+    square_root,
+    square_root_ema_rate,
+)
+from jaxnoise.noise.levels import KarrasGrid, PredefinedGrid, karras_levels, predefined_levels
+from jaxnoise.noise.logsnr import Cauchy, Cosine, Laplace, LinearPath, LogitNormal, Normal
+from jaxnoise.noise.logsnr_law import LogSnrLaw, window
+from jaxnoise.noise.logsnr_mixture import mixture
+from jaxnoise.noise.logsnr_tabulated import Tabulated
+from jaxnoise.noise.pacing import (
+    CLTS,
+    Difficulty,
+    DifficultyState,
+    HighToLow,
+    NoPacing,
+    Pacing,
+    paced_probs,
+    windowed_uniform,
+)
+from jaxnoise.noise.pairs import BetaPairs, LognormalPairs, PolynomialPairs, UniformPairs
+from jaxnoise.noise.partitions import pair_cells, partition, schedule_cells
+from jaxnoise.noise.uniforms import antithetic, iid, stratified
+
+__all__ = [
+    "CLTS",
+    "BetaPairs",
+    "Cauchy",
+    "Cosine",
+    "Curriculum",
+    "Difficulty",
+    "DifficultyState",
+    "HighToLow",
+    "KarrasGrid",
+    "Laplace",
+    "LinearPath",
+    "LogSnrLaw",
+    "LogitNormal",
+    "LognormalPairs",
+    "NoPacing",
+    "Normal",
+    "Pacing",
+    "PolynomialPairs",
+    "PredefinedGrid",
+    "Tabulated",
+    "UniformPairs",
+    "antithetic",
+    "constant",
+    "doubling",
+    "iid",
+    "karras_levels",
+    "mixture",
+    "paced_probs",
+    "pair_cells",
+    "partition",
+    "predefined_levels",
+    "schedule_cells",
+    "sinusoidal",
+    "sinusoidal_rising",
+    "square_root",
+    "square_root_ema_rate",
+    "stratified",
+    "window",
+    "windowed_uniform",
+]

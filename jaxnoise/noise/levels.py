@@ -1,0 +1,312 @@
+"""Grids of noise levels: Karras levels, and subsets of one fixed Karras table.
+
+A grid of `n` levels is ascending, and levels `i` and `i + 1` form pair `i`. `n` may be traced: the
+result then has a static length and its tail is padded with `sigma_max`, so that a curriculum that
+changes `n` never recompiles. A traced `n` cannot be checked; it must be from 2 to the length.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnoise.errors import ArgumentError, one_of
+
+RULES = ("nested", "even", "random")
+
+# (table_size - 1)^2 must fit into an int32 for the exact rounding of the rule "even".
+_LARGEST_TABLE = 46341
+
+
+def _check_range(sigma_min: float, sigma_max: float, rho: float) -> None:
+    if not 0 < sigma_min < inf:
+        raise ArgumentError("sigma_min", sigma_min, "a finite number > 0")
+    if not sigma_min < sigma_max < inf:
+        raise ArgumentError("sigma_max", sigma_max, f"a finite number > sigma_min={sigma_min}")
+    if not 0 < rho < inf:
+        raise ArgumentError("rho", rho, "a finite number > 0")
+
+
+def _is_static(argument: str, n: int | jax.Array) -> bool:
+    """Whether `n` is a Python integer; an array must hold one integer."""
+    if isinstance(n, int | np.integer):
+        return True
+    if not hasattr(n, "dtype") or not jnp.issubdtype(n.dtype, jnp.integer):
+        raise ArgumentError(argument, n, "an integer")
+    chex.assert_rank(n, 0)
+    return False
+
+
+def _check_count(argument: str, n: int, least: int, most: int | None = None) -> None:
+    if not isinstance(n, int | np.integer) or n < least or (most is not None and n > most):
+        limit = "" if most is None else f" and <= {most}"
+        raise ArgumentError(argument, n, f"an integer >= {least}{limit}")
+
+
+def _karras_table(n: int, sigma_min: float, sigma_max: float, rho: float) -> np.ndarray:
+    # Dividing by sigma_max first keeps the powers below 1, whatever rho is.
+    root = (sigma_min / sigma_max) ** (1 / rho)
+    table = sigma_max * (root + np.arange(n) / (n - 1) * (1 - root)) ** rho
+    table[0], table[-1] = sigma_min, sigma_max  # rounding may miss them by one unit
+    return table
+
+
+def karras_levels(
+    n: int | jax.Array,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+    *,
+    length: int | None = None,
+) -> jax.Array:
+    """Karras noise levels, ascending.
+
+    `S_j = (sigma_min^(1/rho) + j/(n-1) (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho`, j = 0..n-1.
+
+    A Python integer `n` is evaluated in float64 and rounded once; a traced `n` is evaluated in the
+    default float. The first and the last level are exactly `sigma_min` and `sigma_max` in both.
+
+    Args:
+      n: number of levels, at least 2; a Python integer, or a traced integer scalar.
+      sigma_min: lowest noise level, > 0, in units of the data.
+      sigma_max: highest noise level, > sigma_min.
+      rho: > 0; 1 spaces the levels evenly, larger values put more of them at low noise.
+      length: static length of the result, at least `n`; required when `n` is traced.
+
+    Returns:
+      float[length] (float[n] without `length`), padded with `sigma_max` after level n-1.
+
+    Raises:
+      ArgumentError: a static argument is outside its range, or `n` is traced without `length`.
+
+    Example:
+      >>> print(karras_levels(5))
+      [2.0000001e-03 1.6975276e-01 2.5152190e+00 1.7527832e+01 8.0000000e+01]
+
+    Reference: Karras et al. 2022 (arXiv 2206.00364), equation 5, in ascending order.
+    """
+    _check_range(sigma_min, sigma_max, rho)
+    dtype = jnp.result_type(float)
+    if _is_static("n", n):
+        _check_count("n", int(n), 2)
+        length = int(n) if length is None else length
+        _check_count("length", length, int(n))
+        table = _karras_table(int(n), sigma_min, sigma_max, rho)
+        return jnp.asarray(np.pad(table, (0, length - int(n)), mode="edge").astype(dtype))
+    if length is None:
+        raise ArgumentError("length", length, "given when n is traced")
+    _check_count("length", length, 2)
+    index = jnp.arange(length, dtype=jnp.int32)
+    last = jnp.asarray(n, jnp.int32) - 1
+    root = (sigma_min / sigma_max) ** (1 / rho)
+    fraction = jnp.minimum(index, last).astype(dtype) / last.astype(dtype)
+    levels = sigma_max * (root + fraction * (1 - root)) ** rho
+    levels = jnp.clip(levels, sigma_min, sigma_max)
+    return jnp.where(index == 0, sigma_min, jnp.where(index >= last, sigma_max, levels))
+
+
+def _interior_order(table_size: int) -> np.ndarray:
+    """The table's interior indices in van der Corput order: the middle, the quarters, ...
+
+    The k-th term of the base-2 van der Corput sequence, scaled to the table and rounded; an index
+    that has come before is skipped. Integers throughout.
+    """
+    bits = (table_size - 2).bit_length()  # so that 2^bits >= table_size - 1: no index is missed
+    k = np.arange(1, 2**bits)
+    reverse = np.zeros_like(k)
+    for bit in range(bits):
+        reverse |= ((k >> bit) & 1) << (bits - 1 - bit)
+    index = (2 * reverse * (table_size - 1) + 2**bits) >> (bits + 1)
+    _, first = np.unique(index, return_index=True)
+    return index[np.sort(first)]
+
+
+def _even_indices(n: jax.Array, table_size: int, length: int) -> jax.Array:
+    """`round(j (table_size-1) / (n-1))`, halves to even, in exact integers."""
+    j = jnp.minimum(jnp.arange(length, dtype=jnp.int32), n - 1)
+    quotient, remainder = jnp.divmod(j * (table_size - 1), n - 1)
+    twice = 2 * remainder
+    up = (twice > n - 1) | ((twice == n - 1) & (quotient % 2 == 1))
+    return quotient + up.astype(jnp.int32)
+
+
+def _ranked_indices(n: jax.Array, interior_rank: jax.Array, length: int) -> jax.Array:
+    """Both ends and the interior indices whose rank is below n - 2, sorted, padded with the end."""
+    end = jnp.full((1,), -1, jnp.int32)
+    rank = jnp.concatenate([end, interior_rank, end])
+    size = rank.shape[0]
+    index = jnp.where(rank < n - 2, jnp.arange(size, dtype=jnp.int32), size - 1)
+    return jnp.pad(jnp.sort(index)[:length], (0, max(length - size, 0)), mode="edge")
+
+
+def predefined_levels(
+    n: int | jax.Array,
+    table_size: int,
+    rule: str = "nested",
+    *,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+    key: jax.Array | None = None,
+    length: int | None = None,
+) -> jax.Array:
+    """A subset of `n` levels of one fixed table of `table_size` Karras levels.
+
+    Every value is an entry of the table, bit for bit, at every `n`, so that a change of `n` adds
+    no levels which the table does not have. Both ends are always in the subset. The idea of one
+    predefined vector is the paper's; how the subset is chosen is our choice:
+
+    * "nested": the first n-2 of a fixed order of the interior, so that a larger `n` only adds
+      levels and a smaller one only removes some. The order is van der Corput's (the middle, the
+      quarters, the eighths, ...): every prefix is well spread.
+    * "even": entry `round(j (table_size-1) / (n-1))`, halves to even.
+    * "random": a random subset of the interior, drawn anew for every `n` from `key`.
+
+    Args:
+      n: number of levels, from 2 to `table_size`; a Python integer, or a traced integer scalar.
+      table_size: number of levels in the table, from 2 to 46341.
+      rule: "nested", "even" or "random".
+      sigma_min: lowest noise level, > 0.
+      sigma_max: highest noise level, > sigma_min.
+      rho: exponent of the Karras table, > 0.
+      key: PRNG key; required by the rule "random", not used by the others.
+      length: static length of the result; by default `n`, or `table_size` when `n` is traced.
+
+    Returns:
+      float[length], ascending, padded with `sigma_max` after level n-1.
+
+    Raises:
+      ArgumentError: a static argument is outside its range, or "random" is without a key.
+
+    Example:
+      >>> print(predefined_levels(3, 5))
+      [2.000000e-03 2.515219e+00 8.000000e+01]
+
+    Reference: HNS (arXiv 2404.06353), predefined Karras noise.
+    """
+    _check_range(sigma_min, sigma_max, rho)
+    _check_count("table_size", table_size, 2, _LARGEST_TABLE)
+    one_of("rule", rule, RULES)
+    if rule == "random" and key is None:
+        raise ArgumentError("key", key, "a PRNG key when rule is 'random'")
+    if _is_static("n", n):
+        _check_count("n", int(n), 2, table_size)
+        length = int(n) if length is None else length
+        _check_count("length", length, int(n))
+    else:
+        length = table_size if length is None else length
+        _check_count("length", length, 2)
+
+    n = jnp.asarray(n, jnp.int32)
+    if rule == "even":
+        indices = _even_indices(n, table_size, length)
+    else:
+        if key is not None and rule == "random":
+            draw = jax.random.fold_in(key, n)
+            rank = jax.random.permutation(draw, table_size - 2).astype(jnp.int32)
+        else:
+            rank = jnp.asarray(np.argsort(_interior_order(table_size)).astype(np.int32))
+        indices = _ranked_indices(n, rank, length)
+    table = _karras_table(table_size, sigma_min, sigma_max, rho)
+    return jnp.asarray(table.astype(jnp.result_type(float)))[indices]
+
+
+@dataclass(frozen=True)
+class KarrasGrid:
+    """Karras levels as a function of a traced number of levels.
+
+    Every number of levels has its own Karras grid: `karras_levels(num_levels)`.
+
+    Args:
+      max_levels: length of the result, at least every `num_levels` that will come; at least 2.
+      sigma_min: lowest noise level, > 0.
+      sigma_max: highest noise level, > sigma_min.
+      rho: exponent, > 0.
+
+    Raises:
+      ArgumentError: an argument is outside its range.
+
+    Example:
+      >>> print(KarrasGrid(max_levels=5)(3))
+      [2.000000e-03 2.515219e+00 8.000000e+01 8.000000e+01 8.000000e+01]
+
+    Reference: Karras et al. 2022 (arXiv 2206.00364), equation 5.
+    """
+
+    max_levels: int
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        _check_count("max_levels", self.max_levels, 2)
+        _check_range(self.sigma_min, self.sigma_max, self.rho)
+
+    def __call__(self, num_levels: int | jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """The levels, float[max_levels], padded with `sigma_max`; `key` is not used."""
+        del key
+        if _is_static("num_levels", num_levels):
+            _check_count("num_levels", int(num_levels), 2, self.max_levels)
+        return karras_levels(
+            num_levels, self.sigma_min, self.sigma_max, self.rho, length=self.max_levels
+        )
+
+
+@dataclass(frozen=True)
+class PredefinedGrid:
+    """Levels of one fixed Karras table as a function of a traced number of levels.
+
+    Args:
+      table_size: number of levels in the table, at least every `num_levels` that will come.
+      rule: how the subset is chosen: "nested", "even" or "random"; see `predefined_levels`.
+      sigma_min: lowest noise level, > 0.
+      sigma_max: highest noise level, > sigma_min.
+      rho: exponent of the table, > 0.
+
+    Raises:
+      ArgumentError: an argument is outside its range.
+
+    Example:
+      >>> print(PredefinedGrid(table_size=5)(3))
+      [2.000000e-03 2.515219e+00 8.000000e+01 8.000000e+01 8.000000e+01]
+
+    Reference: HNS (arXiv 2404.06353), predefined Karras noise; the subset rules are ours.
+    """
+
+    table_size: int
+    rule: str = "nested"
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        _check_count("table_size", self.table_size, 2, _LARGEST_TABLE)
+        one_of("rule", self.rule, RULES)
+        _check_range(self.sigma_min, self.sigma_max, self.rho)
+
+    @property
+    def max_levels(self) -> int:
+        """Length of the result: the whole table."""
+        return self.table_size
+
+    def __call__(self, num_levels: int | jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """The levels, float[table_size], padded with `sigma_max`.
+
+        The rule "random" draws its subset from `key` and `num_levels`: keep `key` fixed over a run
+        and it changes only where `num_levels` does.
+        """
+        if _is_static("num_levels", num_levels):
+            _check_count("num_levels", int(num_levels), 2, self.table_size)
+        return predefined_levels(
+            num_levels,
+            self.table_size,
+            self.rule,
+            sigma_min=self.sigma_min,
+            sigma_max=self.sigma_max,
+            rho=self.rho,
+            key=key,
+            length=self.table_size,
+        )

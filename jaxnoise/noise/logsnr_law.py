@@ -1,0 +1,360 @@
+"""What every law over lambda = log SNR has in common, and how laws are composed.
+
+A law is met in the survival coordinate `t = P(Lambda > lambda)`: t = 0 is clean (lambda large),
+t = 1 is noise (lambda very negative). Near t = 1 a float keeps few digits of 1 - t, so laws work on
+the pair `(t, s)`, `s = 1 - t`, in which each number is accurate where it is small. Compositions map
+both numbers, so that neither tail is rounded away.
+"""
+
+from dataclasses import dataclass
+from math import inf, log
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.noise.uniforms import SOURCES
+
+Tails = tuple[jax.Array, jax.Array]
+
+
+def as_level(x: ArrayLike) -> jax.Array:
+    """`x` as a float array of at least 32 bits: noise levels are never in half precision."""
+    x = jnp.asarray(x)
+    return x if x.dtype in (jnp.float32, jnp.float64) else x.astype(jnp.result_type(float))
+
+
+def floor_of(dtype: jnp.dtype) -> float:
+    """Half of the spacing of uniform draws: 2^-24 in float32, 2^-53 in float64."""
+    return float(jnp.finfo(dtype).eps) / 2
+
+
+def check_positive(argument: str, value: float) -> None:
+    if not 0 < value < inf:
+        raise ArgumentError(argument, value, "a finite number > 0")
+
+
+def check_finite(argument: str, value: float) -> None:
+    if not -inf < value < inf:
+        raise ArgumentError(argument, value, "a finite number")
+
+
+def within(lam: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+    """Whether `low <= lam <= high`, a few roundings apart: a drawn end point is still inside."""
+    slack = 8 * jnp.finfo(lam.dtype).eps
+    return (lam >= low - slack * jnp.maximum(jnp.abs(low), 1)) & (
+        lam <= high + slack * jnp.maximum(jnp.abs(high), 1)
+    )
+
+
+class LogSnrLaw:
+    """A law over lambda; subclasses define `from_tails`, `tails` and `log_prob`.
+
+    Frozen dataclasses: close over them under jit. All methods are elementwise and vmappable.
+    """
+
+    def from_tails(self, t: jax.Array, s: jax.Array) -> jax.Array:
+        """lambda at `P(Lambda > lambda) = t` and `P(Lambda < lambda) = s`, `s = 1 - t`.
+
+        Exact where 1 - t would round: the smaller of the two decides.
+
+        Args:
+          t: float[...] in [0, 1].
+          s: float[...], same shape and dtype, in [0, 1].
+
+        Returns:
+          float[...], finite where both are positive.
+        """
+        raise NotImplementedError
+
+    def tails(self, lam: ArrayLike) -> Tails:
+        """`(P(Lambda > lam), P(Lambda < lam))`, each with full relative accuracy where small.
+
+        Args:
+          lam: float[...], log SNR.
+
+        Returns:
+          Two arrays float[...] in [0, 1].
+        """
+        raise NotImplementedError
+
+    def log_prob(self, lam: ArrayLike) -> jax.Array:
+        """Natural logarithm of the density `p(lam) = -dt/dlambda`; -inf outside the support.
+
+        Args:
+          lam: float[...], log SNR.
+
+        Returns:
+          float[...].
+        """
+        raise NotImplementedError
+
+    def survival(self, lam: ArrayLike) -> jax.Array:
+        """`t(lam) = P(Lambda > lam)`.
+
+        Args:
+          lam: float[...], log SNR.
+
+        Returns:
+          float[...] in [0, 1].
+        """
+        return self.tails(lam)[0]
+
+    def inverse_survival(self, t: ArrayLike) -> jax.Array:
+        """The schedule `lambda(t)`: uniform t gives lambda distributed by the law.
+
+        t and 1 - t are held at or above half of the spacing of uniform draws (2^-24 in float32,
+        2^-53 in float64), the middle of the cell that a draw of exactly 0 stands for: lambda is
+        finite at t = 0 and t = 1, and both tails end at the same probability. A t outside [0, 1]
+        gives NaN.
+
+        Args:
+          t: float[...] in [0, 1]; 0 is clean.
+
+        Returns:
+          float[...], descending in t.
+        """
+        t = as_level(t)
+        floor = floor_of(t.dtype)
+        lam = self.from_tails(jnp.maximum(t, floor), jnp.maximum(1 - t, floor))
+        return jnp.where((t >= 0) & (t <= 1), lam, jnp.nan)
+
+    def sample(self, key: jax.Array, count: int, source: str = "iid") -> jax.Array:
+        """Draws `count` values of lambda, `inverse_survival(u)` of a source of uniforms.
+
+        Args:
+          key: PRNG key.
+          count: how many (static), at least 1; the GLOBAL batch.
+          source: "iid", "stratified" or "antithetic".
+
+        Returns:
+          float[count].
+
+        Raises:
+          ArgumentError: an unknown `source` or `count < 1`.
+        """
+        one_of("source", source, SOURCES)
+        return self.inverse_survival(SOURCES[source](key, count))
+
+    def shifted(self, c: float) -> "Affine":
+        """The law of `Lambda + c`. Stable Diffusion 3's resolution shift s is `c = -2 log s`.
+
+        Args:
+          c: finite, in units of log SNR.
+
+        Example:
+          >>> from jaxnoise.noise import Cosine
+          >>> print(f"{Cosine().shifted(2.0).inverse_survival(0.5):.4f}")
+          2.0000
+
+        Reference: simple diffusion (arXiv 2301.11093); Stable Diffusion 3 (arXiv 2403.03206).
+        """
+        return Affine(self, c=c)
+
+    def scaled(self, s: float) -> "Affine":
+        """The law of `Lambda / s`, `p(lambda) = s p_Lambda(s lambda)`.
+
+        Args:
+          s: > 0; s > 1 narrows the law.
+
+        Example:
+          >>> from jaxnoise.noise import Cosine
+          >>> print(f"{Cosine().scaled(2.0).inverse_survival(0.1):.4f}")
+          1.8427
+
+        Reference: improved noise schedule (arXiv 2407.03297), cosine-scaled.
+        """
+        return Affine(self, s=s)
+
+    def truncated(self, lo: float, hi: float) -> "Truncated":
+        """The law of Lambda given `lo <= Lambda <= hi`.
+
+        Args:
+          lo: lower end, log SNR; -inf leaves the noisy tail.
+          hi: upper end, > lo; inf leaves the clean tail.
+
+        Example:
+          >>> from jaxnoise.noise import Cosine
+          >>> print(f"{Cosine().truncated(-5.0, 5.0).inverse_survival(0.0):.4f}")
+          5.0000
+        """
+        return Truncated(self, lo, hi)
+
+
+@dataclass(frozen=True)
+class Affine(LogSnrLaw):
+    """The law of `Lambda / s + c`; made by `.shifted(c)` and `.scaled(s)`.
+
+    Args:
+      law: law of Lambda.
+      c: shift, finite.
+      s: scale, > 0.
+
+    Raises:
+      ArgumentError: `c` is not finite or `s` is not positive.
+    """
+
+    law: LogSnrLaw
+    c: float = 0.0
+    s: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_finite("c", self.c)
+        check_positive("s", self.s)
+
+    def from_tails(self, t: jax.Array, s: jax.Array) -> jax.Array:
+        return self.law.from_tails(t, s) / self.s + self.c
+
+    def tails(self, lam: ArrayLike) -> Tails:
+        return self.law.tails((as_level(lam) - self.c) * self.s)
+
+    def log_prob(self, lam: ArrayLike) -> jax.Array:
+        return self.law.log_prob((as_level(lam) - self.c) * self.s) + log(self.s)
+
+
+def _mass_between(clean: Tails, noisy: Tails) -> jax.Array:
+    """Mass between two points given by their tails, from the tails that do not cancel."""
+    return jnp.where(
+        clean[1] <= 0.5,
+        clean[1] - noisy[1],
+        jnp.where(noisy[0] <= 0.5, noisy[0] - clean[0], 1 - clean[0] - noisy[1]),
+    )
+
+
+class _Restricted(LogSnrLaw):
+    """`law` between two points: `t -> t_clean + mass t`, `s -> s_noisy + mass s`."""
+
+    law: LogSnrLaw
+
+    def _edges(self, dtype: jnp.dtype) -> tuple[Tails, Tails]:
+        """Tails of `law` at the clean (upper) and at the noisy (lower) end."""
+        raise NotImplementedError
+
+    def _support(self, dtype: jnp.dtype) -> Tails:
+        """Lowest and highest lambda."""
+        raise NotImplementedError
+
+    def from_tails(self, t: jax.Array, s: jax.Array) -> jax.Array:
+        clean, noisy = self._edges(t.dtype)
+        mass = _mass_between(clean, noisy)
+        return self.law.from_tails(clean[0] + mass * t, noisy[1] + mass * s)
+
+    def tails(self, lam: ArrayLike) -> Tails:
+        lam = as_level(lam)
+        clean, noisy = self._edges(lam.dtype)
+        mass = _mass_between(clean, noisy)
+        t, s = self.law.tails(lam)
+        t, s = (
+            jnp.where(clean[1] <= 0.5, clean[1] - s, t - clean[0]) / mass,
+            jnp.where(noisy[0] <= 0.5, noisy[0] - t, s - noisy[1]) / mass,
+        )
+        return jnp.clip(t, 0, 1), jnp.clip(s, 0, 1)
+
+    def log_prob(self, lam: ArrayLike) -> jax.Array:
+        lam = as_level(lam)
+        mass = _mass_between(*self._edges(lam.dtype))
+        inside = within(lam, *self._support(lam.dtype))
+        return jnp.where(inside, self.law.log_prob(lam) - jnp.log(mass), -jnp.inf)
+
+
+@dataclass(frozen=True)
+class Truncated(_Restricted):
+    """`law` restricted to `lo <= lambda <= hi`; made by `.truncated(lo, hi)`.
+
+    Truncation is by survival: t runs over `[S(hi), S(lo)]`, so every end is reached and none is
+    heaped up as by clipping.
+
+    Args:
+      law: law of Lambda.
+      lo: lower end, log SNR, or -inf.
+      hi: upper end, > lo, or inf.
+
+    Raises:
+      ArgumentError: `hi <= lo`, or the law has no mass between them in the working precision.
+    """
+
+    law: LogSnrLaw
+    lo: float
+    hi: float
+
+    def __post_init__(self) -> None:
+        if not self.lo < inf:
+            raise ArgumentError("lo", self.lo, "a number below inf")
+        if not self.hi > self.lo:
+            raise ArgumentError("hi", self.hi, f"a number > lo={self.lo}")
+        with jax.ensure_compile_time_eval():
+            mass = _mass_between(*self._edges(jnp.result_type(float)))
+        if not isinstance(mass, jax.core.Tracer) and not mass > 0:
+            raise ArgumentError("hi", self.hi, f"such that the law has mass above lo={self.lo}")
+
+    def _support(self, dtype: jnp.dtype) -> Tails:
+        return jnp.asarray(self.lo, dtype), jnp.asarray(self.hi, dtype)
+
+    def _edges(self, dtype: jnp.dtype) -> tuple[Tails, Tails]:
+        low, high = self._support(dtype)
+        return self.law.tails(high), self.law.tails(low)
+
+    def from_tails(self, t: jax.Array, s: jax.Array) -> jax.Array:
+        return jnp.clip(super().from_tails(t, s), self.lo, self.hi)
+
+
+@dataclass(frozen=True)
+class Window(_Restricted):
+    """`law` at `u ~ U(lo, hi)` in the survival coordinate; made by `window(law, lo, hi)`.
+
+    Args:
+      law: law of Lambda.
+      lo: clean end of the window, 0 <= lo < hi; may be traced.
+      hi: noisy end of the window, <= 1; may be traced.
+
+    Raises:
+      ArgumentError: static ends are outside [0, 1] or not ascending.
+    """
+
+    law: LogSnrLaw
+    lo: float | jax.Array
+    hi: float | jax.Array
+
+    def __post_init__(self) -> None:
+        if isinstance(self.lo, jax.core.Tracer) or isinstance(self.hi, jax.core.Tracer):
+            return
+        if not 0 <= self.lo < 1:
+            raise ArgumentError("lo", self.lo, "a number in [0, 1)")
+        if not self.lo < self.hi <= 1:
+            raise ArgumentError("hi", self.hi, f"a number > lo={self.lo} and <= 1")
+
+    def _edges(self, dtype: jnp.dtype) -> tuple[Tails, Tails]:
+        lo, hi = jnp.asarray(self.lo, dtype), jnp.asarray(self.hi, dtype)
+        return (lo, 1 - lo), (hi, 1 - hi)
+
+    def _support(self, dtype: jnp.dtype) -> Tails:
+        clean, noisy = self._edges(dtype)
+        low = jnp.where(noisy[1] > 0, self.law.from_tails(*noisy), -jnp.inf)
+        high = jnp.where(clean[0] > 0, self.law.from_tails(*clean), jnp.inf)
+        return low, high
+
+
+def window(law: LogSnrLaw, lo: float | jax.Array, hi: float | jax.Array) -> Window:
+    """The law of `lambda(u)`, `u ~ U(lo, hi)`: a quantile window of `law`.
+
+    `lo` and `hi` may be traced, so that an annealed window never recompiles.
+
+    Args:
+      law: law of Lambda.
+      lo: clean end of the window in the survival coordinate, 0 <= lo < hi.
+      hi: noisy end of the window, <= 1.
+
+    Returns:
+      A law over lambda.
+
+    Raises:
+      ArgumentError: static ends are outside [0, 1] or not ascending.
+
+    Example:
+      >>> from jaxnoise.noise import Cosine
+      >>> noisy_half = window(Cosine(), 0.5, 1.0)
+      >>> print(f"{noisy_half.inverse_survival(0.5):.4f}")
+      -1.7627
+    """
+    return Window(law, lo, hi)

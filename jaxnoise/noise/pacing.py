@@ -1,0 +1,380 @@
+"""Pacing: which noise is trained on now, as a map of uniform draws.
+
+Laws over lambda (`law.inverse_survival(u)`) and laws over the pair index (an inverse CDF at u) are
+both drawn from one uniform u whose upper end is the noisy end. So every pacing is one map
+`u -> u' = warp(u, state, step)`, put between the source of uniforms and the law, and it composes
+with all of them. The density of what is drawn gains one factor:
+`log p'(lambda) = log p(lambda) + log_prob(u', state, step)`.
+"""
+
+from dataclasses import dataclass
+from math import erfc, inf, log, pi, sqrt
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import ndtr
+from jax.typing import ArrayLike
+
+from jaxnoise.errors import ArgumentError
+from jaxnoise.noise.logsnr_law import as_level, check_positive, within
+from jaxnoise.noise.logsnr_mixture import bisect
+
+
+def _check_at_least_one(argument: str, value: int) -> None:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise ArgumentError(argument, value, "an integer >= 1")
+
+
+def _below_one(t: jax.Array) -> jax.Array:
+    return jnp.clip(t, 0, 1 - float(jnp.finfo(t.dtype).epsneg))
+
+
+def _progress(step: ArrayLike, total_steps: int) -> jax.Array:
+    return jnp.clip(jnp.asarray(step, jnp.result_type(float)) / total_steps, 0, 1)
+
+
+def windowed_uniform(u: ArrayLike, lo: ArrayLike, hi: ArrayLike) -> jax.Array:
+    """Moves u ~ U(0, 1) into a quantile window: `u' = lo + (hi - lo) u`.
+
+    Args:
+      u: float[...] in [0, 1); in the survival coordinate, where 1 is noise.
+      lo: scalar, clean end of the window, 0 <= lo < hi; may be traced.
+      hi: scalar, noisy end of the window, <= 1; may be traced.
+
+    Returns:
+      float[...] in [lo, hi], never 1, so that an inverse CDF does not run past its last bin.
+
+    Example:
+      >>> print(windowed_uniform(jnp.asarray([0.0, 0.5]), 0.75, 1.0))
+      [0.75  0.875]
+    """
+    u = as_level(u)
+    lo, hi = jnp.asarray(lo, u.dtype), jnp.asarray(hi, u.dtype)
+    return _below_one(lo + (hi - lo) * u)
+
+
+class Pacing:
+    """A map of uniforms that follows the step and a state; all methods run under jit and scan.
+
+    A pacing without a state keeps the empty tuple.
+    """
+
+    def init(self) -> Any:
+        """The state at step 0, a pytree that belongs into the train state."""
+        return ()
+
+    def update(self, state: Any, mean_loss: jax.Array) -> Any:
+        """The state after one training step.
+
+        Args:
+          state: from `init` or `update`.
+          mean_loss: scalar, the loss of the step as a mean over ALL devices.
+
+        Returns:
+          A state of the same structure, shapes and dtypes.
+        """
+        del mean_loss
+        return state
+
+    def warp(self, u: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
+        """The inverse CDF of what is drawn now, in the survival coordinate; ascending in u.
+
+        Args:
+          u: float[...] in [0, 1), from any source of uniforms.
+          state: from `init` or `update`.
+          step: training step k, an integer scalar; may be traced.
+
+        Returns:
+          float[...] in [0, 1).
+        """
+        raise NotImplementedError
+
+    def cdf(self, t: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
+        """`P(u' <= t)`, the inverse of `warp`.
+
+        Args:
+          t: float[...] in [0, 1].
+          state: from `init` or `update`.
+          step: training step k.
+
+        Returns:
+          float[...] in [0, 1].
+        """
+        raise NotImplementedError
+
+    def log_prob(self, t: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
+        """Natural logarithm of the density of u' at t; -inf where nothing is drawn.
+
+        Args:
+          t: float[...] in [0, 1]. Pass the u' that was drawn: one recomputed from lambda may miss
+            an end of the window by rounding.
+          state: from `init` or `update`.
+          step: training step k.
+
+        Returns:
+          float[...].
+        """
+        raise NotImplementedError
+
+
+class _Windowed(Pacing):
+    """Uniform on a window of the survival coordinate."""
+
+    def window(self, state: Any, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
+        """`(lo, hi)`, clean and noisy end of what is drawn now, two float scalars."""
+        raise NotImplementedError
+
+    def warp(self, u: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
+        return windowed_uniform(u, *self.window(state, step))
+
+    def cdf(self, t: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
+        t = as_level(t)
+        lo, hi = (edge.astype(t.dtype) for edge in self.window(state, step))
+        return jnp.clip((t - lo) / (hi - lo), 0, 1)
+
+    def log_prob(self, t: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
+        t = as_level(t)
+        lo, hi = (edge.astype(t.dtype) for edge in self.window(state, step))
+        return jnp.where(within(t, lo, hi), -jnp.log(hi - lo), -jnp.inf)
+
+
+@dataclass(frozen=True)
+class NoPacing(_Windowed):
+    """All noise at every step: `warp(u) = u`.
+
+    Example:
+      >>> pacing = NoPacing()
+      >>> float(pacing.warp(0.25, pacing.init(), step=0))
+      0.25
+    """
+
+    def window(self, state: Any, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
+        del state, step
+        return jnp.zeros((), jnp.result_type(float)), jnp.ones((), jnp.result_type(float))
+
+
+@dataclass(frozen=True)
+class HighToLow(_Windowed):
+    """Annealing from high noise down: `u' ~ U(lo_k, 1)`, `lo_k = (1 - width) max(0, 1 - k/K)`.
+
+    It starts at the noisiest `width` of the law and, from step K on, trains on all of it. That the
+    window opens at a constant rate, and the default width, are our choices: no formula is published
+    for this idea.
+
+    Args:
+      total_steps: K, steps until all noise is in.
+      width: share of the law in the first window, in (0, 1].
+
+    Raises:
+      ArgumentError: an argument is outside its range.
+
+    Example:
+      >>> pacing = HighToLow(total_steps=100, width=0.2)
+      >>> [round(float(pacing.window((), step)[0]), 2) for step in (0, 50, 100)]
+      [0.8, 0.4, 0.0]
+
+    Reference: in the style of HNS (arXiv 2404.06353).
+    """
+
+    total_steps: int
+    width: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_at_least_one("total_steps", self.total_steps)
+        if not 0 < self.width <= 1:
+            raise ArgumentError("width", self.width, "a number in (0, 1]")
+
+    def window(self, state: Any, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
+        del state
+        progress = _progress(step, self.total_steps)
+        return (1 - self.width) * (1 - progress), jnp.ones_like(progress)
+
+
+class DifficultyState(NamedTuple):
+    """Where a difficulty curriculum stands; it belongs into the checkpoint.
+
+    Args:
+      stage: int32, 1..clusters, how many of the noisiest clusters are trained on.
+      best: float32, lowest mean loss of this stage.
+      bad: int32, consecutive steps without a new best.
+    """
+
+    stage: jax.Array
+    best: jax.Array
+    bad: jax.Array
+
+
+@dataclass(frozen=True)
+class Difficulty(_Windowed):
+    """Stages from easy (noisy) to hard (clean) that advance when the loss stops improving.
+
+    The survival coordinate is cut into n clusters; stage m draws from the union of the m noisiest,
+    `u' ~ U(b_{n-m}, 1)`, with equal quantiles `u' ~ U(1 - m/n, 1)`. A stage ends when the mean loss
+    has set no new best for `patience` consecutive steps; best and counter start afresh. Stage n is
+    the last: all noise.
+
+    Args:
+      clusters: n, at least 1.
+      patience: steps without a new best that end a stage, at least 1.
+      partition: the n + 1 cluster boundaries b in the survival coordinate, ascending from 0 to 1,
+        as `partition` of `jaxnoise.noise.partitions` makes them; equal quantiles by default.
+
+    Raises:
+      ArgumentError: an argument is outside its range.
+
+    Example:
+      >>> pacing = Difficulty(clusters=4, patience=1)
+      >>> state = pacing.init()
+      >>> for loss in (1.0, 2.0):
+      ...     state = pacing.update(state, jnp.asarray(loss))
+      >>> int(state.stage), float(pacing.warp(0.0, state, step=2))
+      (2, 0.5)
+
+    Reference: denoising task difficulty-based curriculum (arXiv 2403.10348).
+    """
+
+    clusters: int = 20
+    patience: int = 200
+    partition: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_at_least_one("clusters", self.clusters)
+        _check_at_least_one("patience", self.patience)
+        if self.partition is None:
+            return
+        ends = np.asarray(self.partition)
+        if ends.shape != (self.clusters + 1,) or ends[0] != 0 or ends[-1] != 1:
+            allowed = f"{self.clusters + 1} boundaries from 0 to 1"
+            raise ArgumentError("partition", self.partition, allowed)
+        if not (np.diff(ends) >= 0).all() or ends[-2] >= 1:
+            allowed = "ascending, with a noisiest cluster that the law draws from"
+            raise ArgumentError("partition", self.partition, allowed)
+
+    def init(self) -> DifficultyState:
+        return DifficultyState(
+            jnp.ones((), jnp.int32), jnp.full((), inf, jnp.float32), jnp.zeros((), jnp.int32)
+        )
+
+    def update(self, state: DifficultyState, mean_loss: jax.Array) -> DifficultyState:
+        chex.assert_rank(mean_loss, 0)
+        loss = mean_loss.astype(jnp.float32)
+        improved = loss < state.best
+        best = jnp.where(improved, loss, state.best)
+        bad = jnp.where(improved, 0, state.bad + 1)
+        advance = (bad >= self.patience) & (state.stage < self.clusters)
+        return DifficultyState(
+            jnp.where(advance, state.stage + 1, state.stage),
+            jnp.where(advance, inf, best),
+            jnp.where(advance, 0, bad),
+        )
+
+    def window(self, state: DifficultyState, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
+        del step
+        n = self.clusters
+        boundaries = [i / n for i in range(n + 1)] if self.partition is None else self.partition
+        lo = jnp.asarray(boundaries, jnp.result_type(float))[n - state.stage]
+        return lo, jnp.ones_like(lo)
+
+
+@dataclass(frozen=True)
+class CLTS(Pacing):
+    """From all timesteps alike towards a Gaussian around one of them.
+
+    `p_k(t) = w_k N(t; mu, sig^2) + (1 - w_k)`, the Gaussian truncated to [0, 1] and normalised
+    there, `w_k = clip(k / ramp_steps, 0, max_weight)`. Drawn by its inverse CDF.
+
+    `sig`, `ramp_steps` and `max_weight` are not published; the defaults are our choice, and half of
+    the draws stay uniform.
+
+    Args:
+      ramp_steps: steps after which w would reach 1.
+      mu: middle of the Gaussian in [0, 1]; 0 is clean.
+      sig: its width, > 0; worth a sweep over .1, .2, .3, 1.
+      max_weight: largest w, in [0, 1].
+
+    Raises:
+      ArgumentError: an argument is outside its range.
+
+    Example:
+      >>> pacing = CLTS(ramp_steps=100)
+      >>> [round(float(pacing.warp(0.9, (), step)), 3) for step in (0, 50)]
+      [0.9, 0.806]
+
+    Reference: in the style of "Towards Faster Training of Diffusion Models" (arXiv 2404.07946).
+    """
+
+    ramp_steps: int
+    mu: float = 0.3
+    sig: float = 0.2
+    max_weight: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_at_least_one("ramp_steps", self.ramp_steps)
+        check_positive("sig", self.sig)
+        for argument in ("mu", "max_weight"):
+            if not 0 <= getattr(self, argument) <= 1:
+                raise ArgumentError(argument, getattr(self, argument), "a number in [0, 1]")
+
+    def _weight(self, step: ArrayLike, dtype: jnp.dtype) -> jax.Array:
+        return jnp.minimum(_progress(step, self.ramp_steps), self.max_weight).astype(dtype)
+
+    def _mass_below(self, t: float) -> float:
+        """Mass of the untruncated Gaussian below t."""
+        return erfc((self.mu - t) / (self.sig * sqrt(2))) / 2
+
+    def _mass_inside(self) -> float:
+        return self._mass_below(1.0) - self._mass_below(0.0)
+
+    def warp(self, u: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
+        u = as_level(u)
+        fixed = jax.lax.stop_gradient(u)
+        ends = jnp.zeros_like(u), jnp.ones_like(u)
+        t = bisect(lambda t: self.cdf(t, state, step) < fixed, *ends)
+        # A term of value zero that carries d t / d u = 1 / p.
+        density = jnp.exp(jax.lax.stop_gradient(self.log_prob(t, state, step)))
+        return _below_one(t + (u - fixed) / jnp.where(density > 0, density, 1))
+
+    def cdf(self, t: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
+        t = as_level(t)
+        weight = self._weight(step, t.dtype)
+        gaussian = ndtr((t - self.mu) / self.sig) - self._mass_below(0.0)
+        return jnp.clip(weight * (gaussian / self._mass_inside()) + (1 - weight) * t, 0, 1)
+
+    def log_prob(self, t: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
+        t = as_level(t)
+        weight = self._weight(step, t.dtype)
+        z = (t - self.mu) / self.sig
+        log_gaussian = -z * z / 2 - log(self.sig * sqrt(2 * pi) * self._mass_inside())
+        mixed = jnp.logaddexp(jnp.log(weight) + log_gaussian, jnp.log1p(-weight))
+        return jnp.where((t >= 0) & (t <= 1), mixed, -jnp.inf)
+
+
+def paced_probs(pacing: Pacing, probs: jax.Array, state: Any, step: ArrayLike) -> jax.Array:
+    """The pair law that results when the uniforms of its inverse CDF are paced.
+
+    `p'_i = F(C_{i+1}) - F(C_i)`, C the CDF of the pair law and F that of the pacing: drawing from
+    p' by inverse CDF is drawing from p at `warp(u)`. Pair indices ascend with the noise, as t does.
+
+    Args:
+      pacing: any pacing.
+      probs: float[n], probabilities of the pairs; zeros at the end are padding.
+      state: from `pacing.init` or `pacing.update`.
+      step: training step k.
+
+    Returns:
+      float[n], sums to 1, zero where `probs` is.
+
+    Example:
+      >>> pacing = HighToLow(total_steps=10, width=0.5)
+      >>> print(paced_probs(pacing, jnp.asarray([0.25, 0.5, 0.25]), (), step=0))
+      [0.  0.5 0.5]
+    """
+    chex.assert_rank(probs, 1)
+    # A parallel cumulative sum may dip by one rounding.
+    upper = jax.lax.cummax(jnp.cumsum(probs))
+    edges = jnp.concatenate([jnp.zeros(1, upper.dtype), upper / upper[-1]])
+    mass = jnp.where(probs > 0, jnp.diff(pacing.cdf(edges, state, step)), 0)
+    return mass / jnp.sum(mass)

@@ -1,0 +1,73 @@
+"""Sources of uniform numbers: every law draws through its inverse CDF from one of these.
+
+All return float numbers in [0, 1) (1 is never reached, so an inverse CDF never runs past its last
+bin). The index along the output is the GLOBAL example index: draw for the whole global batch and
+slice, so that the number of devices changes nothing.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxnoise.errors import ArgumentError
+
+Source = Callable[[jax.Array, int], jax.Array]
+
+
+def _below_one(u: jax.Array) -> jax.Array:
+    return jnp.minimum(u, jnp.nextafter(jnp.ones((), u.dtype), jnp.zeros((), u.dtype)))
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ArgumentError("count", count, "at least 1")
+
+
+def iid(key: jax.Array, count: int) -> jax.Array:
+    """Independent draws `u_i ~ U[0, 1)`.
+
+    Args:
+      key: PRNG key.
+      count: how many draws (static), at least 1.
+
+    Returns:
+      float[count] in [0, 1).
+    """
+    _check_count(count)
+    return jax.random.uniform(key, (count,))
+
+
+def stratified(key: jax.Array, count: int) -> jax.Array:
+    """One draw in each of `count` equal strata: `u_i = (i + U_i) / count`, `U_i ~ U[0, 1)`.
+
+    The draws are ascending; each is uniform on its stratum, and the batch as a whole is uniform.
+
+    Args:
+      key: PRNG key.
+      count: how many draws (static), at least 1.
+
+    Returns:
+      float[count] in [0, 1), ascending.
+    """
+    _check_count(count)
+    u = jax.random.uniform(key, (count,))
+    return _below_one((jnp.arange(count, dtype=u.dtype) + u) / count)
+
+
+def antithetic(key: jax.Array, count: int) -> jax.Array:
+    """Mirrored pairs: `u_{2i+1} = 1 - u_{2i}`; with an odd `count` the last one has no partner.
+
+    Args:
+      key: PRNG key.
+      count: how many draws (static), at least 1.
+
+    Returns:
+      float[count] in [0, 1); each entry is uniform, and the two of a pair sum to 1.
+    """
+    _check_count(count)
+    u = jax.random.uniform(key, ((count + 1) // 2,))
+    return jnp.stack([u, _below_one(1 - u)], axis=1).reshape(-1)[:count]
+
+
+SOURCES: dict[str, Source] = {"iid": iid, "stratified": stratified, "antithetic": antithetic}

@@ -1,0 +1,175 @@
+"""Consistency training: the student at one level agrees with the teacher one level below."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxnoise.noise.discretization import Curriculum
+from jaxnoise.objectives.parameterization import karras_preconditioning, over_pixels
+
+Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
+Distance = Callable[[jax.Array, jax.Array], jax.Array]
+PairWeight = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class PairLaw(Protocol):
+    """A law over neighbouring pairs of levels; index i stands for (levels[i], levels[i + 1])."""
+
+    def sample(
+        self, key: jax.Array, levels: jax.Array, num_levels: jax.Array, count: int
+    ) -> jax.Array: ...
+
+    def probs(self, levels: jax.Array, num_levels: jax.Array) -> jax.Array: ...
+
+
+class Grid(Protocol):
+    """The noise levels in use: `num_levels` of them, ascending, padded to a fixed length."""
+
+    def __call__(self, num_levels: jax.Array, key: jax.Array | None = None) -> jax.Array: ...
+
+
+@chex.dataclass(frozen=True)
+class Pairs:
+    """Noise levels of a batch of training pairs."""
+
+    sigma_lo: jax.Array
+    """float[B], the teacher's level."""
+    sigma_hi: jax.Array
+    """float[B], the student's level."""
+
+    @property
+    def sigma(self) -> jax.Array:
+        """float[B], the level by which an example is reported."""
+        return self.sigma_hi
+
+
+def consistency_losses(
+    student: Denoiser,
+    teacher: Denoiser,
+    x0: jax.Array,
+    eps: jax.Array,
+    pairs: Pairs,
+    distance: Distance,
+    weight: PairWeight,
+) -> jax.Array:
+    """Weighted distance of the student at `sigma_hi` to the teacher at `sigma_lo`, same noise.
+
+      L_b = w(lo_b, hi_b) d( f(x0_b + hi_b eps_b, hi_b), stopgrad f'(x0_b + lo_b eps_b, lo_b) )
+
+    Args:
+      student: `f(x float[B, ...], sigma float[B]) -> float[B, ...]`.
+      teacher: `f'`, same form; no gradient flows through it.
+      x0: float[B, ...], clean images in [-1, 1].
+      eps: float[B, ...], standard normal noise.
+      pairs: the levels, float[B] each.
+      distance: `d(a, b) -> float[B]`.
+      weight: `w(sigma_lo, sigma_hi) -> float[B]`.
+
+    Returns:
+      float[B], one loss per image.
+
+    Example:
+      >>> from jaxnoise.objectives import inverse_gap, squared_l2
+      >>> x0, eps = jnp.zeros((1, 2, 2, 1)), jnp.ones((1, 2, 2, 1))
+      >>> pairs = Pairs(sigma_lo=jnp.array([1.0]), sigma_hi=jnp.array([1.5]))
+      >>> identity = lambda x, sigma: x
+      >>> float(consistency_losses(identity, identity, x0, eps, pairs, squared_l2, inverse_gap)[0])
+      2.0
+
+    Reference:
+      Song et al. (arXiv 2303.01469), algorithm 3; Song and Dhariwal (arXiv 2310.14189).
+    """
+    chex.assert_equal_shape([x0, eps])
+    chex.assert_shape([pairs.sigma_lo, pairs.sigma_hi], (x0.shape[0],))
+    target = teacher(x0 + over_pixels(pairs.sigma_lo, x0) * eps, pairs.sigma_lo)
+    estimate = student(x0 + over_pixels(pairs.sigma_hi, x0) * eps, pairs.sigma_hi)
+    return weight(pairs.sigma_lo, pairs.sigma_hi) * distance(
+        estimate, jax.lax.stop_gradient(target)
+    )
+
+
+@dataclass(frozen=True)
+class ConsistencyObjective:
+    """Consistency training under a grid of levels, a law over its pairs and a curriculum N(k).
+
+    Attributes:
+      grid: `(num_levels, key) -> float[max_levels]`, the levels in use.
+      law: which neighbouring pair each example trains on.
+      curriculum: step -> number of levels.
+      distance: `(a, b) -> float[B]`.
+      weight: `(sigma_lo, sigma_hi) -> float[B]`.
+      sigma_data: standard deviation of the data.
+      sigma_min: the level at which the function is the identity.
+      sigma_max: the highest level; sampling starts here.
+      teacher_rate: `num_levels -> EMA rate` of the teacher (CM), or None: the teacher has the
+        student's own weights (iCT).
+    """
+
+    grid: Grid
+    law: PairLaw
+    curriculum: Curriculum
+    distance: Distance
+    weight: PairWeight
+    sigma_data: float = 0.5
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    teacher_rate: Callable[[jax.Array], jax.Array] | None = None
+
+    def levels(self, key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The padded levels float[max_levels] and how many of them are in use at `step`.
+
+        Args:
+          key: PRNG key that stays the same through training (random grids fold in the plateau).
+          step: int32[], training step.
+        """
+        plateau_key = jax.random.fold_in(key, self.curriculum.plateau(step))
+        num_levels = self.curriculum(step)
+        return self.grid(num_levels, plateau_key), num_levels
+
+    def draw(self, key: jax.Array, grid_key: jax.Array, step: jax.Array, count: int) -> Pairs:
+        """Draws the pairs of one whole global batch.
+
+        Args:
+          key: PRNG key of this step.
+          grid_key: PRNG key that stays the same through training.
+          step: int32[], training step.
+          count: the GLOBAL batch (static), since a stratified law sees the batch.
+
+        Returns:
+          Pairs of float[count].
+        """
+        levels, num_levels = self.levels(grid_key, step)
+        index = self.law.sample(key, levels, num_levels, count)
+        return Pairs(sigma_lo=levels[index], sigma_hi=levels[index + 1])
+
+    def denoiser(self, network: Denoiser) -> Denoiser:
+        """The consistency function `f(x, sigma)` of a network `F(x, c_noise)`."""
+
+        def f(x: jax.Array, sigma: jax.Array) -> jax.Array:
+            c = karras_preconditioning(sigma, self.sigma_data, self.sigma_min)
+            raw = network(over_pixels(c.c_in, x) * x, c.c_noise)
+            return over_pixels(c.c_skip, x) * x + over_pixels(c.c_out, x) * raw
+
+        return f
+
+    def losses(
+        self, student: Denoiser, teacher: Denoiser, x0: jax.Array, eps: jax.Array, pairs: Pairs
+    ) -> jax.Array:
+        """`consistency_losses` of two raw networks `F(x, c_noise)`: float[B]."""
+        return consistency_losses(
+            self.denoiser(student),
+            self.denoiser(teacher),
+            x0,
+            eps,
+            pairs,
+            self.distance,
+            self.weight,
+        )
+
+    def metrics(self, step: jax.Array) -> dict[str, jax.Array]:
+        """What the record shows of the objective at `step`, beside losses."""
+        return {"num_levels": jnp.asarray(self.curriculum(step))}

@@ -1,0 +1,97 @@
+"""Distances between two batches of images: float[B, ...] x 2 -> float[B], one number per image."""
+
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jaxnoise.errors import ArgumentError
+
+HUBER_SCALE = 0.00054
+"""iCT's constant: c = 0.00054 sqrt(D) on a whole image of D numbers (arXiv 2310.14189, section 3.3)."""  # noqa: E501
+
+
+def pseudo_huber(
+    a: jax.Array, b: jax.Array, c: float | None = None, elementwise: bool = False
+) -> jax.Array:
+    """Pseudo-Huber distance, between L2 (small differences) and L1 or the norm (large ones).
+
+      whole image:  d = sqrt(||a - b||_2^2 + c^2) - c,            c = 0.00054 sqrt(D) by default
+      elementwise:  d = mean_j( sqrt((a_j - b_j)^2 + c^2) - c ),  c = 0.00054 by default
+
+    The two constants differ because one compares a norm over D numbers with c, the other a single
+    number; a constant meant for the whole image is sqrt(D) times too large elementwise.
+
+    Args:
+      a: float[B, ...].
+      b: float[B, ...], a's shape.
+      c: the width of the quadratic part, > 0; None for the default above.
+      elementwise: apply it to every number and average, instead of to the image's norm.
+
+    Returns:
+      float[B], >= 0.
+
+    Raises:
+      ArgumentError: `c` is not positive.
+
+    Example:
+      >>> a, b = jnp.zeros((1, 2, 2, 1)), jnp.ones((1, 2, 2, 1))
+      >>> float(pseudo_huber(a, b, c=1.5)[0])
+      1.0
+
+    Reference:
+      Song and Dhariwal, Improved Techniques for Training Consistency Models (arXiv 2310.14189),
+      section 3.3.
+    """
+    chex.assert_equal_shape([a, b])
+    if c is not None and not c > 0:
+        raise ArgumentError("c", c, "a number > 0, or None for the default")
+    square = (a - b) ** 2
+    pixels = tuple(range(1, a.ndim))
+    if elementwise:
+        c = HUBER_SCALE if c is None else c
+        return jnp.mean(_huber(square, c), axis=pixels)
+    c = HUBER_SCALE * math.sqrt(math.prod(a.shape[1:])) if c is None else c
+    return _huber(jnp.sum(square, axis=pixels), c)
+
+
+def _huber(square: jax.Array, c: float) -> jax.Array:
+    # s / (sqrt(s + c^2) + c) is sqrt(s + c^2) - c without the cancellation near 0.
+    return square / (jnp.sqrt(square + c**2) + c)
+
+
+def squared_l2(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Squared Euclidean distance `||a - b||_2^2`, summed over pixels and channels.
+
+    Args:
+      a: float[B, ...].
+      b: float[B, ...], a's shape.
+
+    Returns:
+      float[B].
+
+    Example:
+      >>> float(squared_l2(jnp.zeros((1, 2, 2)), jnp.full((1, 2, 2), 3.0))[0])
+      36.0
+    """
+    chex.assert_equal_shape([a, b])
+    return jnp.sum((a - b) ** 2, axis=tuple(range(1, a.ndim)))
+
+
+def l1(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Absolute distance `||a - b||_1`, summed over pixels and channels.
+
+    Args:
+      a: float[B, ...].
+      b: float[B, ...], a's shape.
+
+    Returns:
+      float[B].
+
+    Example:
+      >>> float(l1(jnp.zeros((1, 2, 2)), jnp.full((1, 2, 2), 3.0))[0])
+      12.0
+    """
+    chex.assert_equal_shape([a, b])
+    return jnp.sum(jnp.abs(a - b), axis=tuple(range(1, a.ndim)))

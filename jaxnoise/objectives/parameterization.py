@@ -1,0 +1,67 @@
+"""How a network's raw output becomes an estimate of the clean image."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxnoise.errors import ArgumentError
+
+
+class Preconditioning(NamedTuple):
+    """Coefficients of `D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`, each float[...]."""
+
+    c_skip: jax.Array
+    c_out: jax.Array
+    c_in: jax.Array
+    c_noise: jax.Array
+
+
+def karras_preconditioning(
+    sigma: jax.Array, sigma_data: float = 0.5, sigma_min: float = 0.002
+) -> Preconditioning:
+    """Preconditioning of a consistency function, with the boundary `f(x, sigma_min) = x` exact.
+
+      c_skip = sd^2 / ((sigma - sigma_min)^2 + sd^2)    c_out = sd (sigma - sigma_min) / sqrt(sigma^2 + sd^2)
+      c_in   = 1 / sqrt(sigma^2 + sd^2)                 c_noise = ln(sigma) / 4
+
+    Args:
+      sigma: float[...], noise levels >= sigma_min, in data units.
+      sigma_data: standard deviation of the data (sd), > 0.
+      sigma_min: the level at which the function is the identity, > 0.
+
+    Returns:
+      Four float arrays of sigma's shape.
+
+    Raises:
+      ArgumentError: `sigma_data` or `sigma_min` is not positive.
+
+    Example:
+      >>> c = karras_preconditioning(jnp.array([0.002, 80.0]))
+      >>> float(c.c_skip[0]), float(c.c_out[0])
+      (1.0, 0.0)
+
+    Reference:
+      Song et al., Consistency Models (arXiv 2303.01469), equation 25 and appendix C.
+    """  # noqa: E501
+    _check_positive("sigma_data", sigma_data)
+    _check_positive("sigma_min", sigma_min)
+    sigma = jnp.asarray(sigma)
+    gap = sigma - sigma_min
+    total = jnp.sqrt(sigma**2 + sigma_data**2)
+    return Preconditioning(
+        c_skip=sigma_data**2 / (gap**2 + sigma_data**2),
+        c_out=sigma_data * gap / total,
+        c_in=1 / total,
+        c_noise=jnp.log(sigma) / 4,
+    )
+
+
+def over_pixels(coefficient: jax.Array, like: jax.Array) -> jax.Array:
+    """Shapes one number per image, float[B], so that it multiplies images float[B, ...]."""
+    return coefficient.reshape(coefficient.shape + (1,) * (like.ndim - coefficient.ndim))
+
+
+def _check_positive(argument: str, value: float) -> None:
+    if not value > 0:
+        raise ArgumentError(argument, value, "a number > 0")

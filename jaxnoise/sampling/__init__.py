@@ -1,0 +1,7 @@
+"""Samplers: functions of a denoiser and of noise drawn image by image."""
+
+from jaxnoise.sampling.consistency import image_noise, multistep, one_step
+from jaxnoise.sampling.diffusion import ddim, euler, heun
+from jaxnoise.sampling.images import to_uint8
+
+__all__ = ["ddim", "euler", "heun", "image_noise", "multistep", "one_step", "to_uint8"]

@@ -1,0 +1,180 @@
+"""Reads one section of a config against the signature of what it builds.
+
+The keyword parameters of a function or dataclass ARE the keys of its section: an unknown key, a
+missing one and a value of the wrong type are errors, and no key can be accepted that nobody reads.
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from jaxnoise.errors import ArgumentError, ConfigError
+
+
+class Sections:
+    """The sections of one config, each read once; `resolved` is what was read, with defaults.
+
+    Args:
+      config: nested mapping, as a config file returns it.
+    """
+
+    def __init__(self, config: Mapping[str, Any]):
+        self._config = config
+        self._read: set[str] = set()
+        self.resolved: dict[str, Any] = {}
+
+    def check_names(self, names: list[str]) -> None:
+        """Raises ConfigError for a top-level key that is not one of `names`."""
+        for key in self._config:
+            if key not in names:
+                raise ConfigError(_unknown(key, names, ""))
+
+    def value(self, key: str, kind: type, default: Any) -> Any:
+        """Reads a top-level value."""
+        value = _coerce(key, self._config.get(key, default), kind)
+        self.resolved[key] = value
+        return value
+
+    def build(self, path: str, make: Callable[..., Any], **context: Any) -> Any:
+        """Calls `make` with the section's keys and `context`, which no config can set.
+
+        Args:
+          path: the section's place, such as "law" or "objective.distance".
+          make: a function or class; its keyword parameters are the section's keys.
+          **context: arguments that come from elsewhere.
+
+        Raises:
+          ConfigError: one line that names the key, the value and what is allowed.
+        """
+        return self._build(path, dict(self._section(path)), make, {}, context)
+
+    def choose(
+        self, path: str, choices: Mapping[str, Callable[..., Any]], **context: Any
+    ) -> Callable[..., Any]:
+        """`build` with the callable that the section's key `name` chooses.
+
+        `context` holds what the choices may take from elsewhere; each gets what it has a
+        parameter for.
+        """
+        section = dict(self._section(path))
+        name = section.pop("name", None)
+        if name not in choices:
+            near = get_close_matches(str(name), choices, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ConfigError(
+                f"config.{path}.name={name!r}: must be one of {', '.join(choices)}{hint}"
+            )
+        make = choices[name]
+        taken = {k: v for k, v in context.items() if k in inspect.signature(make).parameters}
+        return self._build(path, section, make, {"name": name}, taken)
+
+    def check_all_read(self) -> None:
+        """Raises ConfigError for a nested section that nothing has read."""
+
+        def visit(node: Mapping[str, Any], prefix: str) -> None:
+            for key, value in node.items():
+                path = f"{prefix}{key}"
+                if isinstance(value, Mapping):
+                    if path not in self._read:
+                        siblings = [p for p in self._read if p.startswith(prefix)]
+                        raise ConfigError(_unknown(key, siblings, prefix))
+                    visit(value, f"{path}.")
+
+        visit(self._config, "")
+
+    def _section(self, path: str) -> Mapping[str, Any]:
+        node: Any = self._config
+        for part in path.split("."):
+            node = node.get(part, {}) if isinstance(node, Mapping) else None
+            if not isinstance(node, Mapping):
+                raise ConfigError(f"config.{path}: must be a section (a mapping of keys)")
+        self._read.add(path)
+        # A nested section is read by a call of its own.
+        return {k: v for k, v in node.items() if not isinstance(v, Mapping)}
+
+    def _build(
+        self,
+        path: str,
+        section: dict[str, Any],
+        make: Callable[..., Any],
+        named: dict[str, Any],
+        context: dict[str, Any],
+    ) -> Any:
+        parameters = {
+            name: p
+            for name, p in inspect.signature(make, eval_str=True).parameters.items()
+            if name not in context
+        }
+        for key in section:
+            if key not in parameters:
+                raise ConfigError(_unknown(key, list(parameters), f"{path}."))
+        arguments = {}
+        for key, parameter in parameters.items():
+            if key in section:
+                arguments[key] = _coerce(f"{path}.{key}", section[key], parameter.annotation)
+            elif parameter.default is inspect.Parameter.empty:
+                raise ConfigError(f"config.{path}.{key}: must be set")
+            else:
+                arguments[key] = parameter.default
+        self._record(path, {**named, **arguments})
+        try:
+            return make(**arguments, **context)
+        except ArgumentError as error:
+            key = f"{path}.{error.argument}" if error.argument in arguments else error.argument
+            raise ConfigError(
+                f"config.{key}={error.value!r}: must be {error.allowed}"
+            ) from error
+
+    def _record(self, path: str, arguments: dict[str, Any]) -> None:
+        node = self.resolved
+        for part in path.split("."):
+            node = node.setdefault(part, {})
+        node.update(arguments)
+
+
+def _unknown(key: str, allowed: list[str], prefix: str) -> str:
+    allowed = [name.removeprefix(prefix) for name in allowed]
+    near = get_close_matches(key, allowed, n=1)
+    hint = f"did you mean config.{prefix}{near[0]}? " if near else ""
+    return f"config.{prefix}{key}: unknown key; {hint}allowed: {', '.join(sorted(allowed)) or 'none'}"
+
+
+def _coerce(path: str, value: Any, kind: Any) -> Any:
+    """`value` as `kind`: an int is taken for a float, a list for a tuple; nothing else changes."""
+    wanted = _describe(kind)
+    if kind in (inspect.Parameter.empty, Any):
+        return value
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        if value is None and type(None) in typing.get_args(kind):
+            return None
+        for option in typing.get_args(kind):
+            if option is not type(None):
+                try:
+                    return _coerce(path, value, option)
+                except ConfigError:
+                    continue
+    elif typing.get_origin(kind) is tuple:
+        if isinstance(value, (tuple, list)):
+            item = typing.get_args(kind)[0]
+            return tuple(_coerce(path, v, item) for v in value)
+    elif kind is float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    elif kind is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif isinstance(value, kind):
+        return value
+    raise ConfigError(f"config.{path}={value!r}: must be {wanted}")
+
+
+def _describe(kind: Any) -> str:
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return " or ".join(_describe(option) for option in typing.get_args(kind))
+    if typing.get_origin(kind) is tuple:
+        return f"a tuple, each entry {_describe(typing.get_args(kind)[0])}"
+    names = {float: "a number", int: "an integer", str: "a string", bool: "True or False"}
+    return names.get(kind, "None" if kind is type(None) else str(kind))

@@ -1,0 +1,166 @@
+"""Checkpoints that are known to be whole: saved with digests, verified when read.
+
+A storage format can hand back a flipped byte without a word, and an empty folder can count as the
+newest checkpoint. So every checkpoint carries a SHA-256 of each array, and opening a run walks back
+to the newest checkpoint that reads and verifies.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxnoise.errors import ConfigError
+from jaxnoise.training.state import TrainState
+
+
+def digests(tree: Any) -> dict[str, str]:
+    """SHA-256 of every array of a pytree (shape, dtype and bytes), by its path."""
+
+    def digest(item: tuple[Any, Any]) -> tuple[str, str]:
+        path, leaf = item
+        array = np.ascontiguousarray(_host(leaf))
+        sha = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
+        sha.update(array.reshape(-1).view(np.uint8))
+        return jax.tree_util.keystr(path), sha.hexdigest()
+
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    with ThreadPoolExecutor() as pool:
+        return dict(pool.map(digest, leaves))
+
+
+def _host(leaf: Any) -> np.ndarray:
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+        return np.asarray(leaf.addressable_data(0))
+    return np.asarray(leaf)
+
+
+class Checkpoints:
+    """The checkpoints of one run, `folder/<step>/`, written in the background.
+
+    Args:
+      folder: where they lie.
+      keep: how many of the newest are kept, at least 1.
+      on_skip: called with one line for each checkpoint that does not verify.
+    """
+
+    def __init__(
+        self, folder: Path, keep: int = 2, on_skip: Callable[[str], None] = warnings.warn
+    ):
+        self._folder = folder.resolve()
+        self._keep = keep
+        self._on_skip = on_skip
+        self._opened: ocp.CheckpointManager | None = None
+
+    def _manager(self) -> ocp.CheckpointManager:
+        # Opened late: the manager lists the folder once, so damaged steps must be aside by then.
+        if self._opened is None:
+            self._opened = ocp.CheckpointManager(
+                self._folder,
+                options=ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True),
+            )
+        return self._opened
+
+    def steps(self) -> list[int]:
+        """The steps that have a folder, ascending, whole or not."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in self._folder.iterdir() if p.name.isdigit())
+
+    def restore(self, abstract: TrainState, set_aside: bool) -> TrainState | None:
+        """The newest state that reads and verifies.
+
+        Args:
+          abstract: the state's shapes, dtypes and shardings (`jax.ShapeDtypeStruct` leaves).
+          set_aside: whether to move damaged checkpoints to the sibling folder `<folder>_damaged`,
+            so that the run can save at those steps again.
+
+        Returns:
+          The state, or None when there is no checkpoint at all.
+
+        Raises:
+          ConfigError: there are checkpoints, and none verifies.
+        """
+        steps = self.steps()
+        damaged = []
+        for step in reversed(steps):
+            try:
+                state = self._read(step, abstract)
+            # Damage surfaces as many types (ValueError, KeyError, OSError, tensorstore's own).
+            except Exception as error:
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                self._on_skip(f"checkpoint {self._folder / str(step)} is damaged: {reason}")
+                damaged.append(step)
+                continue
+            if set_aside:
+                self._move_aside(damaged)
+            return state
+        if steps:
+            raise ConfigError(
+                f"{self._folder}: no checkpoint verifies (steps {', '.join(map(str, steps))}); "
+                "move this folder away to start anew"
+            )
+        return None
+
+    def _read(self, step: int, abstract: TrainState) -> TrainState:
+        folder = self._folder / str(step)
+        # One-off readers, so that a damaged step cannot leave the manager in a broken state.
+        with ocp.Checkpointer(
+            ocp.CompositeCheckpointHandler("state", "meta")
+        ) as reader:
+            read = reader.restore(
+                folder,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
+                ),
+            )
+        if read.state is None or read.meta is None:
+            raise ValueError("a part is missing")
+        recorded = read.meta["digests"]
+        found = digests(read.state)
+        wrong = sorted(k for k in recorded.keys() | found.keys() if recorded.get(k) != found.get(k))
+        if wrong:
+            raise ValueError(f"digest of {wrong[0]} differs ({len(wrong)} of {len(found)} arrays)")
+        return read.state
+
+    def _move_aside(self, steps: list[int]) -> None:
+        if jax.process_index() != 0:
+            return
+        aside = self._folder.with_name(self._folder.name + "_damaged")
+        for step in steps:
+            target = aside / str(step)
+            number = 1
+            while target.exists():
+                number += 1
+                target = aside / f"{step}-{number}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (self._folder / str(step)).rename(target)
+
+    def save(self, state: TrainState, meta: dict[str, Any]) -> None:
+        """Copies the state from the devices and writes it in the background.
+
+        Args:
+          state: the state; it may be donated as soon as this returns.
+          meta: JSON-safe facts kept beside it.
+        """
+        step = int(_host(state.step))
+        self._manager().save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                meta=ocp.args.JsonSave({**meta, "step": step, "digests": digests(state)}),
+            ),
+        )
+
+    def close(self) -> None:
+        """Waits until all is written."""
+        if self._opened is not None:
+            self._opened.wait_until_finished()
+            self._opened.close()
+            self._opened = None

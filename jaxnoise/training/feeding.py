@@ -1,0 +1,111 @@
+"""Brings the examples of each step to the devices."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+
+from jaxnoise.data.images import Images, fits_on_device
+from jaxnoise.data.order import batch_indices
+from jaxnoise.training.parallel import Devices
+from jaxnoise.training.step import Batch
+
+class Feeder(Protocol):
+    """Step -> the batch of the dispatch that starts there; a pure function of the step."""
+
+    resident: bool
+
+    def __call__(self, step: int) -> Batch: ...
+
+    def close(self) -> None: ...
+
+
+class ResidentFeeder:
+    """The whole data set lies on every device; only indices travel."""
+
+    resident = True
+
+    def __init__(
+        self, images: Images, devices: Devices, seed: int, batch: int, steps_per_dispatch: int
+    ):
+        pixels, labels = images.load(np.arange(images.num_examples))
+        self._pixels = devices.replicate(pixels)
+        self._labels = devices.replicate(labels)
+        self._devices = devices
+        self._indices = _Indices(images.num_examples, seed, batch, steps_per_dispatch)
+
+    def __call__(self, step: int) -> Batch:
+        index = self._indices(step).astype(np.int32)
+        return Batch(
+            index=self._devices.split(index, axis=1), images=self._pixels, labels=self._labels
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class StreamingFeeder:
+    """Images are read by index, one dispatch ahead; each process reads its own rows only."""
+
+    resident = False
+
+    def __init__(
+        self, images: Images, devices: Devices, seed: int, batch: int, steps_per_dispatch: int
+    ):
+        self._images = images
+        self._devices = devices
+        self._stride = steps_per_dispatch
+        self._indices = _Indices(images.num_examples, seed, batch, steps_per_dispatch)
+        self._rows = devices.local_rows(batch)
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
+        self._ahead: dict[int, Future[tuple[np.ndarray, np.ndarray]]] = {}
+
+    def _read(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        index = self._indices(step)
+        pixels, labels = self._images.load(index[:, self._rows].reshape(-1))
+        # Rows of other processes are never touched, so they take no memory.
+        all_pixels = np.empty((*index.shape, *self._images.image_shape), np.uint8)
+        all_labels = np.empty(index.shape, np.int32)
+        local = (index.shape[0], len(self._rows))
+        all_pixels[:, self._rows] = pixels.reshape(*local, *self._images.image_shape)
+        all_labels[:, self._rows] = labels.reshape(local)
+        return all_pixels, all_labels
+
+    def __call__(self, step: int) -> Batch:
+        future = self._ahead.pop(step, None) or self._pool.submit(self._read, step)
+        self._ahead = {step + self._stride: self._pool.submit(self._read, step + self._stride)}
+        pixels, labels = future.result()
+        return Batch(
+            index=None,
+            images=self._devices.split(pixels, axis=1),
+            labels=self._devices.split(labels, axis=1),
+        )
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+class _Indices:
+    def __init__(self, num_examples: int, seed: int, batch: int, steps_per_dispatch: int):
+        self._arguments = (seed, num_examples, batch)
+        self._steps = steps_per_dispatch
+
+    def __call__(self, step: int) -> np.ndarray:
+        return np.stack([batch_indices(*self._arguments, step + i) for i in range(self._steps)])
+
+
+def make_feeder(
+    images: Images, devices: Devices, seed: int, batch: int, steps_per_dispatch: int
+) -> Feeder:
+    """A resident feeder for data sets that fit on a device, a streaming one for larger ones.
+
+    Args:
+      images: example index -> uint8 image, label.
+      devices: where the batch goes.
+      seed: of the order of examples.
+      batch: GLOBAL batch.
+      steps_per_dispatch: how many steps one dispatch makes.
+    """
+    kind = ResidentFeeder if fits_on_device(images) else StreamingFeeder
+    return kind(images, devices, seed, batch, steps_per_dispatch)

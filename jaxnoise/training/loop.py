@@ -1,0 +1,219 @@
+"""The training loop: dispatches steps, watches for non-finite numbers, and says when to record."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from jaxnoise.training.feeding import Feeder
+from jaxnoise.training.parallel import Step
+from jaxnoise.training.state import TrainState
+from jaxnoise.training.step import BAND_NAMES
+
+IN_FLIGHT = 2
+"""Dispatches under way at once: enough to keep a device busy, few enough to stop soon."""
+
+
+class NonFiniteError(RuntimeError):
+    """The loss or the gradient stopped being a finite number."""
+
+
+class Interrupted(RuntimeError):  # noqa: N818
+    """The run was asked to stop; its state was saved first."""
+
+
+class Observer(Protocol):
+    """What the loop tells the outside world."""
+
+    def progress(self, step: int, loss: float) -> None:
+        """`step` updates are done."""
+
+    def log(self, row: dict[str, Any]) -> None:
+        """One row of means since the last one."""
+
+    def sample(self, state: TrainState, step: int) -> None:
+        """It is time for a sample grid."""
+
+    def save(self, state: TrainState, step: int) -> None:
+        """It is time for a checkpoint; the state is known to be finite."""
+
+    def last_good(self) -> str:
+        """Names the newest checkpoint."""
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """After how many steps what happens; all are multiples of `steps_per_dispatch`."""
+
+    steps: int
+    batch: int
+    steps_per_dispatch: int
+    log_every: int
+    sample_every: int
+    checkpoint_every: int
+
+
+def train(
+    state: TrainState,
+    dispatch: Step,
+    feeder: Feeder,
+    key: jax.Array,
+    rhythm: Rhythm,
+    observer: Observer,
+) -> TrainState:
+    """Trains from `state.step` to `rhythm.steps`.
+
+    Args:
+      state: where to start; donated.
+      dispatch: `(state, batch, key) -> (state, metrics)`, `rhythm.steps_per_dispatch` steps.
+      feeder: step -> batch.
+      key: PRNG key of the run.
+      rhythm: when to record.
+      observer: where to record.
+
+    Returns:
+      The state after the last step.
+
+    Raises:
+      NonFiniteError: a loss or gradient norm is not finite; names the step, the noise levels and
+        the last good checkpoint.
+      Interrupted: SIGTERM or SIGINT arrived; the state was saved.
+    """
+    step = int(state.step)
+    pending: deque[tuple[int, Any]] = deque()
+    window = Window(rhythm.batch)
+
+    def settle(most: int) -> None:
+        while len(pending) > most:
+            first, metrics = pending.popleft()
+            host = {name: np.asarray(value) for name, value in metrics.items()}
+            check_finite(first, host, observer.last_good())
+            window.add(host)
+            observer.progress(first + rhythm.steps_per_dispatch, float(host["loss"][-1]))
+
+    with stop_requested() as stopping:
+        while step < rhythm.steps:
+            state, metrics = dispatch(state, feeder(step), key)
+            pending.append((step, metrics))
+            step += rhythm.steps_per_dispatch
+            last = step == rhythm.steps
+            settle(IN_FLIGHT)
+            if step % rhythm.log_every == 0 or last:
+                settle(0)
+                observer.log(window.row(step))
+            if step % rhythm.checkpoint_every == 0 or last or stopping():
+                settle(0)
+                with window.paused():
+                    observer.save(state, step)
+            if step % rhythm.sample_every == 0 or last:
+                settle(0)
+                with window.paused():
+                    observer.sample(state, step)
+            if stopping() and not last:
+                raise Interrupted(f"stopped at step {step}; its state was saved")
+    return state
+
+
+class Window:
+    """Means over the steps since the last row."""
+
+    def __init__(self, batch: int):
+        self._batch = batch
+        self._clear()
+
+    def _clear(self) -> None:
+        self._steps: list[dict[str, np.ndarray]] = []
+        self._since = time.monotonic()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside does not count as training."""
+        start = time.monotonic()
+        yield
+        self._since += time.monotonic() - start
+
+    def add(self, metrics: dict[str, np.ndarray]) -> None:
+        """Adds the metrics of some steps, each with a leading axis [steps]."""
+        self._steps.append(metrics)
+
+    def row(self, step: int) -> dict[str, Any]:
+        """The row that ends at `step`; the next window starts."""
+        seconds = time.monotonic() - self._since
+        merged = {
+            name: np.concatenate([part[name] for part in self._steps]) for name in self._steps[0]
+        }
+        count = len(merged["loss"])
+        band_sum, band_count = merged.pop("band_sum").sum(0), merged.pop("band_count").sum(0)
+        merged.pop("nonfinite_sigma")
+        row: dict[str, Any] = {
+            "step": step,
+            "images_seen": step * self._batch,
+            "images_per_second": round(count * self._batch / max(seconds, 1e-9), 1),
+            "loss": float(merged.pop("loss").mean()),
+            "grad_norm": float(merged.pop("grad_norm").mean()),
+        }
+        for name, values in merged.items():
+            last = values[-1]
+            row[name] = int(last) if np.issubdtype(last.dtype, np.integer) else float(last)
+        for name, total, examples in zip(BAND_NAMES, band_sum, band_count, strict=True):
+            row[f"loss_band/{name}"] = float(total / examples) if examples else None
+        self._clear()
+        return row
+
+
+def check_finite(first: int, metrics: dict[str, np.ndarray], last_good: str) -> None:
+    """Raises NonFiniteError if any step's loss or gradient norm is not finite.
+
+    Args:
+      first: the step of the first entry.
+      metrics: of consecutive steps, each with a leading axis [steps].
+      last_good: names the newest checkpoint.
+    """
+    bad = ~(np.isfinite(metrics["loss"]) & np.isfinite(metrics["grad_norm"]))
+    if not bad.any():
+        return
+    i = int(np.argmax(bad))
+    low, high = metrics["nonfinite_sigma"][i]
+    where = (
+        f"at noise levels sigma {low:.4g} to {high:.4g}"
+        if low <= high
+        else "though every example's loss is finite"
+    )
+    extra = "".join(
+        f", {name} {metrics[name][i]}" for name in metrics if metrics[name].ndim == 1
+        and name not in ("loss", "grad_norm")
+    )
+    raise NonFiniteError(
+        f"step {first + i}: loss {metrics['loss'][i]}, gradient norm {metrics['grad_norm'][i]} "
+        f"{where}{extra}; last good checkpoint: {last_good}"
+    )
+
+
+@contextlib.contextmanager
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """Turns SIGTERM and SIGINT into a question that the loop asks after each dispatch."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        del frame
+        if asked.is_set() and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,179 @@
+"""The one place that maps a step over devices.
+
+In one process `jax.pmap` maps it; with several processes `shard_map` over a global mesh does, since
+there pmap hands back arrays that are local to a host. The step body is the same, and so are the
+numbers.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxnoise.errors import ArgumentError, ConfigError, one_of
+from jaxnoise.training.state import TrainState
+from jaxnoise.training.step import AXIS, Batch, Metrics
+
+Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+MAPPINGS = ("auto", "pmap", "shard_map")
+
+
+@dataclass(frozen=True)
+class Devices:
+    """A one-dimensional set of devices and how a step is mapped over them.
+
+    Attributes:
+      mapping: "pmap", "shard_map", or "auto": pmap in one process, shard_map in several.
+      count: how many of the devices to use; None for all (several processes always use all).
+    """
+
+    mapping: str = "auto"
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        one_of("mapping", self.mapping, MAPPINGS)
+        if self.count is not None and self.count < 1:
+            raise ArgumentError("count", self.count, "at least 1, or None for all")
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """The devices as a mesh with the one axis "data"."""
+        found = jax.devices()
+        if self.count is not None and self.count > len(found):
+            raise ArgumentError("count", self.count, f"at most {len(found)}, the devices here")
+        return Mesh(np.array(found[: self.count]), (AXIS,), axis_types=(AxisType.Auto,))
+
+    @property
+    def size(self) -> int:
+        """How many devices there are, over all processes."""
+        return self.mesh.size
+
+    @property
+    def uses_pmap(self) -> bool:
+        """Whether the step is mapped by pmap."""
+        if self.mapping == "auto":
+            return jax.process_count() == 1
+        return self.mapping == "pmap"
+
+    @property
+    def replicated(self) -> NamedSharding:
+        """The sharding of arrays that lie whole on every device."""
+        return NamedSharding(self.mesh, P())
+
+    def replicate(self, tree: Any) -> Any:
+        """Puts a pytree of host arrays, the same on every process, whole on every device."""
+
+        def put(leaf: Any) -> jax.Array:
+            if jax.process_count() == 1:
+                return jax.device_put(leaf, self.replicated)
+            local = np.asarray(leaf)
+            return jax.make_array_from_callback(local.shape, self.replicated, lambda i: local[i])
+
+        return jax.tree.map(put, tree)
+
+    def split(self, array: np.ndarray, axis: int = 0) -> jax.Array:
+        """Puts a global host array on the devices, cut along `axis` (its examples).
+
+        Args:
+          array: the GLOBAL array, or on several processes at least a view of it.
+          axis: the axis of examples; its size is divisible by the number of devices.
+        """
+        if self.uses_pmap:
+            pieces = np.stack(np.split(array, self.size, axis=axis))
+            return jax.device_put(pieces, NamedSharding(self.mesh, P(AXIS)))
+        sharding = NamedSharding(self.mesh, P(*[None] * axis, AXIS))
+        return jax.make_array_from_callback(array.shape, sharding, lambda i: array[i])
+
+    def local_rows(self, batch: int) -> np.ndarray:
+        """The rows of a global batch that this process's devices hold: int[rows], ascending."""
+        placed = NamedSharding(self.mesh, P(AXIS)).addressable_devices_indices_map((batch,))
+        return np.unique(np.concatenate([np.arange(batch)[index] for index in placed.values()]))
+
+    def map(
+        self, step: Step, steps_per_dispatch: int, resident: bool
+    ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
+        """Compiles `steps_per_dispatch` steps into one call over all devices; donates the state.
+
+        Args:
+          step: the per-device step.
+          steps_per_dispatch: how many steps one call makes, at least 1.
+          resident: whether the batch's images are the whole data set, replicated, and `index`
+            int32[steps, batch] says what to train on; else images carry the leading axes
+            [steps, batch].
+
+        Returns:
+          `(state, batch, key) -> (state, metrics)`; batch leaves come from `split(..., axis=1)`,
+          metrics have a leading axis [steps].
+        """
+        many = _several(step, steps_per_dispatch, resident)
+        if self.uses_pmap:
+            cut, whole = 0, None
+            return jax.pmap(
+                many,
+                axis_name=AXIS,
+                in_axes=(None, _specs(cut, whole, resident), None),
+                out_axes=(None, None),
+                donate_argnums=(0,),
+                devices=self.mesh.devices.tolist(),
+            )
+        return jax.jit(
+            jax.shard_map(
+                many,
+                mesh=self.mesh,
+                in_specs=(P(), _specs(P(None, AXIS), P(), resident), P()),
+                out_specs=(P(), P()),
+                check_vma=False,
+            ),
+            donate_argnums=(0,),
+        )
+
+
+def _specs(cut: Any, whole: Any, resident: bool) -> Batch:
+    if resident:
+        return Batch(index=cut, images=whole, labels=whole)
+    return Batch(index=None, images=cut, labels=cut)
+
+
+def _several(step: Step, count: int, resident: bool) -> Step:
+    def pick(batch: Batch, i: Any) -> Batch:
+        if batch.index is not None:
+            return batch.replace(index=batch.index[i])
+        return batch.replace(images=batch.images[i], labels=batch.labels[i])
+
+    def single(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        state, metrics = step(state, pick(batch, 0), key)
+        return state, jax.tree.map(lambda x: x[None], metrics)
+
+    def many(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(
+            lambda carry, i: step(carry, pick(batch, i), key), state, jnp.arange(count)
+        )
+
+    return single if count == 1 else many
+
+
+def connect() -> None:
+    """Joins the processes of one run; call before anything asks for devices.
+
+    On a TPU pod or under Slurm jax finds the others by itself. Elsewhere JAX_COORDINATOR_ADDRESS
+    ("host:port"), JAX_NUM_PROCESSES and JAX_PROCESS_ID say who they are.
+
+    Raises:
+      ConfigError: the variables are set in part, or not to numbers.
+    """
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    found = [os.environ.get(name) for name in names]
+    if not any(found):
+        jax.distributed.initialize()
+        return
+    address, processes, process = found
+    if not (address and processes and process and processes.isdigit() and process.isdigit()):
+        raise ConfigError(f"--distributed: set {names[0]}=host:port and the numbers {names[1:]}")
+    jax.distributed.initialize(address, int(processes), int(process))

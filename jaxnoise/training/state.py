@@ -1,0 +1,55 @@
+"""Everything that the next step reads."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+Params = Any
+
+
+@chex.dataclass(frozen=True)
+class TrainState:
+    """The state of a run: a plain pytree, replicated over devices."""
+
+    step: jax.Array
+    """int32[], how many updates were made."""
+    params: Params
+    """The student's parameters, float32."""
+    opt_state: optax.OptState
+    ema: Params
+    """Bias-corrected moving average of `params`; what samples are drawn with."""
+    teacher: Params
+    """The teacher's own parameters under a teacher EMA, or None."""
+
+
+def create_state(
+    init: Callable[[jax.Array], Params],
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+    teacher: bool,
+) -> TrainState:
+    """The state before the first update; `jax.eval_shape` of it costs nothing.
+
+    Args:
+      init: PRNG key -> parameters.
+      optimizer: an optax optimizer.
+      key: PRNG key.
+      teacher: whether the teacher keeps parameters of its own.
+    """
+    params = init(key)
+
+    def own_copy() -> Params:
+        # The step donates its state, so no two leaves may share a buffer.
+        return jax.tree.map(jnp.copy, params)
+
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        ema=own_copy(),
+        teacher=own_copy() if teacher else None,
+    )

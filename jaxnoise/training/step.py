@@ -1,0 +1,189 @@
+"""One training step as a pure per-device function over the named axis "data"."""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnoise.objectives.consistency import ConsistencyObjective
+from jaxnoise.optim.ema import debiased_ema
+from jaxnoise.training.state import Params, TrainState
+from jaxnoise.training.streams import example_keys, stream_key
+
+AXIS = "data"
+BAND_EDGES = (0.1, 1.0, 10.0)
+BAND_NAMES = ("<0.1", "0.1-1", "1-10", ">10")
+
+Metrics = dict[str, jax.Array]
+Network = Callable[..., jax.Array]
+"""`(params, x float[B,H,W,C], c_noise f32[B], labels int32[B] | None, dropout_keys key[B] | None)`
+-> float[B,H,W,C]."""
+
+
+@chex.dataclass(frozen=True)
+class Batch:
+    """A device's part of a batch.
+
+    Either the whole data set lies on every device and `index` says which examples to train on, or
+    `index` is None and `images`, `labels` are the examples themselves.
+    """
+
+    index: jax.Array | None
+    """int32[b] into the resident data set, or None."""
+    images: jax.Array
+    """uint8[n or b, H, W, C]."""
+    labels: jax.Array
+    """int32[n or b]."""
+
+    def read(self) -> tuple[jax.Array, jax.Array]:
+        """The examples: images uint8[b, H, W, C] and labels int32[b]."""
+        if self.index is None:
+            return self.images, self.labels
+        return self.images[self.index], self.labels[self.index]
+
+
+def to_float(images: jax.Array) -> jax.Array:
+    """uint8 [0, 255] -> float32 [-1, 1]."""
+    return images.astype(jnp.float32) / 127.5 - 1
+
+
+def flip_some(images: jax.Array, keys: jax.Array) -> jax.Array:
+    """Mirrors each image left to right with probability 1/2, by its own key.
+
+    Args:
+      images: [B, H, W, C].
+      keys: key[B].
+    """
+    mirrored = jax.vmap(lambda key: jax.random.bernoulli(key))(keys)
+    return jnp.where(mirrored.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
+
+
+def loss_by_band(losses: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Sums of the losses in each noise band, and how many examples fell there, over all devices.
+
+    Args:
+      losses: float[b].
+      sigma: float[b], noise levels.
+
+    Returns:
+      float[4] sums and float[4] counts, for sigma < 0.1, 0.1-1, 1-10 and >= 10.
+    """
+    band = jnp.searchsorted(jnp.asarray(BAND_EDGES, sigma.dtype), sigma, side="right")
+    sums = jnp.zeros(len(BAND_NAMES), losses.dtype).at[band].add(losses)
+    counts = jnp.zeros(len(BAND_NAMES), losses.dtype).at[band].add(1.0)
+    return jax.lax.psum((sums, counts), AXIS)
+
+
+def nonfinite_range(losses: jax.Array, sigma: jax.Array) -> jax.Array:
+    """Lowest and highest noise level with a non-finite loss, over all devices: float[2].
+
+    (inf, -inf) when every loss is finite.
+    """
+    bad = ~jnp.isfinite(losses)
+    low = jax.lax.pmin(jnp.min(jnp.where(bad, sigma, jnp.inf)), AXIS)
+    high = jax.lax.pmax(jnp.max(jnp.where(bad, sigma, -jnp.inf)), AXIS)
+    return jnp.stack([low, high])
+
+
+def make_step(
+    network: Network,
+    objective: ConsistencyObjective,
+    optimizer: optax.GradientTransformation,
+    *,
+    ema_rate: float,
+    global_batch: int,
+    conditional: bool,
+    dropout: bool,
+    flip: bool,
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
+    """Builds the per-device step `(state, batch, key) -> (state, metrics)`.
+
+    The levels of the whole global batch are drawn on every device and sliced, so that a stratified
+    law sees the batch and never the device; noise, dropout and flips are drawn per example from its
+    global index. The number of devices therefore changes nothing but the order of summation.
+
+    Args:
+      network: the raw network `F`.
+      objective: what to train on.
+      optimizer: an optax optimizer.
+      ema_rate: rate of the bias-corrected EMA of the parameters, in [0, 1).
+      global_batch: examples per step over all devices.
+      conditional: whether the network sees labels.
+      dropout: whether the network has dropout; student and teacher share one mask.
+      flip: whether to mirror images left to right at random.
+
+    Returns:
+      The step, to be mapped over the axis "data" by `jaxnoise.training.parallel`.
+    """
+
+    def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+        images, labels = batch.read()
+        local = images.shape[0]
+        offset = jax.lax.axis_index(AXIS) * local
+        positions = offset + jnp.arange(local)
+
+        def keys(name: str) -> jax.Array:
+            return example_keys(stream_key(key, name, state.step), positions)
+
+        whole = objective.draw(
+            stream_key(key, "levels", state.step),
+            stream_key(key, "grid"),
+            state.step,
+            global_batch,
+        )
+        levels = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, offset, local), whole)
+        x0 = to_float(images)
+        if flip:
+            x0 = flip_some(x0, keys("flip"))
+        eps = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:], x0.dtype))(keys("noise"))
+        condition = labels if conditional else None
+        dropout_keys = keys("dropout") if dropout else None
+
+        def bind(params: Params) -> Callable[[jax.Array, jax.Array], jax.Array]:
+            return lambda x, c_noise: network(params, x, c_noise, condition, dropout_keys)
+
+        def mean_loss(params: Params) -> tuple[jax.Array, jax.Array]:
+            teacher = params if state.teacher is None else state.teacher
+            losses = objective.losses(
+                bind(params), bind(jax.lax.stop_gradient(teacher)), x0, eps, levels
+            )
+            return jnp.mean(losses), losses
+
+        (loss, losses), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+        loss, gradient = jax.lax.pmean((loss, gradient), AXIS)
+        # optax raises floats to integer step counts, which strict promotion would refuse.
+        with jax.numpy_dtype_promotion("standard"):
+            updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        band_sum, band_count = loss_by_band(losses, levels.sigma)
+        metrics = {
+            "loss": loss,
+            "grad_norm": optax.tree.norm(gradient),
+            "band_sum": band_sum,
+            "band_count": band_count,
+            "nonfinite_sigma": nonfinite_range(losses, levels.sigma),
+            **objective.metrics(state.step),
+        }
+        count = state.step + 1
+        return (
+            TrainState(
+                step=count,
+                params=params,
+                opt_state=opt_state,
+                ema=debiased_ema(params, state.ema, ema_rate, count),
+                teacher=_next_teacher(objective, state, params),
+            ),
+            metrics,
+        )
+
+    return step
+
+
+def _next_teacher(objective: ConsistencyObjective, state: TrainState, params: Params) -> Any:
+    if state.teacher is None or objective.teacher_rate is None:
+        return None
+    rate = objective.teacher_rate(objective.curriculum(state.step))
+    return optax.incremental_update(params, state.teacher, 1 - rate)

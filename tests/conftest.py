@@ -1,0 +1,20 @@
+"""Strict numerics for every test: no silent broadcasting, no silent promotion."""
+
+import os
+
+# Eight host devices let one process check that the number of devices changes nothing.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+
+from pathlib import Path
+
+import jax
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    cache = Path(config.rootpath) / ".cache" / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,139 @@
+import os
+import signal
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxnoise.training.loop import (
+    Interrupted,
+    NonFiniteError,
+    Rhythm,
+    Window,
+    check_finite,
+    train,
+)
+from jaxnoise.training.state import TrainState
+
+RHYTHM = Rhythm(
+    steps=12, batch=4, steps_per_dispatch=2, log_every=4, sample_every=6, checkpoint_every=6
+)
+
+
+def metrics(step, count=2, loss=None):
+    return {
+        "loss": np.array([float(step + i) if loss is None else loss for i in range(count)]),
+        "grad_norm": np.ones(count),
+        "band_sum": np.tile([2.0, 0.0, 3.0, 0.0], (count, 1)),
+        "band_count": np.tile([1.0, 0.0, 3.0, 0.0], (count, 1)),
+        "nonfinite_sigma": np.tile([0.5, 2.0], (count, 1)),
+        "num_levels": np.full(count, 20 + step),
+    }
+
+
+class Log:
+    def __init__(self):
+        self.events = []
+
+    def progress(self, step, loss):
+        self.events.append(("progress", step))
+
+    def log(self, row):
+        self.events.append(("log", row))
+
+    def sample(self, state, step):
+        self.events.append(("sample", step))
+
+    def save(self, state, step):
+        self.events.append(("save", step))
+
+    def last_good(self):
+        return "checkpoints/6"
+
+    def of(self, kind):
+        return [value for name, value in self.events if name == kind]
+
+
+def state_at(step):
+    return TrainState(step=jnp.int32(step), params=0, opt_state=0, ema=0, teacher=None)
+
+
+def run(log, rhythm=RHYTHM, start=0, at_step=lambda step: None, bad=None):
+    def dispatch(state, batch, key):
+        step = int(state.step)
+        at_step(step)
+        loss = np.nan if bad is not None and step >= bad else None
+        return state_at(step + 2), metrics(step, loss=loss)
+
+    return train(state_at(start), dispatch, lambda step: step, None, rhythm, log)
+
+
+def test_records_at_its_rhythm_and_at_the_end():
+    log = Log()
+    final = run(log)
+    assert int(final.step) == 12
+    assert log.of("progress") == [2, 4, 6, 8, 10, 12]
+    assert [row["step"] for row in log.of("log")] == [4, 8, 12]
+    assert log.of("save") == [6, 12]
+    assert log.of("sample") == [6, 12]
+    assert log.events.index(("save", 6)) < log.events.index(("sample", 6))
+
+
+def test_a_row_is_the_mean_since_the_last_one():
+    log = Log()
+    run(log)
+    first, second, _ = log.of("log")
+    assert first["loss"] == np.mean([0, 1, 2, 3])
+    assert second["loss"] == np.mean([4, 5, 6, 7])
+    assert second["num_levels"] == 26
+    assert second["images_seen"] == 32
+    assert second["loss_band/<0.1"] == 2.0
+    assert second["loss_band/0.1-1"] is None
+    assert second["loss_band/1-10"] == 1.0
+
+
+def test_resumes_where_the_state_stands():
+    log = Log()
+    run(log, start=8)
+    assert log.of("progress") == [10, 12]
+
+
+def test_non_finite_loss_stops_before_the_next_save():
+    log = Log()
+    with pytest.raises(NonFiniteError) as error:
+        run(log, bad=8)
+    message = str(error.value)
+    assert message.startswith("step 8: loss nan")
+    assert "sigma 0.5 to 2" in message
+    assert "num_levels 28" in message
+    assert "checkpoints/6" in message
+    assert log.of("save") == [6]
+
+
+def test_non_finite_gradient_with_finite_losses():
+    bad = metrics(3)
+    bad["grad_norm"][1] = np.inf
+    bad["nonfinite_sigma"][:] = [np.inf, -np.inf]
+    with pytest.raises(NonFiniteError, match=r"step 4: .*though every example's loss is finite"):
+        check_finite(3, bad, "none yet")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops(number):
+    log = Log()
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match="stopped at step 4"):
+        run(log, at_step=lambda step: os.kill(os.getpid(), number) if step == 2 else None)
+    assert log.of("save") == [4]
+    assert signal.getsignal(number) is before
+
+
+def test_time_spent_recording_does_not_count(monkeypatch):
+    clock = iter([0.0, 10.0, 110.0, 120.0, 120.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    window = Window(batch=4)
+    with window.paused():
+        pass
+    window.add(metrics(0))
+    # 120 s went by, of which 100 were spent recording: 2 steps of 4 images in 20 s.
+    assert window.row(2)["images_per_second"] == 0.4

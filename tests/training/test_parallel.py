@@ -1,0 +1,107 @@
+import jax
+import linear_network
+import numpy as np
+import optax
+import pytest
+
+from jaxnoise.data import ArrayImages
+from jaxnoise.errors import ArgumentError
+from jaxnoise.noise import PolynomialPairs, PredefinedGrid, sinusoidal
+from jaxnoise.objectives import ConsistencyObjective, inverse_gap, pseudo_huber
+from jaxnoise.training.feeding import ResidentFeeder, StreamingFeeder, make_feeder
+from jaxnoise.training.parallel import Devices
+from jaxnoise.training.state import create_state
+from jaxnoise.training.step import make_step
+
+BATCH, STEPS = 16, 6
+GENERATOR = np.random.RandomState(0)
+IMAGES = ArrayImages(
+    "noise",
+    GENERATOR.randint(0, 256, (40, 4, 4, 2)).astype(np.uint8),
+    np.arange(40) % 3,
+    num_classes=3,
+)
+
+
+def run(devices, stride=1, feeder=ResidentFeeder):
+    objective = ConsistencyObjective(
+        grid=PredefinedGrid(41, "nested", 0.002, 80.0, 7.0),
+        law=PolynomialPairs(),
+        curriculum=sinusoidal(s0=10, s1=40, total_steps=STEPS),
+        distance=pseudo_huber,
+        weight=inverse_gap,
+    )
+    optimizer = optax.adam(1e-3)
+    step = make_step(
+        linear_network.apply,
+        objective,
+        optimizer,
+        ema_rate=0.9,
+        global_batch=BATCH,
+        conditional=True,
+        dropout=True,
+        flip=True,
+    )
+    feed = feeder(IMAGES, devices, 0, BATCH, stride)
+    dispatch = devices.map(step, stride, feed.resident)
+    state = devices.replicate(
+        create_state(linear_network.init, optimizer, jax.random.key(0), teacher=False)
+    )
+    losses = []
+    for first in range(0, STEPS, stride):
+        state, metrics = dispatch(state, feed(first), jax.random.key(1))
+        losses.append(np.asarray(metrics["loss"]))
+    feed.close()
+    return jax.tree.map(np.asarray, state), np.concatenate(losses)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return run(Devices("pmap", 1))
+
+
+@pytest.mark.parametrize(
+    "devices, stride, feeder",
+    [
+        (Devices("pmap", 2), 1, ResidentFeeder),
+        (Devices("pmap", 8), 3, StreamingFeeder),
+        (Devices("shard_map", 1), 2, ResidentFeeder),
+        (Devices("shard_map", 8), 1, StreamingFeeder),
+        (Devices("auto"), 2, ResidentFeeder),
+    ],
+    ids=[
+        "pmap-2",
+        "pmap-8-scanned-streamed",
+        "shard_map-1-scanned",
+        "shard_map-8-streamed",
+        "auto",
+    ],
+)
+def test_devices_mapping_dispatch_and_feeding_change_nothing(reference, devices, stride, feeder):
+    state, losses = run(devices, stride, feeder)
+    np.testing.assert_allclose(losses, reference[1], rtol=1e-5)
+    for expected, found in zip(jax.tree.leaves(reference[0]), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_state_stays_a_plain_tree_without_a_device_axis(reference):
+    assert reference[0].params["w"].shape == (2, 2)
+    assert reference[0].step == STEPS
+
+
+def test_small_sets_are_resident():
+    feeder = make_feeder(IMAGES, Devices("pmap", 1), 0, BATCH, 1)
+    assert feeder.resident
+
+
+def test_all_rows_of_one_process_are_local():
+    np.testing.assert_array_equal(Devices("shard_map", 4).local_rows(8), np.arange(8))
+
+
+def test_bad_settings_name_themselves():
+    with pytest.raises(ArgumentError, match="mapping='pmaps'.*did you mean 'pmap'"):
+        Devices("pmaps")
+    with pytest.raises(ArgumentError, match="count=0"):
+        Devices("pmap", 0)
+    with pytest.raises(ArgumentError, match="count=99: must be at most 8"):
+        _ = Devices("pmap", 99).mesh

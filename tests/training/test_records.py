@@ -1,0 +1,64 @@
+import json
+
+import pytest
+
+from jaxnoise.errors import ConfigError
+from jaxnoise.training.records import RunFolder, flatten
+
+CONFIG = {"seed": 0, "law": {"name": "polynomial", "curve": 4.0}, "sample": {"sigmas": (0.8,)}}
+
+
+def test_claim_writes_and_then_accepts_the_same_config(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.claim(CONFIG)
+    folder.claim(CONFIG)
+    assert json.loads(folder.config.read_text())["law"]["curve"] == 4.0
+
+
+def test_another_config_is_refused_with_the_keys_that_differ(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.claim(CONFIG)
+    other = {**CONFIG, "law": {"name": "lognormal", "p_mean": -1.1}}
+    with pytest.raises(ConfigError) as error:
+        folder.claim(other)
+    message = str(error.value)
+    assert "law.curve (there 4.0, here not set)" in message
+    assert "law.name (there 'polynomial', here 'lognormal')" in message
+    assert "\n" not in message
+    assert json.loads(folder.config.read_text())["law"]["name"] == "polynomial"
+
+
+def test_unreadable_config_is_one_line(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.config.write_text("{")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        folder.claim(CONFIG)
+
+
+def test_rows_survive_a_cut_last_line_and_rewind_drops_later_ones(tmp_path):
+    folder = RunFolder(tmp_path)
+    for step in (10, 20, 30):
+        folder.append({"step": step, "loss": 1.0 / step})
+    with folder.metrics.open("a") as file:
+        file.write('{"step": 40, "lo')
+    assert [row["step"] for row in folder.rows()] == [10, 20, 30]
+    folder.rewind(20)
+    assert [row["step"] for row in folder.rows()] == [10, 20]
+    folder.append({"step": 30, "loss": 0.5})
+    assert folder.rows()[-1] == {"step": 30, "loss": 0.5}
+
+
+def test_rewind_without_a_record_makes_none(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.rewind(0)
+    assert not folder.metrics.exists()
+
+
+def test_nonfinite_numbers_are_null(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.append({"step": 1, "loss": float("nan")})
+    assert folder.metrics.read_text() == '{"step": 1, "loss": null}\n'
+
+
+def test_flatten():
+    assert flatten({"a": {"b": {"c": 1}}, "d": 2}) == {"a.b.c": 1, "d": 2}

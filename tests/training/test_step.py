@@ -1,0 +1,199 @@
+import jax
+import jax.numpy as jnp
+import linear_network
+import numpy as np
+import optax
+import pytest
+
+from jaxnoise.noise import KarrasGrid, LognormalPairs, constant, square_root_ema_rate
+from jaxnoise.objectives import ConsistencyObjective, inverse_gap, squared_l2
+from jaxnoise.training.state import create_state
+from jaxnoise.training.step import (
+    AXIS,
+    Batch,
+    flip_some,
+    loss_by_band,
+    make_step,
+    nonfinite_range,
+    to_float,
+)
+
+BATCH = 8
+IMAGES = np.random.RandomState(0).randint(0, 256, (20, 4, 4, 2)).astype(np.uint8)
+LABELS = np.arange(20, dtype=np.int32)
+
+
+def objective(teacher_rate=None):
+    return ConsistencyObjective(
+        grid=KarrasGrid(11, 0.002, 80.0, 7.0),
+        law=LognormalPairs(sampling="stratified"),
+        curriculum=constant(s0=11),
+        distance=squared_l2,
+        weight=inverse_gap,
+        teacher_rate=teacher_rate,
+    )
+
+
+def one_device(function):
+    """Gives a function the named axis of one device."""
+    mapped = jax.vmap(function, axis_name=AXIS)
+
+    def call(*arguments):
+        out = mapped(*jax.tree.map(lambda x: jnp.asarray(x)[None], arguments))
+        return jax.tree.map(lambda x: x[0], out)
+
+    return call
+
+
+def run(network=linear_network.apply, steps=1, learning_rate=1e-3, **settings):
+    optimizer = optax.sgd(learning_rate)
+    target = settings.pop("objective", objective())
+    keywords = {
+        "ema_rate": 0.5,
+        "global_batch": BATCH,
+        "conditional": False,
+        "dropout": True,
+        "flip": False,
+    }
+    step = jax.jit(one_device(make_step(network, target, optimizer, **(keywords | settings))))
+    state = create_state(
+        linear_network.init, optimizer, jax.random.key(0), teacher=target.teacher_rate is not None
+    )
+    states, metrics = [state], []
+    for i in range(steps):
+        batch = Batch(
+            index=jnp.arange(BATCH, dtype=jnp.int32) + i,
+            images=jnp.asarray(IMAGES),
+            labels=jnp.asarray(LABELS),
+        )
+        state, out = step(state, batch, jax.random.key(5))
+        states.append(state)
+        metrics.append(out)
+    return states, metrics
+
+
+def spy(seen):
+    """The linear network, with what it is called with handed to the host."""
+
+    def network(params, x, c_noise, labels=None, dropout_keys=None):
+        mask_bits = jax.vmap(lambda k: jax.random.bits(k, (4,)))(dropout_keys)
+        jax.debug.callback(lambda m: seen.append(np.array(m)), mask_bits)
+        return linear_network.apply(params, x, c_noise, labels, dropout_keys)
+
+    return network
+
+
+def test_student_and_teacher_share_the_mask_and_steps_do_not():
+    seen = []
+    run(spy(seen), steps=2)
+    jax.effects_barrier()
+    masks = np.stack(seen)
+    distinct = np.unique(masks.reshape(len(masks), -1), axis=0)
+    # Two steps, each with a student and a teacher pass (the backward pass may not call back).
+    assert len(distinct) == 2
+    assert len(masks) >= 4
+    # Within a batch every example has a mask of its own.
+    assert len(np.unique(masks[0].reshape(BATCH, -1), axis=0)) == BATCH
+
+
+def test_update_is_sgd_on_the_mean_of_the_losses():
+    states, metrics = run(dropout=False)
+    target = objective()
+    from jaxnoise.training.streams import example_keys, stream_key
+
+    key = jax.random.key(5)
+    pairs = target.draw(stream_key(key, "levels", 0), stream_key(key, "grid"), jnp.int32(0), BATCH)
+    keys = example_keys(stream_key(key, "noise", 0), jnp.arange(BATCH))
+    x0 = to_float(jnp.asarray(IMAGES[:BATCH]))
+    eps = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:]))(keys)
+
+    def loss(params):
+        def network(x, c):
+            return linear_network.apply(params, x, c)
+
+        def frozen(x, c):
+            return linear_network.apply(states[0].params, x, c)
+
+        return target.losses(network, frozen, x0, eps, pairs).mean()
+
+    value, gradient = jax.value_and_grad(loss)(states[0].params)
+    np.testing.assert_allclose(metrics[0]["loss"], value, rtol=1e-5)
+    np.testing.assert_allclose(metrics[0]["grad_norm"], optax.tree.norm(gradient), rtol=1e-5)
+    for name, old in states[0].params.items():
+        np.testing.assert_allclose(
+            states[1].params[name], old - 1e-3 * gradient[name], rtol=1e-4, atol=1e-6
+        )
+
+
+def test_ema_is_debiased_from_the_first_step():
+    states, _ = run(steps=2)
+    np.testing.assert_allclose(states[1].ema["w"], states[1].params["w"], rtol=1e-6)
+    expected = (0.5 * states[1].params["w"] + states[2].params["w"]) / 1.5
+    np.testing.assert_allclose(states[2].ema["w"], expected, rtol=1e-5)
+
+
+def test_teacher_ema_follows_the_student_at_its_rate():
+    states, _ = run(steps=2, objective=objective(lambda n: square_root_ema_rate(n, 0.9, 2)))
+    assert run()[0][1].teacher is None
+    rate = np.exp(2 * np.log(0.9) / 10)
+    for before, after in zip(states, states[1:], strict=False):
+        expected = rate * before.teacher["w"] + (1 - rate) * after.params["w"]
+        np.testing.assert_allclose(after.teacher["w"], expected, rtol=1e-5)
+
+
+def test_conditional_network_sees_the_labels_of_its_images():
+    seen = []
+
+    def network(params, x, c_noise, labels=None, dropout_keys=None):
+        jax.debug.callback(lambda m: seen.append(np.array(m)), labels)
+        return linear_network.apply(params, x, c_noise, labels, dropout_keys)
+
+    run(network, conditional=True)
+    jax.effects_barrier()
+    np.testing.assert_array_equal(seen[0].reshape(-1), LABELS[:BATCH])
+
+
+def test_metrics_by_band_count_every_example_once():
+    losses = jnp.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    sigma = jnp.array([0.05, 0.1, 0.99, 10.0, 9.9])
+    sums, counts = one_device(loss_by_band)(losses, sigma)
+    np.testing.assert_array_equal(sums, [1.0, 6.0, 16.0, 8.0])
+    np.testing.assert_array_equal(counts, [1.0, 2.0, 1.0, 1.0])
+
+
+def test_nonfinite_losses_name_their_levels():
+    sigma = jnp.array([0.1, 0.5, 2.0, 7.0])
+    find = one_device(nonfinite_range)
+    np.testing.assert_allclose(find(jnp.array([1.0, jnp.nan, jnp.inf, 3.0]), sigma), [0.5, 2.0])
+    low, high = find(jnp.ones(4), sigma)
+    assert low > high
+
+
+def test_bytes_map_to_minus_one_and_one():
+    np.testing.assert_allclose(to_float(jnp.array([0, 255], jnp.uint8)), [-1.0, 1.0])
+
+
+def test_half_of_the_images_are_mirrored_whole():
+    keys = jax.random.split(jax.random.key(0), 2000)
+    images = jnp.broadcast_to(jnp.arange(3.0).reshape(1, 1, 3, 1), (2000, 2, 3, 1))
+    out = np.asarray(flip_some(images, keys))
+    mirrored = out[:, 0, 0, 0] == 2
+    np.testing.assert_array_equal(out[mirrored], np.asarray(images)[mirrored][:, :, ::-1])
+    np.testing.assert_array_equal(out[~mirrored], np.asarray(images)[~mirrored])
+    # Binomial(2000, 1/2): standard deviation 22.
+    assert abs(mirrored.sum() - 1000) < 90
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_batch_reads_resident_or_streamed_examples(resident):
+    index = jnp.array([3, 1])
+    batch = (
+        Batch(index=index, images=jnp.asarray(IMAGES), labels=jnp.asarray(LABELS))
+        if resident
+        else Batch(
+            index=None, images=jnp.asarray(IMAGES[[3, 1]]), labels=jnp.asarray(LABELS[[3, 1]])
+        )
+    )
+    images, labels = batch.read()
+    np.testing.assert_array_equal(images, IMAGES[[3, 1]])
+    np.testing.assert_array_equal(labels, [3, 1])
