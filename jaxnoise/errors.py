@@ -31,9 +31,9 @@ def one_of(argument: str, value: object, choices: Iterable[str]) -> None:
     """Raises ArgumentError unless `value` is one of `choices`, with the nearest one named.
 
     Example:
-      >>> one_of("rule", "nestd", ["nested", "even"])
+      >>> one_of("rule", "evn", ["even"])
       Traceback (most recent call last):
-      jaxnoise.errors.ArgumentError: rule='nestd': must be one of nested, even (did you mean 'nested'?)
+      jaxnoise.errors.ArgumentError: rule='evn': must be one of even (did you mean 'even'?)
     """
     choices = list(choices)
     if value in choices:

@@ -51,9 +51,7 @@ class Sections:
         """
         return self._build(path, dict(self._section(path)), make, {}, context)
 
-    def choose(
-        self, path: str, choices: Mapping[str, Callable[..., Any]], **context: Any
-    ) -> Callable[..., Any]:
+    def choose(self, path: str, choices: Mapping[str, Callable[..., Any]], **context: Any) -> Any:
         """`build` with the callable that the section's key `name` chooses.
 
         `context` holds what the choices may take from elsewhere; each gets what it has a
@@ -124,9 +122,7 @@ class Sections:
             return make(**arguments, **context)
         except ArgumentError as error:
             key = f"{path}.{error.argument}" if error.argument in arguments else error.argument
-            raise ConfigError(
-                f"config.{key}={error.value!r}: must be {error.allowed}"
-            ) from error
+            raise ConfigError(f"config.{key}={error.value!r}: must be {error.allowed}") from error
 
     def _record(self, path: str, arguments: dict[str, Any]) -> None:
         node = self.resolved
@@ -139,7 +135,9 @@ def _unknown(key: str, allowed: list[str], prefix: str) -> str:
     allowed = [name.removeprefix(prefix) for name in allowed]
     near = get_close_matches(key, allowed, n=1)
     hint = f"did you mean config.{prefix}{near[0]}? " if near else ""
-    return f"config.{prefix}{key}: unknown key; {hint}allowed: {', '.join(sorted(allowed)) or 'none'}"
+    return (
+        f"config.{prefix}{key}: unknown key; {hint}allowed: {', '.join(sorted(allowed)) or 'none'}"
+    )
 
 
 def _coerce(path: str, value: Any, kind: Any) -> Any:

@@ -91,4 +91,6 @@ def test_a_nested_section_that_nothing_reads():
         sections.build("part.inner", make)
         sections.check_all_read()
 
-    assert line(config, read).startswith("config.part.inenr: unknown key; did you mean config.part.i")
+    assert line(config, read).startswith(
+        "config.part.inenr: unknown key; did you mean config.part.i"
+    )

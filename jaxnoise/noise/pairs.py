@@ -4,7 +4,8 @@ Every law has `sample(key, levels, num_levels, count)` and `probs(levels, num_le
 an ascending vector, padded at the end if it has more than `num_levels` = N entries; N may be traced
 and must be from 2 to `len(levels)`. `count` is the GLOBAL batch: draw it whole and slice, so that
 the law is the same on any number of devices. `sampling="stratified"` sweeps the law once per batch
-in ascending order; `"iid"` draws every index on its own.
+in ascending order; `"iid"` draws every index on its own. `warp` maps the uniforms on their way into
+the inverse CDF (0 the lowest noise, 1 the highest), which is how a pacing restricts any law.
 """
 
 from collections.abc import Callable
@@ -30,6 +31,15 @@ _BETA_NODES = 32
 _TAIL = 6.0
 
 
+Warp = Callable[[jax.Array], jax.Array]
+"""A map of uniforms, as `jaxnoise.noise.pacing` makes them: it moves draws along the law."""
+
+
+def unpaced(u: jax.Array) -> jax.Array:
+    """The warp that leaves a law as it is."""
+    return u
+
+
 def _check_positive(argument: str, value: float) -> None:
     if not 0 < value < inf:
         raise ArgumentError(argument, value, "a finite number > 0")
@@ -43,9 +53,13 @@ def _check_levels(levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
     return jnp.asarray(num_levels, jnp.int32)
 
 
+def _index(x: jax.Array) -> jax.Array:
+    return jnp.arange(x.shape[0], dtype=jnp.int32)
+
+
 def _normalized(mass: jax.Array, last: jax.Array) -> jax.Array:
     """`mass` without what lies past index `last`, summing to 1."""
-    mass = jnp.where(jnp.arange(mass.shape[0]) <= last, jnp.maximum(mass, 0), 0)
+    mass = jnp.where(_index(mass) <= last, jnp.maximum(mass, 0), 0)
     return mass / jnp.sum(mass)
 
 
@@ -54,7 +68,7 @@ def _draw(u: jax.Array, probs: jax.Array, last: jax.Array) -> jax.Array:
     # A parallel cumulative sum may dip by one rounding, and a search needs an ascending CDF.
     cdf = jax.lax.cummax(jnp.cumsum(probs))
     # Exactly 1 from the last bin on: a `u` below 1 cannot run past it.
-    cdf = jnp.where(jnp.arange(cdf.shape[0]) >= last, 1, jnp.minimum(cdf, 1))
+    cdf = jnp.where(_index(cdf) >= last, 1, jnp.minimum(cdf, 1))
     return jnp.searchsorted(cdf, u, side="right", method="scan_unrolled").astype(jnp.int32)
 
 
@@ -88,11 +102,17 @@ class UniformPairs:
         one_of("sampling", self.sampling, SAMPLINGS)
 
     def sample(
-        self, key: jax.Array, levels: jax.Array, num_levels: int | jax.Array, count: int
+        self,
+        key: jax.Array,
+        levels: jax.Array,
+        num_levels: int | jax.Array,
+        count: int,
+        warp: Warp = unpaced,
     ) -> jax.Array:
         """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
         last = _check_levels(levels, num_levels) - 2
-        return _draw(SAMPLINGS[self.sampling](key, count), self.probs(levels, num_levels), last)
+        u = warp(SAMPLINGS[self.sampling](key, count))
+        return _draw(u, self.probs(levels, num_levels), last)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
@@ -135,11 +155,17 @@ class LognormalPairs:
         one_of("sampling", self.sampling, SAMPLINGS)
 
     def sample(
-        self, key: jax.Array, levels: jax.Array, num_levels: int | jax.Array, count: int
+        self,
+        key: jax.Array,
+        levels: jax.Array,
+        num_levels: int | jax.Array,
+        count: int,
+        warp: Warp = unpaced,
     ) -> jax.Array:
         """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
         last = _check_levels(levels, num_levels) - 2
-        return _draw(SAMPLINGS[self.sampling](key, count), self.probs(levels, num_levels), last)
+        u = warp(SAMPLINGS[self.sampling](key, count))
+        return _draw(u, self.probs(levels, num_levels), last)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
@@ -151,7 +177,7 @@ class LognormalPairs:
         near = log_ndtr(jnp.where(mirror, -z[:-1], z[1:]))
         # In logarithms, so that a law whose mean is far from every level does not become 0 / 0.
         log_mass = near + jnp.log(-jnp.expm1(jnp.minimum(far - near, 0)))
-        return jax.nn.softmax(jnp.where(jnp.arange(log_mass.shape[0]) <= last, log_mass, -jnp.inf))
+        return jax.nn.softmax(jnp.where(_index(log_mass) <= last, log_mass, -jnp.inf))
 
 
 @dataclass(frozen=True)
@@ -159,6 +185,9 @@ class BetaPairs:
     """A Beta law over the index: `i = floor(v (N-1))`, `v ~ Beta(a, b)`.
 
     `p_i ∝ ∫ v^(a-1) (1-v)^(b-1) dv` over `i/(N-1) < v < (i+1)/(N-1)`.
+
+    v is not rescaled by the extremes of its batch: that would make the law depend on the batch size
+    and widen it (at N = 20 and a batch of 512, 7% of the samples above sigma = 10, not 1.5%).
 
     Args:
       a: first shape parameter, > 0.
@@ -186,11 +215,17 @@ class BetaPairs:
         one_of("sampling", self.sampling, SAMPLINGS)
 
     def sample(
-        self, key: jax.Array, levels: jax.Array, num_levels: int | jax.Array, count: int
+        self,
+        key: jax.Array,
+        levels: jax.Array,
+        num_levels: int | jax.Array,
+        count: int,
+        warp: Warp = unpaced,
     ) -> jax.Array:
         """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
         last = _check_levels(levels, num_levels) - 2
-        return _draw(SAMPLINGS[self.sampling](key, count), self.probs(levels, num_levels), last)
+        u = warp(SAMPLINGS[self.sampling](key, count))
+        return _draw(u, self.probs(levels, num_levels), last)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2.
@@ -295,7 +330,12 @@ class PolynomialPairs:
         one_of("sampling", self.sampling, SAMPLINGS)
 
     def sample(
-        self, key: jax.Array, levels: jax.Array, num_levels: int | jax.Array, count: int
+        self,
+        key: jax.Array,
+        levels: jax.Array,
+        num_levels: int | jax.Array,
+        count: int,
+        warp: Warp = unpaced,
     ) -> jax.Array:
         """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
         last = _check_levels(levels, num_levels) - 2
@@ -303,6 +343,7 @@ class PolynomialPairs:
         u = iid(key_u, count)
         if self.sampling == "stratified" and count > 1:
             u = jnp.arange(count, dtype=u.dtype) / (count - 1)
+        u = warp(u)
         jitter = jax.random.normal(key_jitter, (count,))
         top = last.astype(u.dtype)
         swept = u**self.curve

@@ -1,6 +1,7 @@
 """Laws over the pair index: exact probabilities, and draws that follow them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import jax
@@ -53,7 +54,7 @@ SHARES = {
     PolynomialPairs(curve=2.5): (0.501, 0.146, 0.168, 0.184),
     PolynomialPairs(curve=4.0): (0.648, 0.113, 0.117, 0.122),
     PolynomialPairs(curve=2.5, variant="prototype"): (0.414, 0.190, 0.187, 0.208),
-    BetaPairs(): (0.414, 0.279, 0.239, 0.068),
+    BetaPairs(): (0.520, 0.293, 0.171, 0.015),
 }
 
 
@@ -73,6 +74,8 @@ def grids() -> jax.Array:
 @cache
 def probs_of(law: Law) -> np.ndarray:
     """float[len(NS), LENGTH-1], one row for each of NS."""
+    if law.sampling == "stratified":
+        return probs_of(replace(law, sampling="iid"))
     return np.asarray(jax.jit(jax.vmap(law.probs))(grids(), jnp.asarray(NS)))
 
 
@@ -131,12 +134,6 @@ def test_stratified_draws_hug_the_cdf(law: Law) -> None:
     assert np.abs(np.cumsum(counts_of(law), axis=1) - cumulative).max() <= 2
 
 
-def test_stratified_draws_ascend() -> None:
-    law = LognormalPairs(sampling="stratified")
-    draws = law.sample(jax.random.key(0), karras_levels(20), 20, 64)
-    assert (np.diff(np.asarray(draws)) >= 0).all()
-
-
 @pytest.mark.parametrize("variant", ["paper", "prototype"])
 def test_polynomial_sweep_is_deterministic_but_for_the_jitter(variant: str) -> None:
     """Cumulative counts against the sum of each example's own law: far tighter than i.i.d."""
@@ -192,15 +189,15 @@ def test_lognormal_vector() -> None:
     np.testing.assert_allclose(row[:10], LOGNORMAL_11, atol=5.1e-5)
 
 
-@pytest.mark.parametrize("n", [3, 20, 251])
+@pytest.mark.parametrize("n", [20, 251])
 def test_lognormal_masses_keep_their_digits_in_both_tails(n: int) -> None:
     levels = np.asarray(grids())[NS.index(n), :n].astype(np.float64)
     probs = jax.jit(LognormalPairs(p_mean=0.3, p_std=0.8).probs)(grids()[NS.index(n)], n)
     z = (np.log(levels) - 0.3) / 0.8
     upper = z[1:] + z[:-1] > 0
     mass = np.where(upper, ndtr(-z[:-1]) - ndtr(-z[1:]), ndtr(z[1:]) - ndtr(z[:-1]))
-    np.testing.assert_allclose(probs[: n - 1], mass / mass.sum(), rtol=1e-3, atol=1e-30)
-    assert mass.min() < 1e-7
+    np.testing.assert_allclose(probs[: n - 1], mass / mass.sum(), rtol=1e-3)
+    assert mass[[0, -1]].max() < 1e-6
 
 
 @pytest.mark.parametrize("p_mean", [-70.0, 60.0])
@@ -229,18 +226,32 @@ def test_beta_probabilities(a: float, b: float) -> None:
         np.testing.assert_allclose(row[: n - 1], np.diff(cdf), atol=1e-6)
 
 
+def test_beta_is_not_rescaled_by_its_batch() -> None:
+    """Stretching v to the batch's own extremes gives another law, known from public code."""
+    v = np.random.default_rng(0).beta(1.5, 5, (400, 512))
+    low, high = v.min(axis=1, keepdims=True), v.max(axis=1, keepdims=True)
+    index = np.minimum((v - low) / (high - low) * 19, 18).astype(int).ravel()
+    upper = np.asarray(karras_levels(20))[1:]
+    stretched = np.bincount(np.searchsorted([0.1, 1, 10], upper[index])) / index.size
+    np.testing.assert_allclose(stretched, [0.414, 0.279, 0.239, 0.068], atol=0.01)
+    exact = probs_of(BetaPairs())[NS.index(20), :19]
+    assert exact[upper > 10].sum() < 0.02
+
+
 def sweep_probs(curve: float, variant: str, n: int) -> np.ndarray:
-    """Brute force in float64: midpoints of u = y^q, split where the prototype jumps."""
+    """In float64: 64 nodes in each cell between two integers, where the prototype jumps."""
+    if n == 2:
+        return np.ones(1)
     power = max(2.0, 2 / curve)
     top = n - 1 if variant == "paper" else n - 2
     edges = (np.arange(top + 1) / top) ** (1 / (curve * power))
-    width = np.diff(edges)[:, None] / 2000
-    y = edges[:-1, None] + width * (np.arange(2000) + 0.5)
-    weight = (width * power * y ** (power - 1)).ravel()
+    nodes, weights = np.polynomial.legendre.leggauss(64)
+    width = np.diff(edges)[:, None]
+    y = edges[:-1, None] + width * (nodes + 1) / 2
+    weight = (width * weights / 2 * power * y ** (power - 1)).ravel()
     a = top * y.ravel() ** (curve * power)
     if variant == "paper":
-        cdf = [weight @ ndtr(j + 0.5 - a) for j in range(n - 2)]
-        return np.diff([0, *cdf, 1])
+        return np.diff([0, *(weight @ ndtr(j + 0.5 - a) for j in range(n - 2)), 1])
     shift = n**0.2
     cdf = [weight @ ndtr(j - shift - a) for j in range(n - 1)]
     outside = weight * (ndtr(-shift - a) + ndtr(a + shift - top))
@@ -251,22 +262,24 @@ def sweep_probs(curve: float, variant: str, n: int) -> np.ndarray:
 @pytest.mark.parametrize("curve", [0.1, 0.5, 1.3, 4.0, 20.0])
 def test_polynomial_probabilities(curve: float, variant: str) -> None:
     for n, row in zip(NS, probs_of(PolynomialPairs(curve, variant)), strict=True):
-        expected = sweep_probs(curve, variant, n) if n > 2 else [1.0]
-        np.testing.assert_allclose(row[: n - 1], expected, atol=1e-6)
+        np.testing.assert_allclose(row[: n - 1], sweep_probs(curve, variant, n), atol=1e-6)
 
 
 def test_probabilities_in_float64() -> None:
     with jax.enable_x64(True):
-        levels = jnp.asarray(karras_levels(61))
-        probs = jax.jit(lambda n: [law.probs(levels, n) for law in LAWS])(jnp.int32(61))
-        draws = jax.jit(LAWS[3].sample, static_argnums=3)(jax.random.key(0), levels, 61, 8)
-        for law, row in zip(LAWS, probs, strict=True):
+        levels, laws = karras_levels(20), LAWS[2:8:2]
+        probs, draws = jax.jit(
+            lambda n: (
+                [law.probs(levels, n) for law in laws],
+                [law.sample(jax.random.key(0), levels, n, 8) for law in laws],
+            )
+        )(jnp.int32(20))
+        for law, row, index in zip(laws, probs, draws, strict=True):
             assert row.dtype == jnp.float64
+            assert index.dtype == jnp.int32
+            np.testing.assert_allclose(row, probs_of(law)[NS.index(20), :19], atol=1e-6)
             assert float(row.sum()) == pytest.approx(1, abs=1e-13)
-            if isinstance(law, PolynomialPairs):
-                expected = sweep_probs(law.curve, law.variant, 61)
-                np.testing.assert_allclose(row, expected, atol=1e-7)
-        assert draws.dtype == jnp.int32
+        np.testing.assert_allclose(probs[2], sweep_probs(4.0, "paper", 20), atol=1e-9)
 
 
 @pytest.mark.parametrize("law", [law for law in LAWS if law.sampling == "iid"][:3], ids=name)
@@ -281,29 +294,46 @@ def test_the_largest_uniform_number_stays_in_the_last_bin(
     np.testing.assert_array_equal(last[:4], np.asarray(NS[:4]) - 2)
 
 
-@pytest.mark.parametrize("law", LAWS[2::2], ids=name)
+SHORT = [UniformPairs(), LognormalPairs(sampling="stratified"), LAWS[-1]]
+
+
+@cache
+def short_sample(law: Law) -> Callable:
+    """33 jitted draws from levels padded to 40."""
+    return jax.jit(lambda key, levels, n: law.sample(key, levels, n, 33))
+
+
+@pytest.mark.parametrize("law", SHORT[1:], ids=name)
 def test_same_draws_with_and_without_jit_and_vmap(law: Law) -> None:
-    key, levels, n, count = jax.random.key(3), karras_levels(20, length=22), jnp.int32(20), 32
-
-    def sample(key: jax.Array, levels: jax.Array, n: jax.Array) -> jax.Array:
-        return law.sample(key, levels, n, count)
-
-    jitted = jax.jit(sample)(key, levels, n)
-    mapped = jax.jit(jax.vmap(sample))(key[None], levels[None], n[None])[0]
+    key, levels, n = jax.random.key(3), karras_levels(20, length=40), jnp.int32(20)
+    jitted = short_sample(law)(key, levels, n)
+    mapped = jax.vmap(short_sample(law))(key[None], levels[None], n[None])[0]
     np.testing.assert_array_equal(jitted, mapped)
-    np.testing.assert_array_equal(jitted, sample(key, levels, n))
+    np.testing.assert_array_equal(jitted, law.sample(key, levels, n, 33))
 
 
 def test_the_key_decides() -> None:
-    law, levels = UniformPairs(), karras_levels(20)
-    sample = jax.jit(lambda key: law.sample(key, levels, 20, 64))
-    draws = sample(jax.random.key(0))
-    np.testing.assert_array_equal(draws, sample(jax.random.key(0)))
-    assert not np.array_equal(draws, sample(jax.random.key(1)))
+    levels, n = karras_levels(20, length=40), jnp.int32(20)
+    draws = [np.asarray(short_sample(SHORT[0])(jax.random.key(i), levels, n)) for i in (0, 0, 1)]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
 
 
-@pytest.mark.parametrize("law", [LognormalPairs(), PolynomialPairs()], ids=name)
-def test_one_trace_serves_a_whole_curriculum(law: Law) -> None:
+@settings(deadline=None, max_examples=25, derandomize=True)
+@given(seed=st.integers(0, 2**31 - 1), n=st.integers(2, 40))
+def test_indices_are_always_pairs_of_real_levels(seed: int, n: int) -> None:
+    levels = karras_levels(n, length=40)
+    for law in SHORT:
+        index = np.asarray(short_sample(law)(jax.random.key(seed), levels, jnp.int32(n)))
+        assert index.shape == (33,)
+        assert index.min() >= 0
+        assert index.max() <= n - 2
+        assert (np.diff(np.asarray(levels))[index] > 0).all()
+        if isinstance(law, LognormalPairs):
+            assert (np.diff(index) >= 0).all()  # stratified: one ascending sweep
+
+
+def test_one_trace_serves_a_whole_curriculum() -> None:
     curriculum = sinusoidal(s0=20, s1=250, total_steps=1000)
     grid = PredefinedGrid(table_size=251)
     traces = []
@@ -313,7 +343,8 @@ def test_one_trace_serves_a_whole_curriculum(law: Law) -> None:
         traces.append(k)
         n = curriculum(k)
         levels = grid(n)
-        i = law.sample(key, levels, n, 256)
+        laws = (LognormalPairs(), PolynomialPairs())
+        i = jnp.concatenate([law.sample(key, levels, n, 128) for law in laws])
         return n, levels[i], levels[i + 1]
 
     for k, count in curriculum.plateaus:
@@ -322,25 +353,6 @@ def test_one_trace_serves_a_whole_curriculum(law: Law) -> None:
         assert (np.asarray(low) < np.asarray(high)).all()
         assert float(high.max()) <= 80
     assert len(traces) == 1
-
-
-@pytest.fixture(scope="module")
-def short_samples() -> dict[str, Callable]:
-    return {name(law): jax.jit(law.sample, static_argnums=3) for law in LAWS[::3]}
-
-
-@settings(deadline=None, max_examples=25, derandomize=True)
-@given(seed=st.integers(0, 2**31 - 1), n=st.integers(2, 40))
-def test_indices_are_always_pairs_of_real_levels(
-    short_samples: dict[str, Callable], seed: int, n: int
-) -> None:
-    levels = np.asarray(karras_levels(n, length=40))
-    for sample in short_samples.values():
-        index = np.asarray(sample(jax.random.key(seed), levels, n, 33))
-        assert index.shape == (33,)
-        assert index.min() >= 0
-        assert index.max() <= n - 2
-        assert (levels[index] < levels[index + 1]).all()
 
 
 @pytest.mark.parametrize(
