@@ -21,6 +21,7 @@ from jaxnoise.errors import ArgumentError, ConfigError
 _NAME = re.compile(r"(\w+)(?:/(\w[\w.+-]*))?(?::(\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _NEEDED = ("dataset_info.json", "features.json")  # tfds writes them last, and renames at the end
+_EMPTY = "a record is empty"  # what array_record reads, without error, past a cut at a 64 KiB block
 _PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -101,9 +102,12 @@ def open_tfds(
         num_classes = int(builder.info.features[label_key].num_classes)
     sampled = np.linspace(0, len(source) - 1, min(16, len(source))).astype(np.int64).tolist()
     try:
-        identity = digest(str(len(source)), *source.__getitems__(sampled))
+        records = source.__getitems__(sampled)
     except RuntimeError as error:  # array_record's only error, for a truncated file above all
         raise _damaged(name, folder, str(error).splitlines()[0]) from error
+    if not all(records):
+        raise _damaged(name, folder, _EMPTY)
+    identity = digest(str(len(source)), *records)
     decode = _decoder(builder.info.features, image_key, label_key)
     return RecordImages(name, source, decode, num_classes, identity)
 
@@ -186,7 +190,7 @@ def _keys(name: str, builder: Any) -> tuple[str, str | None]:
     elif len(images) == 1:
         image = images[0]
     else:
-        found = ", ".join(images) or "none"
+        found = ", ".join(sorted(images)) or "none"  # features come in no fixed order
         raise ConfigError(f"data set {name!r} has no single image feature (found: {found})")
     feature = features[image]
     if feature.np_dtype != np.uint8 or len(feature.shape) not in (2, 3):
@@ -238,6 +242,8 @@ def _decoder(
     mode = _PIL_MODES.get(features[image_key].shape[-1]) if encoded else None
 
     def decode(record: Any) -> tuple[NDArray[np.uint8], int]:
+        if not record:
+            raise ValueError(_EMPTY)
         example = parser.deserialize_example_np(record, decoders=decoders)
         image = example[image_key]
         if encoded:

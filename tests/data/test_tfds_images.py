@@ -1,5 +1,6 @@
 """Prepared tensorflow-datasets folders, read without TensorFlow."""
 
+import dataclasses
 import io
 import shutil
 from pathlib import Path
@@ -176,10 +177,18 @@ def damage_missing(folder: Path):
 
 def damage_truncated(folder: Path):
     file = next(folder.glob("*array_record*"))
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    file.write_bytes(file.read_bytes()[:100_000])
 
 
-@pytest.mark.parametrize("damage", [damage_description, damage_missing, damage_truncated])
+def damage_truncated_at_a_block(folder: Path):
+    """There array_record hands out empty records and raises nothing."""
+    file = next(folder.glob("*array_record*"))
+    file.write_bytes(file.read_bytes()[: 2**16])
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_description, damage_missing, damage_truncated, damage_truncated_at_a_block]
+)
 def test_damaged_folders_are_refused(small, tmp_path, damage):
     shutil.copytree(small[0], tmp_path, dirs_exist_ok=True)
     folder = prepared_folder("small", tmp_path)
@@ -187,6 +196,13 @@ def test_damaged_folders_are_refused(small, tmp_path, damage):
     with pytest.raises(ConfigError, match="remove that folder and prepare it again") as caught:
         open_tfds("small", data_dir=tmp_path)
     assert str(folder) in one_line(caught)
+
+
+def test_an_empty_record_met_on_loading_is_an_error(small):
+    images = open_tfds("small", data_dir=small[0])
+    cut = dataclasses.replace(images, source=[images.source[0], b""])
+    with pytest.raises(ConfigError, match="small: example 1 cannot be decoded: a record is empty"):
+        cut.load(np.arange(2))
 
 
 def test_images_of_mixed_sizes_are_refused_with_the_example_named(tmp_path):
