@@ -85,7 +85,7 @@ def frechet_distance(
 
     Reference:
       Dowson and Landau, "The Fréchet distance between multivariate normal distributions", 1982;
-      as a measure of generated images: Heusel et al., arXiv 1706.08500, equation 6.
+      as a measure of generated images: Heusel et al., arXiv 1706.08500.
     """
     mean1 = _checked_mean("mu1", mu1)
     mean2 = _checked_mean("mu2", mu2)
@@ -127,7 +127,7 @@ class Moments:
 
     Reference:
       Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample
-      variances", 1979, equations 2.1.
+      variances", 1979.
     """
 
     count: int

@@ -3,5 +3,16 @@
 from jaxnoise.sampling.consistency import image_noise, multistep, one_step
 from jaxnoise.sampling.diffusion import ddim, euler, heun
 from jaxnoise.sampling.images import to_uint8
+from jaxnoise.sampling.samplers import Sampler, consistency_samplers
 
-__all__ = ["ddim", "euler", "heun", "image_noise", "multistep", "one_step", "to_uint8"]
+__all__ = [
+    "Sampler",
+    "consistency_samplers",
+    "ddim",
+    "euler",
+    "heun",
+    "image_noise",
+    "multistep",
+    "one_step",
+    "to_uint8",
+]

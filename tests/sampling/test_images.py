@@ -15,7 +15,7 @@ def test_every_byte_survives_the_way_there_and_back(dtype: type) -> None:
 
 
 def test_known_values() -> None:
-    # A half goes up: 0 is 127.5 and becomes 128, -253/255 is 1 and 2/255 above it is 2.
+    # In bytes: 0, 0.25, 1, 127.5, 191.25, 254.25, 255.
     values = [-1.0, -254.5 / 255, -253 / 255, 0.0, 0.5, 253.5 / 255, 1.0]
     images = to_uint8(np.reshape(values, (1, 7, 1, 1)))
     assert images.shape == (1, 7, 1, 1)
