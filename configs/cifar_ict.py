@@ -7,8 +7,9 @@ Paper:        FID 2.83 at one step, 2.46 at two (arXiv 2310.14189, table 2).
 Ours:         not run yet.
 """
 
-from configs import common
 from ml_collections import ConfigDict
+
+from configs import common
 
 
 def get_config() -> ConfigDict:

@@ -7,8 +7,9 @@ Paper:        the baseline of arXiv 2404.06353; its number is not known to us.
 Ours:         not run yet.
 """
 
-from configs import common
 from ml_collections import ConfigDict
+
+from configs import common
 
 
 def get_config() -> ConfigDict:

@@ -10,8 +10,9 @@ Paper:        FID 30.48 at one step (arXiv 2404.06353).
 Ours:         not run yet.
 """
 
-from configs import common
 from ml_collections import ConfigDict
+
+from configs import common
 
 
 def get_config() -> ConfigDict:

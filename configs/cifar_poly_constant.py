@@ -9,11 +9,12 @@ Paper:        FID 33.54 at one step (arXiv 2404.06353).
 Ours:         not run yet.
 """
 
-from configs import cifar_poly
 from ml_collections import ConfigDict
+
+from configs import cifar_poly
 
 
 def get_config() -> ConfigDict:
     config = cifar_poly.get_config()
-    config.curriculum = ConfigDict(dict(name="constant", s0=20))
+    config.curriculum = ConfigDict({"name": "constant", "s0": 20})
     return config

@@ -12,26 +12,26 @@ def cifar(steps: int) -> ConfigDict:
     """
     config = ConfigDict()
     config.seed = 0
-    config.data = ConfigDict(dict(dataset="cifar10", data_dir="data", flip=True))
-    config.model = ConfigDict(dict(name="unet", preset="ddpmpp", dropout=0.02))
-    config.grid = ConfigDict(dict(name="karras"))
+    config.data = ConfigDict({"dataset": "cifar10", "data_dir": "data", "flip": True})
+    config.model = ConfigDict({"name": "unet", "preset": "ddpmpp", "dropout": 0.02})
+    config.grid = ConfigDict({"name": "karras"})
     config.law = ConfigDict()
     config.curriculum = ConfigDict()
     config.objective = ConfigDict(
-        dict(name="consistency", weight="inverse_gap", distance=dict(name="pseudo_huber"))
+        {"name": "consistency", "weight": "inverse_gap", "distance": {"name": "pseudo_huber"}}
     )
-    config.optimizer = ConfigDict(dict(name="radam", learning_rate=1e-4))
-    config.ema = ConfigDict(dict(rate=0.0))
+    config.optimizer = ConfigDict({"name": "radam", "learning_rate": 1e-4})
+    config.ema = ConfigDict({"rate": 0.0})
     config.train = ConfigDict(
-        dict(
-            steps=steps,
-            batch=256,
-            steps_per_dispatch=10,
-            log_every=100,
-            sample_every=5_000,
-            checkpoint_every=5_000,
-        )
+        {
+            "steps": steps,
+            "batch": 256,
+            "steps_per_dispatch": 10,
+            "log_every": 100,
+            "sample_every": 5_000,
+            "checkpoint_every": 5_000,
+        }
     )
-    config.sample = ConfigDict(dict(sigmas=(0.821,)))
-    config.evaluate = ConfigDict(dict(n=10_000))
+    config.sample = ConfigDict({"method": {"name": "multistep", "sigmas": (0.821,)}})
+    config.evaluate = ConfigDict({"n": 10_000})
     return config

@@ -15,21 +15,27 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
-    config.data = ConfigDict(dict(dataset="digits"))
-    config.model = ConfigDict(dict(name="unet", preset="tiny"))
-    config.grid = ConfigDict(dict(name="predefined", rule="nested", table_size=251))
+    config.data = ConfigDict({"dataset": "digits"})
+    config.model = ConfigDict({"name": "unet", "preset": "tiny"})
+    config.grid = ConfigDict({"name": "predefined", "rule": "nested", "table_size": 251})
     config.law = ConfigDict(
-        dict(name="polynomial", curve=4.0, variant="paper", sampling="stratified")
+        {"name": "polynomial", "curve": 4.0, "variant": "paper", "sampling": "stratified"}
     )
-    config.curriculum = ConfigDict(dict(name="sinusoidal", s0=20, s1=250))
+    config.curriculum = ConfigDict({"name": "sinusoidal", "s0": 20, "s1": 250})
     config.objective = ConfigDict(
-        dict(name="consistency", weight="inverse_gap", distance=dict(name="pseudo_huber"))
+        {"name": "consistency", "weight": "inverse_gap", "distance": {"name": "pseudo_huber"}}
     )
-    config.optimizer = ConfigDict(dict(name="radam", learning_rate=1e-3))
-    config.ema = ConfigDict(dict(rate=0.999))
+    config.optimizer = ConfigDict({"name": "radam", "learning_rate": 1e-3})
+    config.ema = ConfigDict({"rate": 0.999})
     config.train = ConfigDict(
-        dict(steps=3_000, batch=128, log_every=50, sample_every=500, checkpoint_every=500)
+        {
+            "steps": 3_000,
+            "batch": 128,
+            "log_every": 50,
+            "sample_every": 500,
+            "checkpoint_every": 500,
+        }
     )
-    config.sample = ConfigDict(dict(sigmas=(0.821,)))
-    config.evaluate = ConfigDict(dict(n=898))
+    config.sample = ConfigDict({"method": {"name": "multistep", "sigmas": (0.821,)}})
+    config.evaluate = ConfigDict({"n": 898})
     return config

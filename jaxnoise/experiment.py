@@ -1,5 +1,6 @@
 """The one place that reads a config: every key is checked, and plain objects come out."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,12 +11,16 @@ import optax
 from jaxnoise import data, noise, objectives
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError, one_of
-from jaxnoise.models import UNet, preset
+from jaxnoise.models import UNet
 from jaxnoise.noise.discretization import Curriculum
 from jaxnoise.objectives import ConsistencyObjective
-from jaxnoise.objectives.consistency import Distance, Grid, PairLaw
+from jaxnoise.objectives.consistency import Distance, PairLaw
 from jaxnoise.optim.ema import check_rate
+from jaxnoise.sampling.samplers import Sampler, consistency_samplers
 from jaxnoise.sections import Sections
+
+Choices = Mapping[str, Callable[..., Any]]
+LevelGrid = noise.KarrasGrid | noise.PredefinedGrid
 
 SECTIONS = (
     "seed",
@@ -52,10 +57,17 @@ class DataSettings:
     flip: bool = False
 
     def open(self) -> Images:
-        """Opens the images; may prepare or download them."""
-        return data.open_images(
-            self.dataset, split=self.split, data_dir=self.data_dir, archive=self.archive
-        )
+        """Opens the images; may prepare or download them.
+
+        Raises:
+          ConfigError: one line that says what is missing or wrong, and what to do.
+        """
+        try:
+            return data.open_images(
+                self.dataset, split=self.split, data_dir=self.data_dir, archive=self.archive
+            )
+        except ArgumentError as error:
+            raise ConfigError(f"config.data.{error}") from error
 
 
 @dataclass(frozen=True)
@@ -113,14 +125,12 @@ class SampleSettings:
     Attributes:
       count: images in a grid.
       columns: images in a row.
-      sigmas: levels of the further steps of multistep sampling, descending, in data units.
       seed: of the noise; image i depends on (seed, i) only.
       batch: images drawn at once.
     """
 
     count: int = 100
     columns: int = 10
-    sigmas: tuple[float, ...] = (0.821,)
     seed: int = 0
     batch: int = 128
 
@@ -165,6 +175,8 @@ class Experiment:
     ema_rate: float
     train: TrainSettings
     sample: SampleSettings
+    samplers: tuple[Sampler, ...]
+    """What is scored; sample grids are drawn with the first."""
     evaluate: EvaluateSettings
 
 
@@ -196,7 +208,7 @@ def read(config: Mapping[str, Any]) -> Experiment:
     ema_rate = sections.build("ema", _ema)
     network = sections.choose("model", MODELS)
     sample = sections.build("sample", SampleSettings)
-    _check_sigmas(sample.sigmas, objective)
+    samplers = sections.choose("sample.method", SAMPLERS, objective=objective)
     data_settings = sections.build("data", DataSettings)
     evaluate = sections.build("evaluate", EvaluateSettings)
     sections.check_all_read()
@@ -205,11 +217,12 @@ def read(config: Mapping[str, Any]) -> Experiment:
         seed=seed,
         network=network,
         objective=objective,
-        baseline=_baseline(objective, train.steps),
+        baseline=_baseline(objective, grid, train.steps),
         optimizer=optimizer,
         ema_rate=ema_rate,
         train=train,
         sample=sample,
+        samplers=samplers,
         evaluate=evaluate,
         config=sections.resolved,
     )
@@ -217,7 +230,7 @@ def read(config: Mapping[str, Any]) -> Experiment:
 
 def _karras(
     curriculum: Curriculum, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
-) -> Grid:
+) -> LevelGrid:
     return noise.KarrasGrid(curriculum.max_levels, sigma_min, sigma_max, rho)
 
 
@@ -228,7 +241,7 @@ def _predefined(
     sigma_min: float = 0.002,
     sigma_max: float = 80.0,
     rho: float = 7.0,
-) -> Grid:
+) -> LevelGrid:
     size = curriculum.max_levels if table_size is None else table_size
     if size < curriculum.max_levels:
         raise ArgumentError(
@@ -238,7 +251,7 @@ def _predefined(
 
 
 def _consistency(
-    grid: Any,
+    grid: LevelGrid,
     law: PairLaw,
     curriculum: Curriculum,
     distance: Distance,
@@ -317,10 +330,14 @@ def _chain(
         raise ArgumentError("warmup_steps", warmup_steps, "at least 0")
     if clip_norm is not None and not clip_norm > 0:
         raise ArgumentError("clip_norm", clip_norm, "a number > 0, or None")
-    rate = optax.linear_schedule(learning_rate / max(warmup_steps, 1), learning_rate, warmup_steps)
-    optimizer = make(rate if warmup_steps else learning_rate, b1=b1, b2=b2, eps=eps)
-    return optimizer if clip_norm is None else optax.chain(
-        optax.clip_by_global_norm(clip_norm), optimizer
+    rate: float | optax.Schedule = learning_rate
+    if warmup_steps:
+        rate = optax.linear_schedule(learning_rate / warmup_steps, learning_rate, warmup_steps)
+    optimizer = make(rate, b1=b1, b2=b2, eps=eps)
+    return (
+        optimizer
+        if clip_norm is None
+        else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
     )
 
 
@@ -329,22 +346,23 @@ def _ema(rate: float = 0.9999) -> float:
     return rate
 
 
-def _check_sigmas(sigmas: tuple[float, ...], objective: ConsistencyObjective) -> None:
+def _multistep(
+    objective: ConsistencyObjective, sigmas: tuple[float, ...] = (0.821,)
+) -> tuple[Sampler, ...]:
     low, high = objective.sigma_min, objective.sigma_max
     inside = all(low < sigma < high for sigma in sigmas)
-    if not inside or any(a <= b for a, b in zip(sigmas, sigmas[1:], strict=False)):
-        raise ConfigError(
-            f"config.sample.sigmas={sigmas!r}: must descend within (grid.sigma_min={low}, "
-            f"grid.sigma_max={high})"
+    if not inside or any(a <= b for a, b in itertools.pairwise(sigmas)):
+        raise ArgumentError(
+            "sigmas", sigmas, f"descending within (grid.sigma_min={low}, grid.sigma_max={high})"
         )
+    return consistency_samplers(sigmas, low, high)
 
 
-def _baseline(objective: ConsistencyObjective, total_steps: int) -> ConsistencyObjective:
+def _baseline(
+    objective: ConsistencyObjective, grid: LevelGrid, total_steps: int
+) -> ConsistencyObjective:
     counts = objective.curriculum.counts
-    curriculum = noise.doubling(
-        s0=max(min(counts), 2), s1=max(*counts, 3), total_steps=total_steps
-    )
-    grid = objective.grid
+    curriculum = noise.doubling(s0=max(min(counts), 2), s1=max(*counts, 3), total_steps=total_steps)
     return ConsistencyObjective(
         grid=noise.KarrasGrid(curriculum.max_levels, grid.sigma_min, grid.sigma_max, grid.rho),
         law=noise.LognormalPairs(),
@@ -357,26 +375,27 @@ def _baseline(objective: ConsistencyObjective, total_steps: int) -> ConsistencyO
     )
 
 
-CURRICULA = {
+CURRICULA: Choices = {
     "constant": noise.constant,
     "square_root": noise.square_root,
     "doubling": noise.doubling,
     "sinusoidal": noise.sinusoidal,
     "sinusoidal_rising": noise.sinusoidal_rising,
 }
-GRIDS = {"karras": _karras, "predefined": _predefined}
-LAWS = {
+GRIDS: Choices = {"karras": _karras, "predefined": _predefined}
+LAWS: Choices = {
     "uniform": noise.UniformPairs,
     "lognormal": noise.LognormalPairs,
     "polynomial": noise.PolynomialPairs,
     "beta": noise.BetaPairs,
 }
-DISTANCES: dict[str, Callable[..., Distance]] = {
+DISTANCES: Choices = {
     "pseudo_huber": _pseudo_huber,
     "squared_l2": lambda: objectives.squared_l2,
     "l1": lambda: objectives.l1,
 }
 WEIGHTS = {"inverse_gap": objectives.inverse_gap, "uniform": objectives.uniform}
-OBJECTIVES = {"consistency": _consistency}
-OPTIMIZERS = {"radam": _radam, "adam": _adam}
-MODELS: dict[str, Callable[..., Any]] = {}
+SAMPLERS: Choices = {"multistep": _multistep}
+OBJECTIVES: Choices = {"consistency": _consistency}
+OPTIMIZERS: Choices = {"radam": _radam, "adam": _adam}
+MODELS: Choices = {}

@@ -1,6 +1,7 @@
 """Draws which noise a config trains on, and when, beside the baseline."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnoise.experiment import Experiment
@@ -36,7 +37,7 @@ def noise_plan(
     moments = []
     for share in MOMENTS:
         step = round(share * last)
-        levels, num_levels = objective.levels(key, step)
+        levels, num_levels = objective.levels(key, jnp.int32(step))
         count = int(num_levels)
         probs = objective.law.probs(levels, num_levels)
         moments.append((step, np.asarray(levels)[:count], np.asarray(probs)[: count - 1]))

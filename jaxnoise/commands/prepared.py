@@ -1,7 +1,6 @@
 """An experiment with its images, network and devices: what every command that computes needs."""
 
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,8 +18,9 @@ from jaxnoise.evaluation.protocol import (
 )
 from jaxnoise.experiment import Experiment
 from jaxnoise.models import UNet
-from jaxnoise.sampling.generate import Generator
+from jaxnoise.objectives.consistency import Denoiser
 from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.generation import Generator
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.records import RunFolder
 from jaxnoise.training.state import Params, TrainState, create_state
@@ -71,9 +71,13 @@ class Prepared:
     @cached_property
     def generator(self) -> Generator:
         """Draws images with given parameters."""
+        objective = self.experiment.objective
+
+        def denoiser(params: Params, labels: jax.Array | None) -> Denoiser:
+            return objective.denoiser(lambda x, c: self.network.apply(params, x, c, labels))
+
         return Generator(
-            self.network.apply,
-            self.experiment.objective,
+            denoiser,
             self.images.image_shape,
             self.network.num_classes,
             self.experiment.sample.batch,
@@ -90,28 +94,25 @@ class Prepared:
                 f"config.evaluate.n={n}: must be at most {total // 2}, half of the images"
             )
         reference, floor = reference_split(total, n)
-        name = f"{self.images.name} {self.experiment.data.split}, every other image of a shuffle"
-        return raw_pixel_reference(
-            self.images.load(reference)[0], self.images.load(floor)[0], name
-        )
+        name = f"{self.images.name} {self.experiment.data.split}, first half of a fixed shuffle"
+        return raw_pixel_reference(self.images.load(reference)[0], self.images.load(floor)[0], name)
 
-    def score(self, params_by_prefix: Mapping[str, Params], state: TrainState) -> dict[str, Any]:
-        """The protocol's dict for one-step and multistep samples of each set of parameters."""
-        sigmas = self.experiment.sample.sigmas
-        samples, nfe = {}, {}
-        for prefix, params in params_by_prefix.items():
-            for levels in ((), sigmas) if sigmas else ((),):
-                name = f"{prefix}{len(levels) + 1}step"
-                nfe[name] = len(levels) + 1
-                samples[name] = self.generator(
-                    params, self.reference.n, self.experiment.evaluate.seed, levels
-                )
+    def score(self, params: Params, weights: str, images_seen: int) -> dict[str, Any]:
+        """The protocol's dict for each sampler's images with some parameters.
+
+        Args:
+          params: the network's parameters.
+          weights: what they are, "raw" or "ema".
+          images_seen: training images that they have seen.
+        """
+        samplers = self.experiment.samplers
+        seed = self.experiment.evaluate.seed
         return raw_pixel_report(
             self.reference,
-            samples,
-            nfe=nfe,
-            weights="ema",
-            images_seen=int(state.step) * self.experiment.train.batch,
+            {s.name: self.generator(params, self.reference.n, seed, s) for s in samplers},
+            nfe={s.name: s.nfe for s in samplers},
+            weights=weights,
+            images_seen=images_seen,
         )
 
 

@@ -9,15 +9,15 @@ from jaxnoise.training.records import RunFolder
 
 
 def main(experiment: Experiment, folder: RunFolder) -> None:
-    """Writes samples/1step_<step>.png and the multistep one, and prints their paths."""
+    """Writes samples/<sampler>_<step>.png for every sampler, and prints their paths."""
     folder.check_same(experiment.config)
     prepared = prepare(experiment)
     state = trained_state(prepared, folder)
     settings = experiment.sample
-    for sigmas in ((), settings.sigmas) if settings.sigmas else ((),):
-        images = prepared.generator(state.ema, settings.count, settings.seed, sigmas)
+    for sampler in experiment.samplers:
+        images = prepared.generator(state.ema, settings.count, settings.seed, sampler)
         if jax.process_index() == 0:
             folder.samples.mkdir(exist_ok=True)
-            path = folder.samples / f"{len(sigmas) + 1}step_{int(state.step):07d}.png"
+            path = folder.samples / f"{sampler.name}_{int(state.step):07d}.png"
             save_grid(images, path, columns=settings.columns)
             print(path)

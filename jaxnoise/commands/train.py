@@ -31,6 +31,8 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
         state = checkpoints.restore(prepared.abstract_state(), set_aside=True)
         if state is None:
             state = prepared.devices.replicate(prepared.initial_state())
+        else:
+            print(f"resuming from step {int(state.step)}", file=sys.stderr, flush=True)
         if jax.process_index() == 0:
             folder.rewind(int(state.step))
         state = run(prepared, state, Recorder(prepared, folder, checkpoints, int(state.step)))
@@ -59,9 +61,7 @@ def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainSta
         dropout=prepared.network.dropout > 0,
         flip=experiment.data.flip,
     )
-    feeder = make_feeder(
-        prepared.images, prepared.devices, experiment.seed, settings.batch, stride
-    )
+    feeder = make_feeder(prepared.images, prepared.devices, experiment.seed, settings.batch, stride)
     rhythm = Rhythm(
         steps=settings.steps,
         batch=settings.batch,
@@ -89,9 +89,11 @@ class Recorder:
         self._checkpoints = checkpoints
         self._lead = jax.process_index() == 0
         settings = prepared.experiment.train
-        self._bar = Progress(
-            total_steps=settings.steps, batch=settings.batch, initial_step=first_step
-        ) if self._lead else None
+        self._bar = (
+            Progress(total_steps=settings.steps, batch=settings.batch, initial_step=first_step)
+            if self._lead
+            else None
+        )
 
     def __enter__(self) -> "Recorder":
         return self
@@ -113,7 +115,8 @@ class Recorder:
     def sample(self, state: TrainState, step: int) -> None:
         """Writes a grid of one-step samples and redraws the curves."""
         settings = self._prepared.experiment.sample
-        images = self._prepared.generator(state.ema, settings.count, settings.seed)
+        sampler = self._prepared.experiment.samplers[0]
+        images = self._prepared.generator(state.ema, settings.count, settings.seed, sampler)
         if self._lead:
             self._folder.samples.mkdir(exist_ok=True)
             path = self._folder.samples / f"step_{step:07d}.png"
@@ -141,5 +144,18 @@ class Recorder:
 def score(prepared: Prepared, state: TrainState) -> dict[str, Any]:
     """The run's JSON line: distances of the trained and of the untrained model beside the floor."""
     print("scoring ...", file=sys.stderr, flush=True)
-    untrained = prepared.devices.replicate(prepared.initial_state()).params
-    return prepared.score({"": state.ema, "untrained_": untrained}, state)
+    experiment = prepared.experiment
+    images_seen = int(state.step) * experiment.train.batch
+    weights = "ema" if experiment.ema_rate > 0 else "raw"
+    result = prepared.score(state.ema, weights, images_seen)
+    fresh = prepared.devices.replicate(prepared.initial_state()).params
+    untrained = prepared.score(fresh, "raw", images_seen=0)
+    return {
+        "distance": "Fréchet, raw pixels in [-1, 1]",
+        **result,
+        **{f"untrained_{name}": untrained[name] for name in untrained if _is_score(name)},
+    }
+
+
+def _is_score(name: str) -> bool:
+    return name.startswith("frechet_") and name != "frechet_floor"

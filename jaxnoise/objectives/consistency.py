@@ -7,6 +7,7 @@ from typing import Protocol
 import chex
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from jaxnoise.noise.discretization import Curriculum
 from jaxnoise.objectives.parameterization import karras_preconditioning, over_pixels
@@ -20,7 +21,12 @@ class PairLaw(Protocol):
     """A law over neighbouring pairs of levels; index i stands for (levels[i], levels[i + 1])."""
 
     def sample(
-        self, key: jax.Array, levels: jax.Array, num_levels: jax.Array, count: int
+        self,
+        key: jax.Array,
+        levels: jax.Array,
+        num_levels: jax.Array,
+        count: int,
+        warp: Callable[[jax.Array], jax.Array] = ...,
     ) -> jax.Array: ...
 
     def probs(self, levels: jax.Array, num_levels: jax.Array) -> jax.Array: ...
@@ -32,7 +38,7 @@ class Grid(Protocol):
     def __call__(self, num_levels: jax.Array, key: jax.Array | None = None) -> jax.Array: ...
 
 
-@chex.dataclass(frozen=True)
+@struct.dataclass
 class Pairs:
     """Noise levels of a batch of training pairs."""
 

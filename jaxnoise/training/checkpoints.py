@@ -27,7 +27,7 @@ def digests(tree: Any) -> dict[str, str]:
         path, leaf = item
         array = np.ascontiguousarray(_host(leaf))
         sha = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
-        sha.update(array.reshape(-1).view(np.uint8))
+        sha.update(array.reshape(-1).view(np.uint8).data)
         return jax.tree_util.keystr(path), sha.hexdigest()
 
     leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -50,9 +50,7 @@ class Checkpoints:
       on_skip: called with one line for each checkpoint that does not verify.
     """
 
-    def __init__(
-        self, folder: Path, keep: int = 2, on_skip: Callable[[str], None] = warnings.warn
-    ):
+    def __init__(self, folder: Path, keep: int = 2, on_skip: Callable[[str], None] = warnings.warn):
         self._folder = folder.resolve()
         self._keep = keep
         self._on_skip = on_skip
@@ -111,9 +109,7 @@ class Checkpoints:
     def _read(self, step: int, abstract: TrainState) -> TrainState:
         folder = self._folder / str(step)
         # One-off readers, so that a damaged step cannot leave the manager in a broken state.
-        with ocp.Checkpointer(
-            ocp.CompositeCheckpointHandler("state", "meta")
-        ) as reader:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "meta")) as reader:
             read = reader.restore(
                 folder,
                 args=ocp.args.Composite(

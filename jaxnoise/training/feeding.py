@@ -10,6 +10,7 @@ from jaxnoise.data.order import batch_indices
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.step import Batch
 
+
 class Feeder(Protocol):
     """Step -> the batch of the dispatch that starts there; a pure function of the step."""
 

@@ -9,23 +9,23 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxnoise.objectives.consistency import ConsistencyObjective
-from jaxnoise.sampling.consistency import image_noise, multistep
+from jaxnoise.objectives.consistency import Denoiser
+from jaxnoise.sampling.consistency import image_noise
 from jaxnoise.sampling.images import to_uint8
+from jaxnoise.sampling.samplers import Sampler
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.state import Params
 from jaxnoise.training.step import AXIS
 
 
 class Generator:
-    """One-step and multistep samples of a consistency model.
+    """Draws images with given parameters and a sampler.
 
     Image i depends on (parameters, seed, i) only: not on how many are drawn, at once or in all, nor
     on the number of devices. A class-conditional network gets label `i % num_classes`.
 
     Args:
-      network: `(params, x, c_noise, labels) -> float[B, H, W, C]`.
-      objective: gives the consistency function of the network.
+      denoiser: `(parameters, labels int32[B] or None) -> the denoiser (x, sigma) -> x0`.
       image_shape: (H, W, C).
       num_classes: 0 for an unconditional network.
       batch: images drawn at once; rounded up to a multiple of the number of devices.
@@ -34,47 +34,34 @@ class Generator:
 
     def __init__(
         self,
-        network: Callable[..., jax.Array],
-        objective: ConsistencyObjective,
+        denoiser: Callable[[Params, jax.Array | None], Denoiser],
         image_shape: tuple[int, int, int],
         num_classes: int,
         batch: int,
         devices: Devices,
     ):
         self._batch = -(-batch // devices.size) * devices.size
-        self._num_classes = num_classes
-        self._devices = devices
 
         @partial(jax.jit, static_argnums=3, out_shardings=devices.replicated)
         def draw(
-            params: Params, positions: jax.Array, seed: jax.Array, sigmas: tuple[float, ...]
+            params: Params, positions: jax.Array, seed: jax.Array, sampler: Sampler
         ) -> jax.Array:
             split = NamedSharding(devices.mesh, P(AXIS))
             positions = jax.lax.with_sharding_constraint(positions, split)
             keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(positions)
             labels = positions % num_classes if num_classes else None
-            denoiser = objective.denoiser(lambda x, c: network(params, x, c, labels))
-            return multistep(
-                denoiser,
-                image_noise(keys, image_shape, 0),
-                sigmas,
-                keys,
-                sigma_min=objective.sigma_min,
-                sigma_max=objective.sigma_max,
-            )
+            return sampler.draw(denoiser(params, labels), image_noise(keys, image_shape, 0), keys)
 
         self._draw = draw
 
-    def __call__(
-        self, params: Params, count: int, seed: int, sigmas: tuple[float, ...] = ()
-    ) -> np.ndarray:
+    def __call__(self, params: Params, count: int, seed: int, sampler: Sampler) -> np.ndarray:
         """Draws images 0..count-1 of a seed.
 
         Args:
           params: the network's parameters.
           count: how many, at least 1.
           seed: of the noise.
-          sigmas: levels of the steps after the first, descending, in data units (static).
+          sampler: how.
 
         Returns:
           uint8[count, H, W, C].
@@ -82,5 +69,5 @@ class Generator:
         images = []
         for start in range(0, count, self._batch):
             positions = jnp.arange(start, start + self._batch, dtype=jnp.int32)
-            images.append(to_uint8(self._draw(params, positions, jnp.uint32(seed), sigmas)))
+            images.append(to_uint8(self._draw(params, positions, jnp.uint32(seed), sampler)))
         return np.concatenate(images)[:count]

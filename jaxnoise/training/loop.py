@@ -188,8 +188,9 @@ def check_finite(first: int, metrics: dict[str, np.ndarray], last_good: str) -> 
         else "though every example's loss is finite"
     )
     extra = "".join(
-        f", {name} {metrics[name][i]}" for name in metrics if metrics[name].ndim == 1
-        and name not in ("loss", "grad_norm")
+        f", {name} {metrics[name][i]}"
+        for name in metrics
+        if metrics[name].ndim == 1 and name not in ("loss", "grad_norm")
     )
     raise NonFiniteError(
         f"step {first + i}: loss {metrics['loss'][i]}, gradient norm {metrics['grad_norm'][i]} "

@@ -1,11 +1,8 @@
-"""Pictures of a run: grids of samples, training curves, and which noise is trained on when.
+"""Pictures of a run: grids of samples, training curves, and which noise is trained on when."""
 
-Figures are built on matplotlib's object interface (no pyplot, no global state), so that several
-threads can draw.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,29 +11,33 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import (
     EngFormatter,
     FuncFormatter,
     LogLocator,
-    NullFormatter,
+    MaxNLocator,
     PercentFormatter,
 )
 from PIL import Image
 
 from jaxnoise.errors import ArgumentError
+from jaxnoise.training.figure_style import (
+    ARM_COLORS,
+    BAND_COLORS,
+    FAINT,
+    INK,
+    MAIN,
+    MOMENT_COLORS,
+    blank_figure,
+    legend,
+    log_axis,
+    save,
+    style,
+)
 from jaxnoise.training.step import BAND_EDGES, BAND_NAMES
 
 Row = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]
-
-DPI = 120
-INK, FAINT, GRID = "#2b2b33", "#8a8a94", "#e4e4ea"
-MAIN = "#1f7a78"
-# Noise from low (cold) to high (warm); steps of training from early (light) to late (dark).
-BAND_COLORS = ("#2f6690", "#81b1d5", "#f2b261", "#c8553d")
-MOMENT_COLORS = ("#f2a7c3", "#d96ba8", "#a83f97", "#6d2e7b", "#2d1e4f")
-ARM_COLORS = (MAIN, "#c8553d", "#7d5ba6", "#b08d3c", "#2f6690", "#5f6b75")
 
 _GRID_WIDTH = 640
 _GAP = 2
@@ -80,54 +81,6 @@ def save_grid(
     Image.fromarray(canvas[..., 0] if channels == 1 else canvas).save(path, format="PNG")
 
 
-def _save(figure: Figure, path: str | Path) -> None:
-    # Without matplotlib's version in it, the same picture is the same file.
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
-
-
-def _layout() -> ConstrainedLayoutEngine:
-    return ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
-
-
-def _style(axes: Axes, title: str, xlabel: str = "", ylabel: str = "") -> None:
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK, pad=8)
-    axes.set_xlabel(xlabel, fontsize=9, color=INK)
-    axes.set_ylabel(ylabel, fontsize=9, color=INK)
-    axes.tick_params(which="both", labelsize=8, colors=INK, length=3)
-    axes.tick_params(which="minor", length=1.5)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-
-
-def _legend(axes: Axes, columns: int) -> None:
-    """One line between the title and the axes, where no data can be."""
-    axes.set_title(axes.get_title("left"), loc="left", pad=22)
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(-0.01, 0.99),
-        ncols=columns,
-        frameon=False,
-        fontsize=8,
-        labelcolor=INK,
-        handlelength=1.4,
-        columnspacing=1.3,
-        borderaxespad=0.2,
-    )
-
-
-def _log_axis(axes: Axes) -> None:
-    """Plain numbers at 1, 2, 5, ... of each decade, or at its start alone when there are many."""
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    decades = np.log10(high / low)
-    subs = range(1, 10) if decades < 0.6 else (1, 2, 5) if decades < 2.5 else (1,)
-    axes.yaxis.set_major_locator(LogLocator(10, subs=subs))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
 def _series(records: Sequence[Row], key: str) -> tuple[Floats, Floats]:
     """Images seen and values of the rows that hold a number under `key`."""
     rows = [row for row in records if row.get(key) is not None and "images_seen" in row]
@@ -151,13 +104,50 @@ def _band_label(band: str) -> str:
     return f"σ {band[0]} {band[1:]}" if band[0] in "<>" else f"σ {band.replace('-', ' – ')}"
 
 
-def _raw_and_smooth(axes: Axes, x: Floats, y: Floats, color: str, label: str = "") -> None:
+def _raw_and_smooth(axes: Axes, x: Floats, y: Floats, color: str, label: str) -> None:
     axes.plot(x, y, color=color, linewidth=0.8, alpha=0.25)
-    axes.plot(x, _smoothed(y), color=color, linewidth=1.6, label=label)
+    _line(axes, x, _smoothed(y), color, label=label)
+
+
+def _line(axes: Axes, x: Floats, y: Floats, color: str, **kwargs: Any) -> None:
+    # A line through one point would be invisible.
+    marker = "o" if len(x) == 1 else ""
+    axes.plot(x, y, color=color, linewidth=1.6, marker=marker, markersize=4, **kwargs)
+
+
+def _draw_loss(axes: Axes, records: Sequence[Row]) -> None:
+    style(axes, "Loss", ylabel="loss", legend_line=True)
+    _raw_and_smooth(axes, *_series(records, "loss"), MAIN, "running mean")
+    log_axis(axes)
+    legend(axes)
+
+
+def _draw_band_losses(axes: Axes, records: Sequence[Row], names: Sequence[str]) -> None:
+    style(axes, "Loss by noise level σ of the student", ylabel="loss", legend_line=True)
+    for name, color in zip(BAND_NAMES, BAND_COLORS, strict=True):
+        if name in names:
+            series = _series(records, f"loss_band/{name}")
+            _raw_and_smooth(axes, *series, color, _band_label(name))
+    log_axis(axes)
+    legend(axes)
+
+
+def _draw_gradient_norm(axes: Axes, records: Sequence[Row]) -> None:
+    style(axes, "Gradient norm", ylabel="global norm of the gradient", legend_line=True)
+    _raw_and_smooth(axes, *_series(records, "grad_norm"), MAIN, "running mean")
+    log_axis(axes)
+    legend(axes)
+
+
+def _draw_num_levels(axes: Axes, records: Sequence[Row]) -> None:
+    style(axes, "Number of noise levels", ylabel="N(k)", legend_line=True)
+    _line(axes, *_series(records, "num_levels"), MAIN, drawstyle="steps-post")
+    axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.set_ylim(bottom=0)
 
 
 def _draw_distances(axes: Axes, records: Sequence[Row], keys: Sequence[str]) -> None:
-    _style(axes, "Fréchet distance", ylabel="distance")
+    style(axes, "Fréchet distance", ylabel="distance", legend_line=True)
     arms = [key for key in keys if key != "frechet_floor"]
     for key, color in zip(arms, cycle(ARM_COLORS), strict=False):
         x, y = _series(records, key)
@@ -166,8 +156,8 @@ def _draw_distances(axes: Axes, records: Sequence[Row], keys: Sequence[str]) -> 
     if "frechet_floor" in keys:
         floor = _series(records, "frechet_floor")[1][-1]
         axes.axhline(floor, color=FAINT, linewidth=1.4, linestyle="--", label="real images (floor)")
-    _log_axis(axes)
-    _legend(axes, len(keys))
+    log_axis(axes)
+    legend(axes)
 
 
 def curves_figure(records: Sequence[Row]) -> Figure:
@@ -191,44 +181,28 @@ def curves_figure(records: Sequence[Row]) -> Figure:
     keys = [key for key in keys if len(_series(records, key)[0])]
     bands = [name for name in BAND_NAMES if f"loss_band/{name}" in keys]
     arms = [key for key in keys if key.startswith("frechet_")]
-    panels = [key for key in ("loss", "grad_norm", "num_levels") if key in keys]
+    panels: list[Callable[[Axes, Sequence[Row]], None]] = []
+    if "loss" in keys:
+        panels.append(_draw_loss)
     if bands:
-        panels.insert(panels.index("loss") + 1 if "loss" in panels else 0, "bands")
+        panels.append(partial(_draw_band_losses, names=bands))
+    if "grad_norm" in keys:
+        panels.append(_draw_gradient_norm)
+    if "num_levels" in keys:
+        panels.append(_draw_num_levels)
     if arms:
-        panels.append("arms")
+        panels.append(partial(_draw_distances, keys=arms))
     if not panels:
         raise ArgumentError("records", f"{len(records)} rows", "rows with something to draw")
     columns = min(len(panels), 2)
     lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(5.0 * columns + 0.4, 3.1 * lines), dpi=DPI, layout=_layout())
+    figure = blank_figure(5.0 * columns + 0.4, 3.1 * lines)
     grid = figure.add_gridspec(lines, columns)
-    for i, panel in enumerate(panels):
+    for i, draw in enumerate(panels):
         # A panel alone in the last line takes all of it.
         alone = i == len(panels) - 1 and i % columns == 0
         axes = figure.add_subplot(grid[i // columns, :] if alone else grid[divmod(i, columns)])
-        if panel == "loss":
-            _style(axes, "Loss", ylabel="loss")
-            _raw_and_smooth(axes, *_series(records, "loss"), MAIN)
-            _log_axis(axes)
-        elif panel == "bands":
-            _style(axes, "Loss by noise level σ of the student", ylabel="loss")
-            for name, color in zip(BAND_NAMES, BAND_COLORS, strict=True):
-                if name in bands:
-                    series = _series(records, f"loss_band/{name}")
-                    _raw_and_smooth(axes, *series, color, _band_label(name))
-            _log_axis(axes)
-            _legend(axes, len(bands))
-        elif panel == "grad_norm":
-            _style(axes, "Gradient norm", ylabel="global norm of the gradient")
-            _raw_and_smooth(axes, *_series(records, "grad_norm"), MAIN)
-            _log_axis(axes)
-        elif panel == "num_levels":
-            _style(axes, "Number of noise levels", ylabel="N(k)")
-            x, y = _series(records, "num_levels")
-            axes.plot(x, y, color=MAIN, linewidth=1.6, drawstyle="steps-post")
-            axes.set_ylim(bottom=0)
-        else:
-            _draw_distances(axes, records, arms)
+        draw(axes, records)
         axes.set_xlabel("images seen", fontsize=9, color=INK)
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_xlim(left=0)
@@ -237,7 +211,7 @@ def curves_figure(records: Sequence[Row]) -> Figure:
 
 def save_curves(records: Sequence[Row], path: str | Path) -> None:
     """Writes `curves_figure(records)` as a PNG; the folder of `path` must exist."""
-    _save(curves_figure(records), path)
+    save(curves_figure(records), path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -283,7 +257,10 @@ def band_shares(levels: npt.NDArray[Any], probs: npt.NDArray[Any]) -> Floats:
       float64[4]: sigma < 0.1, 0.1 <= sigma < 1, 1 <= sigma < 10, 10 <= sigma.
     """
     band = np.searchsorted(np.asarray(BAND_EDGES), np.asarray(levels)[1:], side="right")
-    return np.bincount(band, weights=np.asarray(probs), minlength=len(BAND_NAMES))
+    shares: Floats = np.bincount(
+        band, weights=np.asarray(probs, np.float64), minlength=len(BAND_NAMES)
+    ).astype(np.float64)
+    return shares
 
 
 def noise_figure(plan: NoisePlan, baseline: NoisePlan) -> Figure:
@@ -300,14 +277,17 @@ def noise_figure(plan: NoisePlan, baseline: NoisePlan) -> Figure:
     Returns:
       The figure.
     """
-    figure = Figure(figsize=(12.0, 13.0), dpi=DPI, layout=_layout())
+    figure = blank_figure(12.0, 13.0)
     grid = figure.subplots(4, 2, height_ratios=(1, 1, 1.15, 0.9))
-    for row in (0, 2):
-        grid[row, 0].sharey(grid[row, 1])
+    most = max(int(np.max(shown.num_levels)) for shown in (plan, baseline))
+    last = max(int(np.max(shown.steps)) for shown in (plan, baseline))
+    grid[2, 0].sharey(grid[2, 1])
+    used = np.concatenate([levels for shown in (plan, baseline) for _, levels, _ in shown.moments])
+    noise_range = (0.8 * float(used.min()), 1.25 * float(used.max()))
     for column, shown in enumerate((plan, baseline)):
-        _draw_counts(grid[0, column], shown)
-        _draw_levels(grid[1, column], shown)
-        _draw_law(grid[2, column], shown)
+        _draw_counts(grid[0, column], shown, last, most)
+        _draw_levels(grid[1, column], shown, noise_range)
+        _draw_law(grid[2, column], shown, noise_range)
         _draw_bands(grid[3, column], shown)
         grid[0, column].annotate(
             shown.title,
@@ -324,17 +304,17 @@ def noise_figure(plan: NoisePlan, baseline: NoisePlan) -> Figure:
 
 def save_noise_plot(plan: NoisePlan, baseline: NoisePlan, path: str | Path) -> None:
     """Writes `noise_figure(plan, baseline)` as a PNG; the folder of `path` must exist."""
-    _save(noise_figure(plan, baseline), path)
+    save(noise_figure(plan, baseline), path)
 
 
-def _draw_counts(axes: Axes, plan: NoisePlan) -> None:
-    _style(axes, "Number of noise levels over training", "training step k", "N(k)")
+def _draw_counts(axes: Axes, plan: NoisePlan, last_step: int, most_levels: int) -> None:
+    style(axes, "Number of noise levels over training", "training step k", "N(k)")
     axes.plot(plan.steps, plan.num_levels, color=MAIN, linewidth=1.6, zorder=2)
     for (step, levels, _), color in zip(plan.moments, MOMENT_COLORS, strict=False):
         axes.plot(step, len(levels), "o", markersize=7, color=color, zorder=3, clip_on=False)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.02)
+    axes.set_xlim(-0.02 * last_step, 1.02 * last_step)
+    axes.set_ylim(0, 1.06 * most_levels)
 
 
 def _moment_labels(axes: Axes, plan: NoisePlan) -> None:
@@ -349,41 +329,43 @@ def _moment_labels(axes: Axes, plan: NoisePlan) -> None:
     axes.set_ylim(len(MOMENT_COLORS) - 0.5, -0.5)
 
 
-def _noise_axis(axes: Axes) -> None:
+def _noise_axis(axes: Axes, noise_range: tuple[float, float]) -> None:
     axes.set_xscale("log")
+    axes.set_xlim(noise_range)
     axes.xaxis.set_major_locator(LogLocator(10))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("noise level σ (units of data in [−1, 1])", fontsize=9, color=INK)
 
 
-def _draw_levels(axes: Axes, plan: NoisePlan) -> None:
-    _style(axes, "Noise levels in use")
+def _draw_levels(axes: Axes, plan: NoisePlan, noise_range: tuple[float, float]) -> None:
+    style(axes, "Noise levels in use")
     for i, ((_, levels, _), color) in enumerate(zip(plan.moments, MOMENT_COLORS, strict=False)):
         axes.vlines(levels, i - 0.36, i + 0.36, color=color, linewidth=0.7)
-    _noise_axis(axes)
+    _noise_axis(axes, noise_range)
     _moment_labels(axes, plan)
 
 
-def _draw_law(axes: Axes, plan: NoisePlan) -> None:
-    _style(axes, "Share of samples at each noise level σ of the student", ylabel="share of samples")
+def _draw_law(axes: Axes, plan: NoisePlan, noise_range: tuple[float, float]) -> None:
+    title = "Share of samples at each noise level σ of the student"
+    style(axes, title, ylabel="share of samples", legend_line=True)
     for (step, levels, probs), color in zip(plan.moments, MOMENT_COLORS, strict=False):
         axes.plot(
             levels[1:],
             probs,
             color=color,
-            linewidth=1.3,
+            linewidth=1.1,
             marker="o",
-            markersize=2.2,
+            markersize=1.8,
             label=f"k = {step:,}",
         )
-    _noise_axis(axes)
-    _log_axis(axes)
+    _noise_axis(axes, noise_range)
+    log_axis(axes)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
-    _legend(axes, len(plan.moments))
+    legend(axes)
 
 
 def _draw_bands(axes: Axes, plan: NoisePlan) -> None:
-    _style(axes, "Share of samples in four bands of noise", "share of samples")
+    style(axes, "Share of samples in four bands of noise", "share of samples", legend_line=True)
     left = np.zeros(len(plan.moments))
     shares = np.array([band_shares(levels, probs) for _, levels, probs in plan.moments])
     for name, color, width in zip(BAND_NAMES, BAND_COLORS, shares.T, strict=True):
@@ -405,4 +387,4 @@ def _draw_bands(axes: Axes, plan: NoisePlan) -> None:
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     _moment_labels(axes, plan)
-    _legend(axes, len(BAND_NAMES))
+    legend(axes)

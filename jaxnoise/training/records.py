@@ -45,7 +45,9 @@ class RunFolder:
         try:
             held = flatten(json.loads(self.config.read_text()))
         except (json.JSONDecodeError, AttributeError) as error:
-            raise ConfigError(f"--workdir={self.root}: config.json cannot be read: {error}") from error
+            raise ConfigError(
+                f"--workdir={self.root}: config.json cannot be read: {error}"
+            ) from error
         given = flatten(json.loads(json.dumps(config)))
         keys = sorted(k for k in held.keys() | given.keys() if held.get(k) != given.get(k))
         if keys:

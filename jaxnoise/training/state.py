@@ -3,16 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 Params = Any
 
 
-@chex.dataclass(frozen=True)
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """The state of a run: a plain pytree, replicated over devices."""
 
     step: jax.Array

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from jaxnoise.objectives.consistency import ConsistencyObjective
 from jaxnoise.optim.ema import debiased_ema
@@ -23,8 +23,7 @@ Network = Callable[..., jax.Array]
 -> float[B,H,W,C]."""
 
 
-@chex.dataclass(frozen=True)
-class Batch:
+class Batch(struct.PyTreeNode):
     """A device's part of a batch.
 
     Either the whole data set lies on every device and `index` says which examples to train on, or

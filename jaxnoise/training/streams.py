@@ -5,7 +5,6 @@ import zlib
 import jax
 
 
-
 def stream_key(root: jax.Array, name: str, step: jax.Array | int = 0) -> jax.Array:
     """The key of one named stream at one step.
 

@@ -99,7 +99,7 @@ def test_all_rows_of_one_process_are_local():
 
 
 def test_bad_settings_name_themselves():
-    with pytest.raises(ArgumentError, match="mapping='pmaps'.*did you mean 'pmap'"):
+    with pytest.raises(ArgumentError, match=r"mapping='pmaps'.*did you mean 'pmap'"):
         Devices("pmaps")
     with pytest.raises(ArgumentError, match="count=0"):
         Devices("pmap", 0)

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import linear_network
@@ -136,7 +138,7 @@ def test_teacher_ema_follows_the_student_at_its_rate():
     states, _ = run(steps=2, objective=objective(lambda n: square_root_ema_rate(n, 0.9, 2)))
     assert run()[0][1].teacher is None
     rate = np.exp(2 * np.log(0.9) / 10)
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in itertools.pairwise(states):
         expected = rate * before.teacher["w"] + (1 - rate) * after.params["w"]
         np.testing.assert_allclose(after.teacher["w"], expected, rtol=1e-5)
 

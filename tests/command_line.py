@@ -1,0 +1,51 @@
+"""Runs the command line as a user does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+SHRUNK = (
+    "--config.model.preset=tiny",
+    "--config.train.steps=8",
+    "--config.train.batch=16",
+    "--config.train.log_every=2",
+    "--config.train.checkpoint_every=4",
+    "--config.train.sample_every=8",
+)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment of a user's shell: one device, compilations kept."""
+    kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    cache = {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "xla"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    }
+    return {**kept, **cache, **extra}
+
+
+def start(*arguments: str, script: Path = ROOT / "run.py", **extra: str) -> subprocess.Popen[str]:
+    """Starts a script of the repository."""
+    return subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        cwd=ROOT,
+        env=environment(**extra),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error."""
+    out, err = process.communicate(timeout=600)
+    return process.returncode, out, err
+
+
+def run(*arguments: str, script: Path = ROOT / "run.py", **extra: str) -> tuple[int, str, str]:
+    """Runs a script of the repository to its end."""
+    return finish(start(*arguments, script=script, **extra))
