@@ -279,7 +279,7 @@ def _consistency(
         sigma_data=sigma_data,
         sigma_min=grid.sigma_min,
         sigma_max=grid.sigma_max,
-        teacher_rate=rate if teacher == "ema" else None,
+        ema_teacher=rate if teacher == "ema" else None,
     )
 
 

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 
 
 def init(key):
-    return {"w": 0.3 * jax.random.normal(key, (2, 2)), "b": jnp.zeros(2)}
+    """Parameters as the train state holds them."""
+    network = {"w": 0.3 * jax.random.normal(key, (2, 2)), "b": jnp.zeros(2)}
+    return {"network": network, "objective": {}}
 
 
 def apply(params, x, c_noise, labels=None, dropout_keys=None):

@@ -18,7 +18,7 @@ from jaxnoise.evaluation.protocol import (
 )
 from jaxnoise.experiment import Experiment
 from jaxnoise.models import UNet
-from jaxnoise.objectives.consistency import Denoiser
+from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.generation import Generator
 from jaxnoise.training.parallel import Devices
@@ -47,10 +47,14 @@ class Prepared:
         return self.network.num_classes > 0
 
     def init(self, key: jax.Array) -> Params:
-        """Fresh parameters."""
+        """Fresh parameters of the network and of the objective."""
+        network_key, objective_key = jax.random.split(key)
         images = jnp.zeros((1, *self.images.image_shape), jnp.float32)
         labels = jnp.zeros(1, jnp.int32) if self.conditional else None
-        return self.network.init(key, images, jnp.zeros(1, jnp.float32), labels)
+        return {
+            "network": self.network.init(network_key, images, jnp.zeros(1, jnp.float32), labels),
+            "objective": self.experiment.objective.init(objective_key),
+        }
 
     def initial_state(self) -> TrainState:
         """The state before the first update."""
@@ -58,7 +62,8 @@ class Prepared:
             self.init,
             self.experiment.optimizer,
             stream_key(self.key, "init"),
-            teacher=self.experiment.objective.teacher_rate is not None,
+            teacher=self.experiment.objective.has_teacher,
+            pace=self.experiment.objective.pacing.init(),
         )
 
     def abstract_state(self) -> TrainState:
@@ -74,7 +79,9 @@ class Prepared:
         objective = self.experiment.objective
 
         def denoiser(params: Params, labels: jax.Array | None) -> Denoiser:
-            return objective.denoiser(lambda x, c: self.network.apply(params, x, c, labels))
+            return objective.denoiser(
+                lambda x, c: self.network.apply(params["network"], x, c, labels)
+            )
 
         return Generator(
             denoiser,

@@ -1,8 +1,8 @@
 """Consistency training: the student at one level agrees with the teacher one level below."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import chex
 import jax
@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxnoise.noise.discretization import Curriculum
+from jaxnoise.noise.pacing import NoPacing, Pacing
+from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.objectives.parameterization import karras_preconditioning, over_pixels
 
-Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 PairWeight = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -111,8 +112,9 @@ class ConsistencyObjective:
       sigma_data: standard deviation of the data.
       sigma_min: the level at which the function is the identity.
       sigma_max: the highest level; sampling starts here.
-      teacher_rate: `num_levels -> EMA rate` of the teacher (CM), or None: the teacher has the
+      ema_teacher: `num_levels -> EMA rate` of the teacher (CM), or None: the teacher has the
         student's own weights (iCT).
+      pacing: restricts the law to a part of the noise; by default to none of it.
     """
 
     grid: Grid
@@ -123,7 +125,24 @@ class ConsistencyObjective:
     sigma_data: float = 0.5
     sigma_min: float = 0.002
     sigma_max: float = 80.0
-    teacher_rate: Callable[[jax.Array], jax.Array] | None = None
+    ema_teacher: Callable[[jax.Array], jax.Array] | None = None
+    pacing: Pacing = field(default_factory=NoPacing)
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether the teacher keeps parameters of its own."""
+        return self.ema_teacher is not None
+
+    def teacher_rate(self, step: jax.Array) -> jax.Array:
+        """The teacher's EMA rate at `step`."""
+        if self.ema_teacher is None:
+            raise ValueError("this objective's teacher has the student's own weights")
+        return self.ema_teacher(self.curriculum(step))
+
+    def init(self, key: jax.Array) -> dict[str, jax.Array]:
+        """No learned parameters of its own: {}."""
+        del key
+        return {}
 
     def levels(self, key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The padded levels float[max_levels] and how many of them are in use at `step`.
@@ -136,20 +155,27 @@ class ConsistencyObjective:
         num_levels = self.curriculum(step)
         return self.grid(num_levels, plateau_key), num_levels
 
-    def draw(self, key: jax.Array, grid_key: jax.Array, step: jax.Array, count: int) -> Pairs:
+    def draw(
+        self, key: jax.Array, fixed_key: jax.Array, step: jax.Array, count: int, pace: Any = ()
+    ) -> Pairs:
         """Draws the pairs of one whole global batch.
 
         Args:
           key: PRNG key of this step.
-          grid_key: PRNG key that stays the same through training.
+          fixed_key: PRNG key that stays the same through training.
           step: int32[], training step.
           count: the GLOBAL batch (static), since a stratified law sees the batch.
+          pace: the pacing's state.
 
         Returns:
           Pairs of float[count].
         """
-        levels, num_levels = self.levels(grid_key, step)
-        index = self.law.sample(key, levels, num_levels, count)
+        levels, num_levels = self.levels(fixed_key, step)
+
+        def warp(u: jax.Array) -> jax.Array:
+            return self.pacing.warp(u, pace, step)
+
+        index = self.law.sample(key, levels, num_levels, count, warp)
         return Pairs(sigma_lo=levels[index], sigma_hi=levels[index + 1])
 
     def denoiser(self, network: Denoiser) -> Denoiser:
@@ -163,19 +189,27 @@ class ConsistencyObjective:
         return f
 
     def losses(
-        self, student: Denoiser, teacher: Denoiser, x0: jax.Array, eps: jax.Array, pairs: Pairs
+        self,
+        student: Denoiser,
+        teacher: Denoiser,
+        own: Any,
+        x0: jax.Array,
+        eps: jax.Array,
+        levels: Pairs,
     ) -> jax.Array:
         """`consistency_losses` of two raw networks `F(x, c_noise)`: float[B]."""
+        del own
         return consistency_losses(
             self.denoiser(student),
             self.denoiser(teacher),
             x0,
             eps,
-            pairs,
+            levels,
             self.distance,
             self.weight,
         )
 
-    def metrics(self, step: jax.Array) -> dict[str, jax.Array]:
+    def metrics(self, step: jax.Array, pace: Any = ()) -> dict[str, jax.Array]:
         """What the record shows of the objective at `step`, beside losses."""
+        del pace
         return {"num_levels": jnp.asarray(self.curriculum(step))}

@@ -17,12 +17,14 @@ class TrainState(struct.PyTreeNode):
     step: jax.Array
     """int32[], how many updates were made."""
     params: Params
-    """The student's parameters, float32."""
+    """{"network": the student's parameters, "objective": the objective's own}, float32."""
     opt_state: optax.OptState
     ema: Params
     """Bias-corrected moving average of `params`; what samples are drawn with."""
     teacher: Params
     """The teacher's own parameters under a teacher EMA, or None."""
+    pace: Any
+    """State of the pacing of noise levels, () for one without."""
 
 
 def create_state(
@@ -30,6 +32,7 @@ def create_state(
     optimizer: optax.GradientTransformation,
     key: jax.Array,
     teacher: bool,
+    pace: Any = (),
 ) -> TrainState:
     """The state before the first update; `jax.eval_shape` of it costs nothing.
 
@@ -38,6 +41,7 @@ def create_state(
       optimizer: an optax optimizer.
       key: PRNG key.
       teacher: whether the teacher keeps parameters of its own.
+      pace: the pacing's first state.
     """
     params = init(key)
 
@@ -51,4 +55,5 @@ def create_state(
         opt_state=optimizer.init(params),
         ema=own_copy(),
         teacher=own_copy() if teacher else None,
+        pace=pace,
     )

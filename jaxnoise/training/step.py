@@ -1,14 +1,13 @@
 """One training step as a pure per-device function over the named axis "data"."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxnoise.objectives.consistency import ConsistencyObjective
+from jaxnoise.objectives.objective import Denoiser, Objective
 from jaxnoise.optim.ema import debiased_ema
 from jaxnoise.training.state import Params, TrainState
 from jaxnoise.training.streams import example_keys, stream_key
@@ -89,7 +88,7 @@ def nonfinite_range(losses: jax.Array, sigma: jax.Array) -> jax.Array:
 
 def make_step(
     network: Network,
-    objective: ConsistencyObjective,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     *,
     ema_rate: float,
@@ -132,6 +131,7 @@ def make_step(
             stream_key(key, "grid"),
             state.step,
             global_batch,
+            state.pace,
         )
         levels = jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, offset, local), whole)
         x0 = to_float(images)
@@ -141,13 +141,20 @@ def make_step(
         condition = labels if conditional else None
         dropout_keys = keys("dropout") if dropout else None
 
-        def bind(params: Params) -> Callable[[jax.Array, jax.Array], jax.Array]:
-            return lambda x, c_noise: network(params, x, c_noise, condition, dropout_keys)
+        def bind(params: Params) -> Denoiser:
+            return lambda x, c_noise: network(
+                params["network"], x, c_noise, condition, dropout_keys
+            )
 
         def mean_loss(params: Params) -> tuple[jax.Array, jax.Array]:
             teacher = params if state.teacher is None else state.teacher
             losses = objective.losses(
-                bind(params), bind(jax.lax.stop_gradient(teacher)), x0, eps, levels
+                bind(params),
+                bind(jax.lax.stop_gradient(teacher)),
+                params["objective"],
+                x0,
+                eps,
+                levels,
             )
             return jnp.mean(losses), losses
 
@@ -164,7 +171,7 @@ def make_step(
             "band_sum": band_sum,
             "band_count": band_count,
             "nonfinite_sigma": nonfinite_range(losses, levels.sigma),
-            **objective.metrics(state.step),
+            **objective.metrics(state.step, state.pace),
         }
         count = state.step + 1
         return (
@@ -174,6 +181,7 @@ def make_step(
                 opt_state=opt_state,
                 ema=debiased_ema(params, state.ema, ema_rate, count),
                 teacher=_next_teacher(objective, state, params),
+                pace=objective.pacing.update(state.pace, loss),
             ),
             metrics,
         )
@@ -181,8 +189,7 @@ def make_step(
     return step
 
 
-def _next_teacher(objective: ConsistencyObjective, state: TrainState, params: Params) -> Any:
-    if state.teacher is None or objective.teacher_rate is None:
+def _next_teacher(objective: Objective, state: TrainState, params: Params) -> Params:
+    if not objective.has_teacher:
         return None
-    rate = objective.teacher_rate(objective.curriculum(state.step))
-    return optax.incremental_update(params, state.teacher, 1 - rate)
+    return optax.incremental_update(params, state.teacher, 1 - objective.teacher_rate(state.step))

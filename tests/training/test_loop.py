@@ -55,7 +55,7 @@ class Log:
 
 
 def state_at(step):
-    return TrainState(step=jnp.int32(step), params=0, opt_state=0, ema=0, teacher=None)
+    return TrainState(step=jnp.int32(step), params=0, opt_state=0, ema=0, teacher=None, pace=())
 
 
 def run(log, rhythm=RHYTHM, start=0, at_step=lambda step: None, bad=None):

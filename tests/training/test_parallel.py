@@ -85,7 +85,7 @@ def test_devices_mapping_dispatch_and_feeding_change_nothing(reference, devices,
 
 
 def test_state_stays_a_plain_tree_without_a_device_axis(reference):
-    assert reference[0].params["w"].shape == (2, 2)
+    assert reference[0].params["network"]["w"].shape == (2, 2)
     assert reference[0].step == STEPS
 
 

@@ -25,14 +25,14 @@ IMAGES = np.random.RandomState(0).randint(0, 256, (20, 4, 4, 2)).astype(np.uint8
 LABELS = np.arange(20, dtype=np.int32)
 
 
-def objective(teacher_rate=None):
+def objective(ema_teacher=None):
     return ConsistencyObjective(
         grid=KarrasGrid(11, 0.002, 80.0, 7.0),
         law=LognormalPairs(sampling="stratified"),
         curriculum=constant(s0=11),
         distance=squared_l2,
         weight=inverse_gap,
-        teacher_rate=teacher_rate,
+        ema_teacher=ema_teacher,
     )
 
 
@@ -59,7 +59,7 @@ def run(network=linear_network.apply, steps=1, learning_rate=1e-3, **settings):
     }
     step = jax.jit(one_device(make_step(network, target, optimizer, **(keywords | settings))))
     state = create_state(
-        linear_network.init, optimizer, jax.random.key(0), teacher=target.teacher_rate is not None
+        linear_network.init, optimizer, jax.random.key(0), teacher=target.has_teacher
     )
     states, metrics = [state], []
     for i in range(steps):
@@ -114,24 +114,26 @@ def test_update_is_sgd_on_the_mean_of_the_losses():
             return linear_network.apply(params, x, c)
 
         def frozen(x, c):
-            return linear_network.apply(states[0].params, x, c)
+            return linear_network.apply(states[0].params["network"], x, c)
 
-        return target.losses(network, frozen, x0, eps, pairs).mean()
+        return target.losses(network, frozen, {}, x0, eps, pairs).mean()
 
-    value, gradient = jax.value_and_grad(loss)(states[0].params)
+    value, gradient = jax.value_and_grad(loss)(states[0].params["network"])
     np.testing.assert_allclose(metrics[0]["loss"], value, rtol=1e-5)
     np.testing.assert_allclose(metrics[0]["grad_norm"], optax.tree.norm(gradient), rtol=1e-5)
-    for name, old in states[0].params.items():
+    for name, old in states[0].params["network"].items():
         np.testing.assert_allclose(
-            states[1].params[name], old - 1e-3 * gradient[name], rtol=1e-4, atol=1e-6
+            states[1].params["network"][name], old - 1e-3 * gradient[name], rtol=1e-4, atol=1e-6
         )
 
 
 def test_ema_is_debiased_from_the_first_step():
     states, _ = run(steps=2)
-    np.testing.assert_allclose(states[1].ema["w"], states[1].params["w"], rtol=1e-6)
-    expected = (0.5 * states[1].params["w"] + states[2].params["w"]) / 1.5
-    np.testing.assert_allclose(states[2].ema["w"], expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        states[1].ema["network"]["w"], states[1].params["network"]["w"], rtol=1e-6
+    )
+    expected = (0.5 * states[1].params["network"]["w"] + states[2].params["network"]["w"]) / 1.5
+    np.testing.assert_allclose(states[2].ema["network"]["w"], expected, rtol=1e-5)
 
 
 def test_teacher_ema_follows_the_student_at_its_rate():
@@ -139,8 +141,8 @@ def test_teacher_ema_follows_the_student_at_its_rate():
     assert run()[0][1].teacher is None
     rate = np.exp(2 * np.log(0.9) / 10)
     for before, after in itertools.pairwise(states):
-        expected = rate * before.teacher["w"] + (1 - rate) * after.params["w"]
-        np.testing.assert_allclose(after.teacher["w"], expected, rtol=1e-5)
+        expected = rate * before.teacher["network"]["w"] + (1 - rate) * after.params["network"]["w"]
+        np.testing.assert_allclose(after.teacher["network"]["w"], expected, rtol=1e-5)
 
 
 def test_conditional_network_sees_the_labels_of_its_images():
