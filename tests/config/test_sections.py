@@ -1,7 +1,7 @@
 import pytest
 
+from jaxnoise.config.sections import Sections
 from jaxnoise.errors import ArgumentError, ConfigError
-from jaxnoise.sections import Sections
 
 
 def make(size: int, scale: float = 1.0, sigmas: tuple[float, ...] = (), name: str | None = None):

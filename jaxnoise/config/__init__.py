@@ -1,0 +1,1 @@
+"""From the keys of a config to plain objects: every key is checked, and none goes unread."""

@@ -1,0 +1,191 @@
+"""What the names in a config stand for: name -> what builds it, whose parameters are the keys."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import optax
+
+from jaxnoise import models, noise, objectives
+from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.noise.discretization import Curriculum
+from jaxnoise.objectives import ConsistencyObjective
+from jaxnoise.objectives.consistency import Distance, PairLaw
+from jaxnoise.optim.ema import check_rate
+from jaxnoise.sampling.samplers import Sampler, consistency_samplers
+
+Choices = Mapping[str, Callable[..., Any]]
+LevelGrid = noise.KarrasGrid | noise.PredefinedGrid
+
+
+def _karras(
+    curriculum: Curriculum, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> LevelGrid:
+    return noise.KarrasGrid(curriculum.max_levels, sigma_min, sigma_max, rho)
+
+
+def _predefined(
+    curriculum: Curriculum,
+    table_size: int | None = None,
+    rule: str = "nested",
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+) -> LevelGrid:
+    size = curriculum.max_levels if table_size is None else table_size
+    if size < curriculum.max_levels:
+        raise ArgumentError(
+            "table_size", table_size, f"at least {curriculum.max_levels}, the curriculum's peak"
+        )
+    return noise.PredefinedGrid(size, rule, sigma_min, sigma_max, rho)
+
+
+def _consistency(
+    grid: LevelGrid,
+    law: PairLaw,
+    curriculum: Curriculum,
+    distance: Distance,
+    weight: str = "inverse_gap",
+    sigma_data: float = 0.5,
+    teacher: str = "student",
+    teacher_mu0: float = 0.9,
+    teacher_s0: int = 2,
+) -> ConsistencyObjective:
+    one_of("weight", weight, WEIGHTS)
+    one_of("teacher", teacher, ("student", "ema"))
+    if not sigma_data > 0:
+        raise ArgumentError("sigma_data", sigma_data, "a number > 0")
+    if not 0 < teacher_mu0 < 1:
+        raise ArgumentError("teacher_mu0", teacher_mu0, "a number in (0, 1)")
+    if teacher_s0 < 1:
+        raise ArgumentError("teacher_s0", teacher_s0, "at least 1")
+    rate = partial(noise.square_root_ema_rate, mu0=teacher_mu0, s0=teacher_s0)
+    return ConsistencyObjective(
+        grid=grid,
+        law=law,
+        curriculum=curriculum,
+        distance=distance,
+        weight=WEIGHTS[weight],
+        sigma_data=sigma_data,
+        sigma_min=grid.sigma_min,
+        sigma_max=grid.sigma_max,
+        ema_teacher=rate if teacher == "ema" else None,
+    )
+
+
+def _unet(
+    preset: str = "tiny",
+    model_channels: int | None = None,
+    channel_mult: tuple[int, ...] | None = None,
+    num_blocks: int | None = None,
+    attn_resolutions: tuple[int, ...] | None = None,
+    dropout: float | None = None,
+    fourier_scale: float | None = None,
+    num_classes: int | None = None,
+) -> Callable[[tuple[int, int, int], int], models.UNet]:
+    given = {k: v for k, v in locals().items() if k != "preset" and v is not None}
+    given.pop("fourier_scale", None)
+    fields = models.preset(preset, **given)
+    models.UNet(**fields)
+
+    def network(image_shape: tuple[int, int, int], num_classes: int) -> models.UNet:
+        return models.UNet(**{**fields, "out_channels": image_shape[-1]})
+
+    return network
+
+
+def _pseudo_huber(c: float | None = None, elementwise: bool = False) -> Distance:
+    if c is not None and not c > 0:
+        raise ArgumentError("c", c, "a number > 0, or None for the default")
+    return partial(objectives.pseudo_huber, c=c, elementwise=elementwise)
+
+
+def _radam(
+    learning_rate: float,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    warmup_steps: int = 0,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    return _chain(optax.radam, learning_rate, b1, b2, eps, warmup_steps, clip_norm)
+
+
+def _adam(
+    learning_rate: float,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    warmup_steps: int = 0,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    return _chain(optax.adam, learning_rate, b1, b2, eps, warmup_steps, clip_norm)
+
+
+def _chain(
+    make: Callable[..., optax.GradientTransformation],
+    learning_rate: float,
+    b1: float,
+    b2: float,
+    eps: float,
+    warmup_steps: int,
+    clip_norm: float | None,
+) -> optax.GradientTransformation:
+    if not learning_rate > 0:
+        raise ArgumentError("learning_rate", learning_rate, "a number > 0")
+    check_rate("b1", b1)
+    check_rate("b2", b2)
+    if not eps > 0:
+        raise ArgumentError("eps", eps, "a number > 0")
+    if warmup_steps < 0:
+        raise ArgumentError("warmup_steps", warmup_steps, "at least 0")
+    if clip_norm is not None and not clip_norm > 0:
+        raise ArgumentError("clip_norm", clip_norm, "a number > 0, or None")
+    rate: float | optax.Schedule = learning_rate
+    if warmup_steps:
+        rate = optax.linear_schedule(learning_rate / warmup_steps, learning_rate, warmup_steps)
+    optimizer = make(rate, b1=b1, b2=b2, eps=eps)
+    return (
+        optimizer
+        if clip_norm is None
+        else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    )
+
+
+def _multistep(
+    objective: ConsistencyObjective, sigmas: tuple[float, ...] = (0.821,)
+) -> tuple[Sampler, ...]:
+    low, high = objective.sigma_min, objective.sigma_max
+    inside = all(low < sigma < high for sigma in sigmas)
+    if not inside or any(a <= b for a, b in itertools.pairwise(sigmas)):
+        raise ArgumentError(
+            "sigmas", sigmas, f"descending within (grid.sigma_min={low}, grid.sigma_max={high})"
+        )
+    return consistency_samplers(sigmas, low, high)
+
+
+CURRICULA: Choices = {
+    "constant": noise.constant,
+    "square_root": noise.square_root,
+    "doubling": noise.doubling,
+    "sinusoidal": noise.sinusoidal,
+    "sinusoidal_rising": noise.sinusoidal_rising,
+}
+GRIDS: Choices = {"karras": _karras, "predefined": _predefined}
+LAWS: Choices = {
+    "uniform": noise.UniformPairs,
+    "lognormal": noise.LognormalPairs,
+    "polynomial": noise.PolynomialPairs,
+    "beta": noise.BetaPairs,
+}
+DISTANCES: Choices = {
+    "pseudo_huber": _pseudo_huber,
+    "squared_l2": lambda: objectives.squared_l2,
+    "l1": lambda: objectives.l1,
+}
+WEIGHTS = {"inverse_gap": objectives.inverse_gap, "uniform": objectives.uniform}
+SAMPLERS: Choices = {"multistep": _multistep}
+OBJECTIVES: Choices = {"consistency": _consistency}
+OPTIMIZERS: Choices = {"radam": _radam, "adam": _adam}
+MODELS: Choices = {"unet": _unet}

@@ -1,0 +1,133 @@
+"""Settings of a run that are numbers and names rather than objects, checked."""
+
+from dataclasses import dataclass
+
+from jaxnoise import data
+from jaxnoise.data.images import Images
+from jaxnoise.errors import ArgumentError, ConfigError, one_of
+from jaxnoise.optim.ema import check_rate
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Where images come from.
+
+    Attributes:
+      dataset: "digits" or any image data set that TensorFlow Datasets knows.
+      split: which part to train on.
+      data_dir: folder of prepared data sets; None for the TFDS default.
+      archive: a local copy of the data set's original archive, or None to download it.
+      flip: whether to mirror images left to right at random.
+    """
+
+    dataset: str
+    split: str = "train"
+    data_dir: str | None = None
+    archive: str | None = None
+    flip: bool = False
+
+    def open(self) -> Images:
+        """Opens the images; may prepare or download them.
+
+        Raises:
+          ConfigError: one line that says what is missing or wrong, and what to do.
+        """
+        try:
+            return data.open_images(
+                self.dataset, split=self.split, data_dir=self.data_dir, archive=self.archive
+            )
+        except ArgumentError as error:
+            raise ConfigError(f"config.data.{error}") from error
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How long and in what portions a run trains.
+
+    Attributes:
+      steps: updates in all, K.
+      batch: examples per update over all devices.
+      steps_per_dispatch: updates per call on an accelerator; a CPU makes one per call, since XLA's
+        CPU convolution gradients are slow inside a loop.
+      log_every: updates between rows of metrics.jsonl.
+      sample_every: updates between sample grids.
+      checkpoint_every: updates between checkpoints.
+      keep_checkpoints: how many of the newest are kept.
+      mapping: how the step is mapped over devices: auto, pmap or shard_map.
+    """
+
+    steps: int
+    batch: int
+    steps_per_dispatch: int = 1
+    log_every: int = 50
+    sample_every: int = 1000
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 2
+    mapping: str = "auto"
+
+    def __post_init__(self) -> None:
+        counts = (
+            "steps",
+            "batch",
+            "steps_per_dispatch",
+            "log_every",
+            "sample_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        )
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ArgumentError(name, getattr(self, name), "at least 1")
+        for name in ("steps", "log_every", "sample_every", "checkpoint_every"):
+            if getattr(self, name) % self.steps_per_dispatch:
+                raise ArgumentError(
+                    name,
+                    getattr(self, name),
+                    f"a multiple of train.steps_per_dispatch={self.steps_per_dispatch}",
+                )
+        one_of("mapping", self.mapping, ("auto", "pmap", "shard_map"))
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """How sample grids are drawn.
+
+    Attributes:
+      count: images in a grid.
+      columns: images in a row.
+      seed: of the noise; image i depends on (seed, i) only.
+      batch: images drawn at once.
+    """
+
+    count: int = 100
+    columns: int = 10
+    seed: int = 0
+    batch: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("count", "columns", "batch"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(name, getattr(self, name), "at least 1")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """How a run is scored.
+
+    Attributes:
+      n: generated images; None for as many as half of the training images.
+      seed: of the generated images' noise.
+    """
+
+    n: int | None = None
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        if self.n is not None and self.n < 2:
+            raise ArgumentError("n", self.n, "at least 2, or None")
+
+
+def ema_rate(rate: float = 0.9999) -> float:
+    """The rate of the parameters' moving average, checked: 0 for none."""
+    check_rate("rate", rate)
+    return rate

@@ -1,0 +1,145 @@
+"""Commands called as functions, in one process with eight devices."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from jaxnoise import experiment
+from jaxnoise.commands import dry_run, evaluate, plot, sample, train
+from jaxnoise.commands.prepared import prepare
+from jaxnoise.errors import ConfigError
+from jaxnoise.training.loop import NonFiniteError
+from jaxnoise.training.records import RunFolder
+
+CONDITIONAL = {"model.num_classes": 10, "data.flip": True, "objective.teacher": "ema"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A class-conditional run with a teacher EMA, on eight devices."""
+    checked = experiment.read(tiny.digits_config(**CONDITIONAL))
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    train.main(checked, folder)
+    return checked, folder
+
+
+def test_training_leaves_a_score(trained):
+    _, folder = trained
+    result = json.loads(folder.result.read_text())
+    assert result["images_seen"] == 128
+    assert np.isfinite(result["frechet_1step"])
+
+
+def test_evaluate_scores_the_checkpoint_as_training_did(trained, capsys):
+    checked, folder = trained
+    before = folder.result.read_text()
+    evaluate.main(checked, folder)
+    assert json.loads(capsys.readouterr().out) == json.loads(before)
+
+
+def test_sample_draws_a_grid_for_every_sampler(trained, capsys):
+    checked, folder = trained
+    sample.main(checked, folder)
+    names = [line.rsplit("/", 1)[-1] for line in capsys.readouterr().out.split()]
+    assert names == ["1step_0000008.png", "2step_0000008.png"]
+    first = np.asarray(Image.open(folder.samples / names[0]))
+    np.testing.assert_array_equal(
+        first, np.asarray(Image.open(folder.samples / "step_0000008.png"))
+    )
+    assert (first != np.asarray(Image.open(folder.samples / names[1]))).any()
+
+
+def test_plot_needs_no_data_and_no_training(tmp_path, capsys):
+    checked = experiment.read(tiny.digits_config(**{"data.dataset": "no such set"}))
+    plot.main(checked, RunFolder(tmp_path / "new"))
+    assert Image.open(capsys.readouterr().out.strip()).width > 1000
+
+
+def test_dry_run_shows_config_parameters_plateaus_and_memory(tmp_path, capsys):
+    checked = experiment.read(tiny.digits_config())
+    dry_run.main(checked, RunFolder(tmp_path / "none"))
+    out = capsys.readouterr().out
+    head, rest = out.split("\nParameters\n")
+    assert json.loads(head) == json.loads(json.dumps(checked.config))
+    for part in ("Curriculum", "0     20", "8 steps, 128 images seen", "activations", "optimizer"):
+        assert part in rest
+    assert not (tmp_path / "none").exists()
+
+
+def test_parameter_table_counts_every_number(tmp_path):
+    import jax
+
+    prepared = prepare(experiment.read(tiny.digits_config()))
+    params = jax.eval_shape(prepared.init, prepared.key)
+    total = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
+    assert f"{total:,}" in list(dry_run.parameter_table(params))[-1]
+    assert dry_run.memory(prepared)["parameters"] == 4 * total
+
+
+@pytest.mark.parametrize(
+    "overrides, parts",
+    [
+        ({"train.batch": 12}, ["config.train.batch=12", "multiple of 8"]),
+        ({"evaluate.n": 899}, ["config.evaluate.n=899", "at most 898"]),
+        ({"data.split": "test"}, ["config.data.split='test'"]),
+        ({"data.dataset": "digist"}, ["digist", "digits"]),
+        ({"data.archive": "x.tar.gz"}, ["config.data.archive='x.tar.gz'"]),
+    ],
+)
+def test_what_only_data_and_devices_tell_is_refused_in_one_line(overrides, parts, tmp_path):
+    checked = experiment.read(tiny.digits_config(**overrides))
+    with pytest.raises(ConfigError) as error:
+        train.main(checked, RunFolder(tmp_path / "run"))
+    for part in parts:
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_sampling_before_training(tmp_path):
+    with pytest.raises(ConfigError, match="holds no checkpoint; train first"):
+        sample.main(experiment.read(tiny.digits_config()), RunFolder(tmp_path))
+
+
+def test_diverging_run_stops_and_names_step_levels_and_checkpoint(tmp_path):
+    config = tiny.digits_config(**{"optimizer.learning_rate": 1e30, "train.log_every": 1})
+    with pytest.raises(NonFiniteError, match=r"step \d+: loss .*; last good checkpoint: "):
+        train.main(experiment.read(config), RunFolder(tmp_path / "run"))
+    assert not list((tmp_path / "run" / "checkpoints").glob("*"))
+
+
+def test_device_count_changes_nothing_in_a_whole_run():
+    """1, 2 and 8 devices: the same parameters after 5 steps, to 1e-5 in float32."""
+    import jax
+
+    from jaxnoise.training.feeding import make_feeder
+    from jaxnoise.training.parallel import Devices
+    from jaxnoise.training.step import make_step
+
+    checked = experiment.read(tiny.digits_config())
+    prepared = prepare(checked)
+    step = make_step(
+        prepared.network.apply,
+        checked.objective,
+        checked.optimizer,
+        ema_rate=checked.ema_rate,
+        global_batch=16,
+        conditional=False,
+        dropout=True,
+        flip=True,
+    )
+    finals = []
+    for count in (1, 2, 8):
+        devices = Devices("pmap", count)
+        feeder = make_feeder(prepared.images, devices, 0, 16, 1)
+        dispatch = devices.map(step, 1, feeder.resident)
+        state = devices.replicate(prepared.initial_state())
+        for k in range(5):
+            state, _ = dispatch(state, feeder(k), prepared.key)
+        finals.append(jax.tree.map(np.asarray, state.params))
+    for other in finals[1:]:
+        for a, b in zip(jax.tree.leaves(finals[0]), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(b, a, atol=1e-5, rtol=0)

@@ -1,0 +1,149 @@
+"""The shipped default config, shrunk, as a user runs it."""
+
+import json
+
+import command_line
+import numpy as np
+import pytest
+from PIL import Image
+
+CONFIG = "--config=configs/digits_poly.py"
+KILLED = command_line.ROOT / "tests" / "end_to_end" / "killed_run.py"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 8 steps without interruption."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    code, out, err = command_line.run(CONFIG, f"--workdir={folder}", *command_line.SHRUNK)
+    assert code == 0, err
+    return folder, out, err
+
+
+def rows(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    timing = "images_per_second"
+    return [{k: v for k, v in json.loads(line).items() if k != timing} for line in lines]
+
+
+def checkpoint(folder, step):
+    """Digests of every array, which are equal only if every bit is."""
+    meta = folder / "checkpoints" / str(step) / "meta" / "metadata"
+    return json.loads(meta.read_text())["digests"]
+
+
+def test_the_run_folder_holds_what_the_readme_says(whole):
+    folder, _, _ = whole
+    names = {p.name for p in folder.iterdir()}
+    assert names == {
+        "checkpoints",
+        "config.json",
+        "curves.png",
+        "metrics.jsonl",
+        "result.json",
+        "samples",
+    }
+    assert [row["step"] for row in rows(folder)] == [2, 4, 6, 8]
+    assert json.loads((folder / "config.json").read_text())["law"]["curve"] == 4.0
+    grid = Image.open(folder / "samples" / "step_0000008.png")
+    # 10 x 10 images of 8 x 8 pixels, each enlarged to a square of 8, with gaps between.
+    assert grid.width == grid.height
+    assert 600 < grid.width < 720
+
+
+def test_the_last_line_is_the_score_with_its_protocol(whole):
+    folder, out, _ = whole
+    result = json.loads(out.splitlines()[-1])
+    assert result == json.loads((folder / "result.json").read_text())
+    assert result["n"] == 898
+    assert result["reference_count"] == 899
+    assert result["images_seen"] == 8 * 16
+    assert result["weights"] == "ema"
+    assert result["nfe"] == {"1step": 1, "2step": 2}
+    for arm in ("1step", "2step"):
+        assert result[f"frechet_{arm}"] > result["frechet_floor"] > 0
+        assert result[f"untrained_frechet_{arm}"] > 10
+
+
+def test_progress_shows_rate_loss_and_time_left(whole):
+    _, _, err = whole
+    last = [line for line in err.splitlines() if "images/s" in line][-1]
+    assert "8/8" in last
+    assert "loss" in last
+    assert "left" in last
+
+
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path):
+    folder = tmp_path / "killed"
+    arguments = (CONFIG, f"--workdir={folder}", *command_line.SHRUNK)
+    code, _, err = command_line.run(
+        str(folder / "checkpoints" / "4"), "4", *arguments, script=KILLED
+    )
+    assert code == -9, err
+    assert not (folder / "checkpoints" / "8").exists()
+    code, out, err = command_line.run(*arguments)
+    assert code == 0, err
+    assert "resuming from step 4" in err
+    expected, whole_out, _ = whole
+    assert checkpoint(folder, 8) == checkpoint(expected, 8)
+    assert rows(folder) == rows(expected)
+    assert out.splitlines()[-1] == whole_out.splitlines()[-1]
+    for name in ("step_0000008.png",):
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(folder / "samples" / name)),
+            np.asarray(Image.open(expected / "samples" / name)),
+        )
+
+
+def test_a_finished_run_is_scored_again_and_a_damaged_one_falls_back(whole):
+    folder, out, _ = whole
+    newest = folder / "checkpoints" / "8" / "state"
+    largest = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    intact = largest.read_bytes()
+    damaged = bytearray(intact)
+    damaged[len(damaged) // 2] ^= 1
+    arguments = (CONFIG, f"--workdir={folder}", *command_line.SHRUNK)
+    code, again, err = command_line.run(*arguments, "--mode=evaluate")
+    assert code == 0, err
+    assert again.splitlines()[-1] == out.splitlines()[-1]
+    largest.write_bytes(bytes(damaged))
+    code, again, err = command_line.run(*arguments)
+    assert code == 0, err
+    assert f"checkpoint {folder / 'checkpoints' / '8'} is damaged" in err
+    assert "resuming from step 4" in err
+    assert (folder / "checkpoints_damaged" / "8").is_dir()
+    assert again.splitlines()[-1] == out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments, parts",
+    [
+        (["--config.law.curvature=3"], ["config.law.curvature", "curve"]),
+        (["--config.law.curve=0"], ["config.law.curve=0.0", "> 0"]),
+        (["--config.law.curve=high"], ["law.curve", "high"]),
+        (["--config.data.dataset=cifra10"], ["cifra10", "cifar10"]),
+        (["--config=configs/digits_ploy.py"], ["configs/digits_ploy.py"]),
+        (["--mode=trian"], ["mode", "train"]),
+        (["stray"], ["stray"]),
+    ],
+    ids=lambda value: "-".join(value)[:40],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, parts, tmp_path):
+    code, out, err = command_line.run(CONFIG, f"--workdir={tmp_path / 'run'}", *arguments)
+    assert code == 2, err
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    assert err.startswith("error: ")
+    for part in parts:
+        assert part in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_another_run_is_refused_and_kept(whole):
+    folder, _, _ = whole
+    before = (folder / "metrics.jsonl").read_bytes()
+    arguments = (CONFIG, f"--workdir={folder}", *command_line.SHRUNK, "--config.law.curve=3.0")
+    code, _, err = command_line.run(*arguments)
+    assert code == 2
+    assert "law.curve (there 4.0, here 3.0)" in err
+    assert (folder / "metrics.jsonl").read_bytes() == before
