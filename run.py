@@ -1,56 +1,56 @@
 """Runs a config: python run.py --config=configs/digits_poly.py [--mode=...] [--workdir=...].
 
-Any key of the config can be overridden: --config.train.steps=500. The same command resumes.
+Any key of the config can be set: --config.train.steps=500. The same command resumes.
 """
 
+import argparse
 import sys
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+from jaxnoise import experiment
+from jaxnoise.config import files, overrides
+from jaxnoise.errors import ConfigError
+from jaxnoise.training.loop import Interrupted, NonFiniteError
+from jaxnoise.training.parallel import connect
+from jaxnoise.training.records import RunFolder
 
-MODES = ["train", "sample", "evaluate", "plot", "dry_run"]
-CONFIG = config_flags.DEFINE_config_file("config", "configs/digits_poly.py", "Config file.")
-WORKDIR = flags.DEFINE_string("workdir", None, "Run folder; runs/<config's name> by default.")
-MODE = flags.DEFINE_enum("mode", "train", MODES, "What to do.")
-DISTRIBUTED = flags.DEFINE_bool("distributed", False, "One of several processes (TPU pod, Slurm).")
-
-
-def fail(error: Exception, code: int) -> NoReturn:
-    print("error: " + " ".join(str(error).split()), file=sys.stderr)
-    sys.exit(code)
+MODES = ("train", "sample", "evaluate", "plot", "dry_run")
+EXIT_CODES = {ConfigError: 2, NonFiniteError: 1, Interrupted: 143}
 
 
-def parse(argv: list[str]) -> list[str]:
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (settings are --config.key=value)")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="configs/digits_poly.py", help="config file")
+    parser.add_argument("--workdir", help="run folder; runs/<config's name> by default")
+    parser.add_argument("--mode", choices=MODES, default="train", help="what to do")
+    parser.add_argument(
+        "--distributed", action="store_true", help="one of several processes (TPU pod, Slurm)"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str]) -> int:
     try:
-        rest = flags.FLAGS(argv)
-        if rest[1:]:
-            raise flags.Error(f"unknown argument {rest[1]!r}; settings are --config.key=value")
-        return rest
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        fail(error, code=2)
-
-
-def main(argv: list[str]) -> None:
-    from jaxnoise import experiment
-    from jaxnoise.errors import ConfigError
-    from jaxnoise.training.loop import Interrupted, NonFiniteError
-    from jaxnoise.training.parallel import connect
-    from jaxnoise.training.records import RunFolder
-
-    logging.set_verbosity(logging.WARNING)  # jax's notes would break the progress bar
-    name = Path(config_flags.get_config_filename(flags.FLAGS["config"])).stem
-    try:
-        checked = experiment.read(CONFIG.value)
-        if DISTRIBUTED.value:
+        argv, settings = overrides.split(argv)
+        flags = parse(argv)
+        checked = experiment.read(overrides.apply(files.load(flags.config), settings))
+        if flags.distributed:
             connect()
-        folder = RunFolder(Path(WORKDIR.value or f"runs/{name}"))
-        import_module(f"jaxnoise.commands.{MODE.value}").main(checked, folder)
-    except (ConfigError, NonFiniteError, Interrupted) as error:
-        fail(error, code={ConfigError: 2, NonFiniteError: 1, Interrupted: 143}[type(error)])
+        name = Path(flags.config.partition(":")[0]).stem
+        folder = RunFolder(Path(flags.workdir or f"runs/{name}"))
+        import_module(f"jaxnoise.commands.{flags.mode}").main(checked, folder)
+    except tuple(EXIT_CODES) as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return EXIT_CODES[type(error)]
+    return 0
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    sys.exit(main(sys.argv[1:]))

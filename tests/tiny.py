@@ -1,9 +1,12 @@
 """A tiny network and experiment that tests share, so that little is compiled."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 
 def digits_config(**overrides: Any) -> ConfigDict:
@@ -37,3 +40,9 @@ def apply(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
             node = node[parent]
         with node.unlocked():
             node[last] = value
+
+
+def read_png(path: Path) -> np.ndarray:
+    """The pixels of a picture."""
+    with Image.open(path) as image:
+        return np.asarray(image)

@@ -38,6 +38,8 @@ class DataSettings:
             )
         except ArgumentError as error:
             raise ConfigError(f"config.data.{error}") from error
+        except ConfigError as error:
+            raise ConfigError(f"config.data.dataset={self.dataset!r}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import exp, inf, log
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from jaxnoise.errors import ArgumentError
+from jaxnoise.noise.levels import karras_levels
 from jaxnoise.sampling.consistency import Denoiser, multistep
+from jaxnoise.sampling.diffusion import ddim, euler, heun
+
+USUAL_RANGE = (0.002, 80.0)
+"""EDM's sigma_min and sigma_max for images in [-1, 1] (arXiv 2206.00364, table 1)."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +63,176 @@ def _chain(
         return multistep(denoiser, noise, sigmas, keys, sigma_min=sigma_min, sigma_max=sigma_max)
 
     return draw
+
+
+def heun_sampler(
+    steps: int = 18,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    rho: float = 7.0,
+    *,
+    trained_range: tuple[float, float] = (-inf, inf),
+) -> Sampler:
+    """EDM's second-order sampler on Karras levels; 2 steps - 1 evaluations.
+
+    Args:
+      steps: noise levels, at least 2; 18 are EDM's 35 evaluations.
+      sigma_min: lowest level in data units, > 0; None for 0.002, or the lowest trained level if
+        that is higher.
+      sigma_max: level of the start, > sigma_min; None for 80, or the highest trained level if that
+        is lower.
+      rho: of the Karras levels, > 0.
+      trained_range: (lowest, highest) lambda = -2 ln sigma that training has seen, an objective's
+        `trained_range`.
+
+    Returns:
+      A sampler of denoisers D(x, sigma).
+
+    Raises:
+      ArgumentError: an argument is outside its range, or a level outside the trained range.
+
+    Example:
+      >>> sampler = heun_sampler(18)
+      >>> sampler.name, sampler.nfe
+      ('heun18', 35)
+
+    Reference: Karras et al. (arXiv 2206.00364), algorithm 1 and equation 5.
+    """
+    sigmas = _karras_sigmas(steps, sigma_min, sigma_max, rho, trained_range)
+
+    def draw(denoiser: Denoiser, noise: jax.Array, keys: jax.Array) -> jax.Array:
+        del keys
+        return heun(denoiser, noise, sigmas)
+
+    return Sampler(f"heun{steps}", 2 * steps - 1, draw)
+
+
+def euler_sampler(
+    steps: int = 35,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    rho: float = 7.0,
+    *,
+    trained_range: tuple[float, float] = (-inf, inf),
+) -> Sampler:
+    """Euler's method on the levels of `heun_sampler`; one evaluation per level.
+
+    Args:
+      steps: noise levels, at least 2.
+      sigma_min: lowest level, as in `heun_sampler`.
+      sigma_max: level of the start, as in `heun_sampler`.
+      rho: of the Karras levels, > 0.
+      trained_range: (lowest, highest) lambda that training has seen.
+
+    Returns:
+      A sampler of denoisers D(x, sigma).
+
+    Raises:
+      ArgumentError: an argument is outside its range, or a level outside the trained range.
+
+    Example:
+      >>> sampler = euler_sampler(35)
+      >>> sampler.name, sampler.nfe
+      ('euler35', 35)
+    """
+    sigmas = _karras_sigmas(steps, sigma_min, sigma_max, rho, trained_range)
+
+    def draw(denoiser: Denoiser, noise: jax.Array, keys: jax.Array) -> jax.Array:
+        del keys
+        return euler(denoiser, noise, sigmas)
+
+    return Sampler(f"euler{steps}", steps, draw)
+
+
+def ddim_sampler(
+    steps: int = 50,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    *,
+    trained_range: tuple[float, float] = (-inf, inf),
+) -> Sampler:
+    """Deterministic DDIM at equal steps of lambda, from `-2 ln sigma_max` to `-2 ln sigma_min`.
+
+    Args:
+      steps: evaluations, at least 2.
+      sigma_min: lowest level, as in `heun_sampler`.
+      sigma_max: level of the start, as in `heun_sampler`; there alpha should be small, since the
+        start is pure noise.
+      trained_range: (lowest, highest) lambda that training has seen.
+
+    Returns:
+      A sampler of denoisers D(x, sigma) of the variance-exploding form, as every sampler here.
+
+    Raises:
+      ArgumentError: an argument is outside its range, or a level outside the trained range.
+
+    Example:
+      >>> sampler = ddim_sampler(50)
+      >>> sampler.name, sampler.nfe
+      ('ddim50', 50)
+
+    Reference: Song et al. (arXiv 2010.02502), equation 12 at sigma = 0.
+    """
+    _check_steps(steps)
+    low, high = _sigma_range(sigma_min, sigma_max, trained_range)
+    lambdas = np.linspace(-2 * log(high), -2 * log(low), steps)
+
+    def draw(denoiser: Denoiser, noise: jax.Array, keys: jax.Array) -> jax.Array:
+        del keys
+
+        def at_lambda(x: jax.Array, lam: jax.Array) -> jax.Array:
+            sigma = jnp.exp(-lam / 2)
+            stretch = jnp.sqrt(1 + sigma**2)  # 1 / alpha
+            return denoiser(stretch.reshape(-1, *(1,) * (x.ndim - 1)) * x, sigma)
+
+        return ddim(at_lambda, noise, lambdas, trained_range=trained_range)
+
+    return Sampler(f"ddim{steps}", steps, draw)
+
+
+def _check_steps(steps: int) -> None:
+    if steps < 2:
+        raise ArgumentError("steps", steps, "at least 2")
+
+
+def _karras_sigmas(
+    steps: int,
+    sigma_min: float | None,
+    sigma_max: float | None,
+    rho: float,
+    trained_range: tuple[float, float],
+) -> np.ndarray:
+    _check_steps(steps)
+    low, high = _sigma_range(sigma_min, sigma_max, trained_range)
+    # On the host: the solvers check their grid, and a jitted draw must not trace it.
+    return np.asarray(karras_levels(steps, low, high, rho))
+
+
+def _sigma_range(
+    sigma_min: float | None, sigma_max: float | None, trained_range: tuple[float, float]
+) -> tuple[float, float]:
+    """The range of levels, with defaults filled in, none of it outside the trained range."""
+    lowest, highest = trained_range
+    if not lowest < highest:
+        raise ArgumentError("trained_range", trained_range, "(lowest, highest), lowest < highest")
+    trained_min, trained_max = exp(-highest / 2), exp(-lowest / 2) if lowest > -inf else inf
+    low = max(USUAL_RANGE[0], trained_min) if sigma_min is None else sigma_min
+    high = min(USUAL_RANGE[1], trained_max) if sigma_max is None else sigma_max
+    if not 0 < low < inf:
+        raise ArgumentError("sigma_min", low, "a finite number > 0")
+    if not low < high < inf:
+        raise ArgumentError("sigma_max", high, f"a finite number > sigma_min={low}")
+    # A level given as the end of the range may miss it by a rounding.
+    if high > trained_max * (1 + 1e-6):
+        allowed = f"at most {trained_max:.4g}, {_why(high, trained_range)}"
+        raise ArgumentError("sigma_max", high, allowed)
+    if low < trained_min * (1 - 1e-6):
+        allowed = f"at least {trained_min:.4g}, {_why(low, trained_range)}"
+        raise ArgumentError("sigma_min", low, allowed)
+    return low, high
+
+
+def _why(sigma: float, trained_range: tuple[float, float]) -> str:
+    lowest, highest = trained_range
+    lam = -2 * log(sigma)
+    return f"since its lambda={lam:.4g} is outside the trained range [{lowest:.4}, {highest:.4}]"

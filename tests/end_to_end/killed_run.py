@@ -14,10 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 def main() -> None:
     folder, step = Path(sys.argv[1]), int(sys.argv[2])
-    sys.argv = ["run.py", *sys.argv[3:]]
     sys.path.insert(0, str(ROOT))
-    from absl import app
-
     import run
     from jaxnoise.commands.train import Recorder
 
@@ -29,7 +26,7 @@ def main() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     Recorder.progress = progress
-    app.run(run.main, flags_parser=run.parse)
+    sys.exit(run.main(sys.argv[3:]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,84 @@
+"""Settings given on the command line: --config.train.steps=500."""
+
+import ast
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxnoise.errors import ConfigError
+
+PREFIX = "--config."
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Takes the overrides out of a command line.
+
+    Args:
+      argv: the command line; an override is "--config.a.b=value" or "--config.a.b value".
+
+    Returns:
+      The rest of the command line, and {"a.b": "value"}; the last one of a key counts.
+
+    Raises:
+      ConfigError: an override without a value.
+
+    Example:
+      >>> split(["run.py", "--mode=plot", "--config.law.curve=3"])
+      (['run.py', '--mode=plot'], {'law.curve': '3'})
+    """
+    rest, overrides = [], {}
+    words = iter(argv)
+    for word in words:
+        if not word.startswith(PREFIX):
+            rest.append(word)
+            continue
+        key, equals, text = word.removeprefix(PREFIX).partition("=")
+        if not equals:
+            following = next(words, None)
+            if following is None or following.startswith("--"):
+                raise ConfigError(f"config.{key}: give a value, as in {PREFIX}{key}=value")
+            text = following
+        overrides[key] = text
+    return rest, overrides
+
+
+def apply(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
+    """A config with overrides in place.
+
+    Values are Python literals (3, 1e-4, True, None, (0.8, 0.4)) or else plain strings. A key need
+    not be in the config already; whether it means anything is for the reader of the config to say.
+
+    Args:
+      config: nested mapping.
+      overrides: dotted keys and the text of their values.
+
+    Returns:
+      A new nested dict.
+
+    Raises:
+      ConfigError: a key that goes through a value that is no section.
+
+    Example:
+      >>> apply({"law": {"name": "beta"}}, {"law.a": "2", "law.name": "polynomial"})
+      {'law': {'name': 'polynomial', 'a': 2}}
+    """
+    changed = _copied(config)
+    for path, text in overrides.items():
+        *parents, last = path.split(".")
+        node = changed
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise ConfigError(f"config.{path}: config.{parent} is a value, not a section")
+        node[last] = _value(text)
+    return changed
+
+
+def _copied(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in node.items()}
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text

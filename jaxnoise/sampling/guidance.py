@@ -1,0 +1,46 @@
+"""Classifier-free guidance: a conditional denoiser pushed away from the unconditional one."""
+
+from math import isfinite
+
+import jax
+
+from jaxnoise.errors import ArgumentError
+from jaxnoise.sampling.consistency import Denoiser
+
+
+def guided(conditional: Denoiser, unconditional: Denoiser, scale: float) -> Denoiser:
+    """`D = D_uncond + scale (D_cond - D_uncond)`: two evaluations of the network for one.
+
+    The estimates of x0, of eps and of v are affine in one another at given (x, sigma), so that it
+    does not matter in which of them one extrapolates. A scale of 1 is the conditional denoiser, at
+    its own cost.
+
+    Args:
+      conditional: D(x f32[B, ...], sigma f32[B]) -> f32[B, ...] with its condition bound.
+      unconditional: the same with the dropped condition bound.
+      scale: finite; 0 is unconditional, above 1 sharpens. Ho and Salimans' w is `scale - 1`.
+
+    Returns:
+      A denoiser.
+
+    Raises:
+      ArgumentError: `scale` is not finite.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> class_mean, mean = lambda x, sigma: 0 * x + 0.5, lambda x, sigma: 0 * x + 0.25
+      >>> guided(class_mean, mean, 2.0)(jnp.zeros((1, 1)), jnp.ones(1)).item()
+      0.75
+
+    Reference: Ho and Salimans (arXiv 2207.12598), equation 6.
+    """
+    if not isfinite(scale):
+        raise ArgumentError("scale", scale, "a finite number")
+    if scale == 1:
+        return conditional
+
+    def denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
+        plain = unconditional(x, sigma)
+        return plain + scale * (conditional(x, sigma) - plain)
+
+    return denoise

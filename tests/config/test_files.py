@@ -1,0 +1,39 @@
+import pytest
+
+from jaxnoise.config.files import load
+from jaxnoise.errors import ConfigError
+
+
+def write(folder, text):
+    path = folder / "arm.py"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_config_dict_becomes_a_plain_mapping(tmp_path):
+    path = write(
+        tmp_path,
+        "from ml_collections import ConfigDict\n"
+        "def get_config():\n    return ConfigDict({'a': {'b': (1, 2)}})\n",
+    )
+    assert load(path) == {"a": {"b": (1, 2)}}
+
+
+def test_an_argument_after_a_colon(tmp_path):
+    path = write(tmp_path, "def get_config(arm):\n    return {'arm': arm}\n")
+    assert load(f"{path}:lognormal") == {"arm": "lognormal"}
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [("x = 1", "has no function get_config"), ("def get_config(): return 3", "gave int")],
+)
+def test_files_that_give_no_config(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message):
+        load(write(tmp_path, text))
+
+
+def test_a_missing_file_names_its_neighbours(tmp_path):
+    write(tmp_path, "")
+    with pytest.raises(ConfigError, match=r"is no Python file; .* holds arm"):
+        load(str(tmp_path / "amr.py"))
