@@ -13,7 +13,7 @@ def cifar(steps: int) -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.data = ConfigDict({"dataset": "cifar10", "data_dir": "data", "flip": True})
-    config.model = ConfigDict({"name": "unet", "preset": "ddpmpp", "dropout": 0.02})
+    config.model = ConfigDict({"name": "ddpmpp", "dropout": 0.02})
     config.grid = ConfigDict({"name": "karras"})
     config.law = ConfigDict()
     config.curriculum = ConfigDict()

@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.data = ConfigDict({"dataset": "digits"})
-    config.model = ConfigDict({"name": "unet", "preset": "tiny"})
+    config.model = ConfigDict({"name": "tiny"})
     config.grid = ConfigDict({"name": "predefined", "rule": "nested", "table_size": 251})
     config.law = ConfigDict(
         {"name": "polynomial", "curve": 4.0, "variant": "paper", "sampling": "stratified"}

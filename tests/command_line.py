@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 SHRUNK = (
-    "--config.model.preset=tiny",
+    "--config.model.name=tiny",
     "--config.train.steps=8",
     "--config.train.batch=16",
     "--config.train.log_every=2",

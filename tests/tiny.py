@@ -1,6 +1,5 @@
 """A tiny network and experiment that tests share, so that little is compiled."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,37 +8,40 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 
-def digits_config(**overrides: Any) -> ConfigDict:
-    """The shipped default config, shrunk to seconds; overrides are dotted keys."""
+def digits_config(**settings: Any) -> dict[str, Any]:
+    """The shipped default config, shrunk to seconds, with dotted keys set."""
     from configs import digits_poly
 
-    config = digits_poly.get_config()
-    shrink(config)
-    apply(config, overrides)
-    return config
+    return shrunk(digits_poly.get_config(), **settings)
 
 
-def shrink(config: ConfigDict) -> None:
-    """Makes a config's network tiny and its run a few steps long."""
-    config.model.update(
-        model_channels=8, channel_mult=(1, 2), num_blocks=1, attn_resolutions=(), dropout=0.2
-    )
-    config.train.update(
-        steps=8, batch=16, steps_per_dispatch=1, log_every=2, sample_every=8, checkpoint_every=4
-    )
-    config.sample.update(count=4, columns=2, batch=64)
-    config.evaluate.update(n=64)
-
-
-def apply(config: ConfigDict, overrides: Mapping[str, Any]) -> None:
-    """Sets dotted keys, made where they are missing."""
-    for path, value in overrides.items():
+def shrunk(config: ConfigDict, **settings: Any) -> dict[str, Any]:
+    """A config with a tiny network and a run of a few steps, and dotted keys set."""
+    tree = config.to_dict()
+    tree["model"] |= {
+        "model_channels": 8,
+        "channel_mult": (1, 2),
+        "num_blocks": 1,
+        "attn_resolutions": (),
+        "dropout": 0.2,
+    }
+    tree["train"] |= {
+        "steps": 8,
+        "batch": 16,
+        "steps_per_dispatch": 1,
+        "log_every": 2,
+        "sample_every": 8,
+        "checkpoint_every": 4,
+    }
+    tree["sample"] |= {"count": 4, "columns": 2, "batch": 64}
+    tree["evaluate"] |= {"n": 64}
+    for path, value in settings.items():
         *parents, last = path.split(".")
-        node = config
+        node = tree
         for parent in parents:
             node = node[parent]
-        with node.unlocked():
-            node[last] = value
+        node[last] = value
+    return tree
 
 
 def read_png(path: Path) -> np.ndarray:

@@ -57,9 +57,7 @@ def memory(prepared: Prepared) -> dict[str, int]:
     labels = jax.ShapeDtypeStruct((batch,), jnp.int32) if prepared.conditional else None
 
     def residuals(params: Any, x: jax.Array, c_noise: jax.Array, labels: Any) -> Any:
-        return jax.vjp(lambda p: prepared.network.apply(p, x, c_noise, labels), params["network"])[
-            1
-        ]
+        return jax.vjp(lambda p: prepared.apply(p, x, c_noise, labels), params["network"])[1]
 
     kept = jax.eval_shape(
         residuals,

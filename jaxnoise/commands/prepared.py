@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnoise.data.images import Images
-from jaxnoise.errors import ConfigError
+from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.evaluation.protocol import (
     RawPixelReference,
     raw_pixel_reference,
@@ -46,6 +46,17 @@ class Prepared:
         """Whether the network sees labels."""
         return self.network.num_classes > 0
 
+    def apply(
+        self,
+        params: Params,
+        x: jax.Array,
+        c_noise: jax.Array,
+        labels: jax.Array | None = None,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """The raw network `F`."""
+        return jnp.asarray(self.network.apply(params, x, c_noise, labels, dropout_keys))
+
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters of the network and of the objective."""
         network_key, objective_key = jax.random.split(key)
@@ -79,9 +90,7 @@ class Prepared:
         objective = self.experiment.objective
 
         def denoiser(params: Params, labels: jax.Array | None) -> Denoiser:
-            return objective.denoiser(
-                lambda x, c: self.network.apply(params["network"], x, c, labels)
-            )
+            return objective.denoiser(lambda x, c: self.apply(params["network"], x, c, labels))
 
         return Generator(
             denoiser,
@@ -127,13 +136,18 @@ def prepare(experiment: Experiment) -> Prepared:
     """Checks what depends on the devices, then opens the images and builds the network.
 
     Raises:
-      ConfigError: the batch does not divide, or the images cannot be had.
+      ConfigError: the batch does not divide, or the images cannot be had or do not fit the network.
     """
     devices = Devices(mapping=experiment.train.mapping)
     check_batch(experiment.train.batch, devices.size)
     images = experiment.data.open()
-    network = experiment.network(images.image_shape, images.num_classes)
-    return Prepared(experiment=experiment, images=images, network=network, devices=devices)
+    try:
+        network = experiment.network(images.image_shape, images.num_classes)
+        prepared = Prepared(experiment=experiment, images=images, network=network, devices=devices)
+        jax.eval_shape(prepared.initial_state)
+    except ArgumentError as error:
+        raise ConfigError(f"config.model.{error} (images are {images.image_shape})") from error
+    return prepared
 
 
 def check_batch(batch: int, devices: int) -> None:

@@ -52,7 +52,7 @@ def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainSta
         return state
     stride = 1 if jax.default_backend() == "cpu" else settings.steps_per_dispatch
     step = make_step(
-        prepared.network.apply,
+        prepared.apply,
         experiment.objective,
         experiment.optimizer,
         ema_rate=experiment.ema_rate,

@@ -1,10 +1,12 @@
 """What the names in a config stand for: name -> what builds it, whose parameters are the keys."""
 
+import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from jaxnoise import models, noise, objectives
@@ -74,25 +76,45 @@ def _consistency(
     )
 
 
-def _unet(
-    preset: str = "tiny",
-    model_channels: int | None = None,
-    channel_mult: tuple[int, ...] | None = None,
-    num_blocks: int | None = None,
-    attn_resolutions: tuple[int, ...] | None = None,
-    dropout: float | None = None,
-    fourier_scale: float | None = None,
-    num_classes: int | None = None,
-) -> Callable[[tuple[int, int, int], int], models.UNet]:
-    given = {k: v for k, v in locals().items() if k != "preset" and v is not None}
-    given.pop("fourier_scale", None)
-    fields = models.preset(preset, **given)
-    models.UNet(**fields)
+def _family(network: Callable[..., Any], presets: Mapping[str, Mapping[str, Any]]) -> Choices:
+    """One choice for each preset; its keys are the network's fields, its defaults the preset's.
 
-    def network(image_shape: tuple[int, int, int], num_classes: int) -> models.UNet:
-        return models.UNet(**{**fields, "out_channels": image_shape[-1]})
+    Each builds `(image shape, number of classes) -> the network`. Channels come from the images and
+    the number of classes from the labels, so a config says `class_conditional` alone.
+    """
+    fields = inspect.signature(network).parameters
+    hidden = ("out_channels", "num_classes", "dtype", "fused", "parent", "name")
+    keys = [name for name in fields if name not in hidden]
 
-    return network
+    def member(preset: Mapping[str, Any]) -> Callable[..., Any]:
+        def build(class_conditional: bool, dtype: str, **given: Any) -> Callable[..., Any]:
+            one_of("dtype", dtype, ("float32", "bfloat16"))
+            network(**given)
+
+            def fitted(image_shape: tuple[int, int, int], num_classes: int) -> Any:
+                if class_conditional and not num_classes:
+                    raise ArgumentError(
+                        "class_conditional", True, "False: the images have no label"
+                    )
+                return network(
+                    out_channels=image_shape[-1],
+                    num_classes=num_classes if class_conditional else 0,
+                    dtype=jnp.dtype(dtype),
+                    **given,
+                )
+
+            return fitted
+
+        def key(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+            kind = inspect.Parameter.KEYWORD_ONLY
+            return inspect.Parameter(name, kind, default=default, annotation=annotation)
+
+        own = [key(k, preset.get(k, fields[k].default), fields[k].annotation) for k in keys]
+        shared = [key("class_conditional", False, bool), key("dtype", "float32", str)]
+        build.__signature__ = inspect.Signature(own + shared)  # type: ignore[attr-defined]
+        return build
+
+    return {name: member(preset) for name, preset in presets.items()}
 
 
 def _pseudo_huber(c: float | None = None, elementwise: bool = False) -> Distance:
@@ -188,4 +210,4 @@ WEIGHTS = {"inverse_gap": objectives.inverse_gap, "uniform": objectives.uniform}
 SAMPLERS: Choices = {"multistep": _multistep}
 OBJECTIVES: Choices = {"consistency": _consistency}
 OPTIMIZERS: Choices = {"radam": _radam, "adam": _adam}
-MODELS: Choices = {"unet": _unet}
+MODELS: Choices = _family(models.UNet, models.PRESETS)

@@ -23,7 +23,7 @@ def test_cifar_poly_trains_checkpoints_and_resumes(data_dir, tmp_path):
         "--config=configs/cifar_poly.py",
         f"--workdir={folder}",
         f"--config.data.data_dir={data_dir}",
-        "--config.model.preset=tiny",
+        "--config.model.name=tiny",
         "--config.train.steps=4",
         "--config.train.batch=8",
         "--config.train.steps_per_dispatch=1",

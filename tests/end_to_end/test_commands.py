@@ -14,7 +14,7 @@ from jaxnoise.errors import ConfigError
 from jaxnoise.training.loop import NonFiniteError
 from jaxnoise.training.records import RunFolder
 
-CONDITIONAL = {"model.num_classes": 10, "data.flip": True, "objective.teacher": "ema"}
+CONDITIONAL = {"model.class_conditional": True, "data.flip": True, "objective.teacher": "ema"}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,7 @@ def test_parameter_table_counts_every_number(tmp_path):
     [
         ({"train.batch": 12}, ["config.train.batch=12", "multiple of 8"]),
         ({"evaluate.n": 899}, ["config.evaluate.n=899", "at most 898"]),
+        ({"model.channel_mult": (1, 2, 2, 2, 2)}, ["config.model.channel_mult", "8x8"]),
         ({"data.split": "test"}, ["config.data.split='test'"]),
         ({"data.dataset": "digist"}, ["digist", "digits"]),
         ({"data.archive": "x.tar.gz"}, ["config.data.archive='x.tar.gz'"]),
@@ -120,7 +121,7 @@ def test_device_count_changes_nothing_in_a_whole_run():
     checked = experiment.read(tiny.digits_config())
     prepared = prepare(checked)
     step = make_step(
-        prepared.network.apply,
+        prepared.apply,
         checked.objective,
         checked.optimizer,
         ema_rate=checked.ema_rate,
