@@ -8,12 +8,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 SHRUNK = (
-    "--config.model.name=tiny",
+    "--config.model.model_channels=8",
+    "--config.model.channel_mult=(1,)",
+    "--config.model.dropout=0.2",
     "--config.train.steps=8",
     "--config.train.batch=16",
     "--config.train.log_every=2",
     "--config.train.checkpoint_every=4",
     "--config.train.sample_every=8",
+    "--config.sample.batch=449",
 )
 
 

@@ -20,7 +20,7 @@ def shrunk(config: ConfigDict, **settings: Any) -> dict[str, Any]:
     tree = config.to_dict()
     tree["model"] |= {
         "model_channels": 8,
-        "channel_mult": (1, 2),
+        "channel_mult": (1,),
         "num_blocks": 1,
         "attn_resolutions": (),
         "dropout": 0.2,

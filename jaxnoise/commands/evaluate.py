@@ -1,20 +1,16 @@
 """Scores the newest checkpoint of a run."""
 
-import json
-
-import jax
-
 from jaxnoise.commands.prepared import prepare, trained_state
-from jaxnoise.commands.train import score
+from jaxnoise.commands.train import report
+from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment
-from jaxnoise.training.records import RunFolder, write_whole
+from jaxnoise.training.records import RunFolder
 
 
 def main(experiment: Experiment, folder: RunFolder) -> None:
     """Prints and writes the run's JSON line."""
+    if experiment.evaluate.n == 0:
+        raise ConfigError("config.evaluate.n=0: must be at least 2 for --mode=evaluate")
     folder.check_same(experiment.config)
     prepared = prepare(experiment)
-    result = score(prepared, trained_state(prepared, folder))
-    if jax.process_index() == 0:
-        write_whole(folder.result, json.dumps(result, indent=2) + "\n")
-        print(json.dumps(result), flush=True)
+    report(prepared, trained_state(prepared, folder), folder)

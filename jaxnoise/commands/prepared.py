@@ -104,12 +104,8 @@ class Prepared:
     def reference(self) -> RawPixelReference:
         """Half of the training images and the floor measured on the other half."""
         total = self.images.num_examples
-        n = total // 2 if self.experiment.evaluate.n is None else self.experiment.evaluate.n
-        if n > total // 2:
-            raise ConfigError(
-                f"config.evaluate.n={n}: must be at most {total // 2}, half of the images"
-            )
-        reference, floor = reference_split(total, n)
+        n = self.experiment.evaluate.n
+        reference, floor = reference_split(total, total // 2 if n is None else n)
         name = f"{self.images.name} {self.experiment.data.split}, first half of a fixed shuffle"
         return raw_pixel_reference(self.images.load(reference)[0], self.images.load(floor)[0], name)
 
@@ -141,6 +137,9 @@ def prepare(experiment: Experiment) -> Prepared:
     devices = Devices(mapping=experiment.train.mapping)
     check_batch(experiment.train.batch, devices.size)
     images = experiment.data.open()
+    n, half = experiment.evaluate.n, images.num_examples // 2
+    if n is not None and n > half:
+        raise ConfigError(f"config.evaluate.n={n}: must be at most {half}, half of the images")
     try:
         network = experiment.network(images.image_shape, images.num_classes)
         prepared = Prepared(experiment=experiment, images=images, network=network, devices=devices)

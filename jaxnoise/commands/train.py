@@ -38,10 +38,7 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
         state = run(prepared, state, Recorder(prepared, folder, checkpoints, int(state.step)))
     finally:
         checkpoints.close()
-    result = score(prepared, state)
-    if jax.process_index() == 0:
-        write_whole(folder.result, json.dumps(result, indent=2) + "\n")
-        print(json.dumps(result), flush=True)
+    report(prepared, state, folder)
 
 
 def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainState:
@@ -139,6 +136,16 @@ class Recorder:
         """The newest checkpoint's folder."""
         steps = self._checkpoints.steps()
         return str(self._folder.checkpoints / str(steps[-1])) if steps else "none yet"
+
+
+def report(prepared: Prepared, state: TrainState, folder: RunFolder) -> None:
+    """Writes and prints the run's score as one JSON line, unless the config asks for none."""
+    if prepared.experiment.evaluate.n == 0:
+        return
+    result = score(prepared, state)
+    if jax.process_index() == 0:
+        write_whole(folder.result, json.dumps(result, indent=2) + "\n")
+        print(json.dumps(result), flush=True)
 
 
 def score(prepared: Prepared, state: TrainState) -> dict[str, Any]:

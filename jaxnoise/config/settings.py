@@ -117,7 +117,7 @@ class EvaluateSettings:
     """How a run is scored.
 
     Attributes:
-      n: generated images; None for as many as half of the training images.
+      n: generated images; None for as many as half of the training images, 0 for no score.
       seed: of the generated images' noise.
     """
 
@@ -125,8 +125,8 @@ class EvaluateSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        if self.n is not None and self.n < 2:
-            raise ArgumentError("n", self.n, "at least 2, or None")
+        if self.n is not None and self.n != 0 and self.n < 2:
+            raise ArgumentError("n", self.n, "at least 2, 0 for no score, or None")
 
 
 def ema_rate(rate: float = 0.9999) -> float:

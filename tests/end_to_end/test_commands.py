@@ -82,7 +82,7 @@ def test_parameter_table_counts_every_number(tmp_path):
     [
         ({"train.batch": 12}, ["config.train.batch=12", "multiple of 8"]),
         ({"evaluate.n": 899}, ["config.evaluate.n=899", "at most 898"]),
-        ({"model.channel_mult": (1, 2, 2, 2, 2)}, ["config.model.channel_mult", "8x8"]),
+        ({"model.channel_mult": (1, 1, 1, 1, 1)}, ["config.model.channel_mult", "8x8"]),
         ({"data.split": "test"}, ["config.data.split='test'"]),
         ({"data.dataset": "digist"}, ["digist", "digits"]),
         ({"data.archive": "x.tar.gz"}, ["config.data.archive='x.tar.gz'"]),
@@ -96,6 +96,12 @@ def test_what_only_data_and_devices_tell_is_refused_in_one_line(overrides, parts
         assert part in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_no_score_can_be_asked_for(tmp_path):
+    checked = experiment.read(tiny.digits_config(**{"evaluate.n": 0}))
+    with pytest.raises(ConfigError, match=r"config.evaluate.n=0: must be at least 2"):
+        evaluate.main(checked, RunFolder(tmp_path))
 
 
 def test_sampling_before_training(tmp_path):

@@ -39,7 +39,12 @@ def test_two_processes_train_as_one_does(tmp_path):
     assert code == 0, err
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
     # Process 0 alone reports.
-    scores = [json.loads(text.splitlines()[-1]) for _, text, _ in results if text]
+    scores = [
+        json.loads(line)
+        for _, text, _ in results
+        for line in text.splitlines()
+        if line.startswith("{")
+    ]
     assert len(scores) == 1
     assert scores[0]["frechet_1step"] == pytest.approx(
         json.loads(out.splitlines()[-1])["frechet_1step"], rel=1e-2
