@@ -15,7 +15,7 @@ run: $(VENV)/.run
 	$(BIN)/python run.py --config=$(CONFIG)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
