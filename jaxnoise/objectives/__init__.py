@@ -1,28 +1,57 @@
 """What a network is trained to do at a noise level, and how far it is from doing it."""
 
+from jaxnoise.objectives.compensation import compensation_ess
 from jaxnoise.objectives.consistency import (
     ConsistencyObjective,
     Pairs,
     consistency_losses,
 )
+from jaxnoise.objectives.denoising import DenoisingObjective, LogSnrLevels
 from jaxnoise.objectives.distances import l1, pseudo_huber, squared_l2
 from jaxnoise.objectives.parameterization import (
     Preconditioning,
+    edm_preconditioning,
     karras_preconditioning,
     over_pixels,
 )
-from jaxnoise.objectives.weighting import inverse_gap, uniform
+from jaxnoise.objectives.prediction import Prediction, vp_coefficients
+from jaxnoise.objectives.uncertainty import LearnedUncertainty
+from jaxnoise.objectives.weighting import (
+    SnrWeight,
+    density_weight,
+    edm_weight,
+    inverse_gap,
+    min_snr_weight,
+    p2_weight,
+    soft_min_snr_weight,
+    uniform,
+    uniform_weight,
+)
 
 __all__ = [
     "ConsistencyObjective",
+    "DenoisingObjective",
+    "LearnedUncertainty",
+    "LogSnrLevels",
     "Pairs",
     "Preconditioning",
+    "Prediction",
+    "SnrWeight",
+    "compensation_ess",
     "consistency_losses",
+    "density_weight",
+    "edm_preconditioning",
+    "edm_weight",
     "inverse_gap",
     "karras_preconditioning",
     "l1",
+    "min_snr_weight",
     "over_pixels",
+    "p2_weight",
     "pseudo_huber",
+    "soft_min_snr_weight",
     "squared_l2",
     "uniform",
+    "uniform_weight",
+    "vp_coefficients",
 ]

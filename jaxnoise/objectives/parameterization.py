@@ -57,6 +57,41 @@ def karras_preconditioning(
     )
 
 
+def edm_preconditioning(sigma: jax.Array, sigma_data: float = 0.5) -> Preconditioning:
+    """EDM's preconditioning of a denoiser: the raw network's input and target have unit variance.
+
+      c_skip = sd^2 / (sigma^2 + sd^2)        c_out   = sigma sd / sqrt(sigma^2 + sd^2)
+      c_in   = 1 / sqrt(sigma^2 + sd^2)       c_noise = ln(sigma) / 4
+
+    Args:
+      sigma: float[...], noise levels > 0, in data units.
+      sigma_data: standard deviation of the data (sd), > 0.
+
+    Returns:
+      Four float arrays of sigma's shape.
+
+    Raises:
+      ArgumentError: `sigma_data` is not positive.
+
+    Example:
+      >>> c = edm_preconditioning(jnp.array([0.5]), sigma_data=0.5)
+      >>> print(f"{c.c_skip[0]:.3f} {c.c_in[0]:.3f}")
+      0.500 1.414
+
+    Reference:
+      Karras et al. (arXiv 2206.00364), table 1 and equation 7.
+    """
+    _check_positive("sigma_data", sigma_data)
+    sigma = jnp.asarray(sigma)
+    total = jnp.sqrt(sigma**2 + sigma_data**2)
+    return Preconditioning(
+        c_skip=(sigma_data / total) ** 2,
+        c_out=sigma_data * (sigma / total),
+        c_in=1 / total,
+        c_noise=jnp.log(sigma) / 4,
+    )
+
+
 def over_pixels(coefficient: jax.Array, like: jax.Array) -> jax.Array:
     """Shapes one number per image, float[B], so that it multiplies images float[B, ...]."""
     return coefficient.reshape(coefficient.shape + (1,) * (like.ndim - coefficient.ndim))

@@ -1,7 +1,18 @@
-"""Weights of a training example by its noise level."""
+"""Weights of a training example by its noise: of a pair of levels, or of one log SNR."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import inf, log
 
 import jax
 import jax.numpy as jnp
+
+from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.noise.logsnr_law import LogSnrLaw
+from jaxnoise.objectives.prediction import Prediction
+
+SPACES = ("eps", "x0", "v")
 
 
 def inverse_gap(sigma_lo: jax.Array, sigma_hi: jax.Array) -> jax.Array:
@@ -43,3 +54,190 @@ def uniform(sigma_lo: jax.Array, sigma_hi: jax.Array) -> jax.Array:
     """
     del sigma_hi
     return jnp.ones_like(sigma_lo)
+
+
+@dataclass(frozen=True)
+class SnrWeight:
+    """A weight w(lambda) on the squared error of one declared target.
+
+    `w ||eps - eps^||^2`, `w ||x0 - x0^||^2` and `w ||v - v^||^2` are three different losses: the
+    errors differ by `||x0 - x0^||^2 = e^-lambda ||eps - eps^||^2` and
+    `||v - v^||^2 = (1 + e^-lambda) ||eps - eps^||^2`. So a weight says which error it means, and
+    `log_on` converts it to whatever the network predicts.
+
+    Args:
+      space: "eps", "x0" or "v", the error that the weight multiplies.
+      log_weight: `lambda float[...] -> ln w float[...]`; -inf is no weight. Logarithms, since S
+        overflows in the clean tail before its weighted loss does.
+
+    Raises:
+      ArgumentError: an unknown `space`.
+
+    Example:
+      >>> weight = SnrWeight("x0", lambda lam: jnp.zeros_like(lam))
+      >>> float(weight.log_on(Prediction("eps"), jnp.float32(2.0)))
+      -2.0
+    """
+
+    space: str
+    log_weight: Callable[[jax.Array], jax.Array]
+
+    def __post_init__(self) -> None:
+        one_of("space", self.space, SPACES)
+
+    def log_on(self, prediction: Prediction, lam: jax.Array) -> jax.Array:
+        """ln of the weight of the raw network's squared error that gives the same loss.
+
+        Args:
+          prediction: what the network predicts.
+          lam: float[...], log SNR.
+
+        Returns:
+          float[...].
+        """
+        # The difference first: far out each of the two ratios is huge, and they cancel.
+        ratio = prediction.log_x0_ratio(lam) - Prediction(self.space).log_x0_ratio(lam)
+        return self.log_weight(lam) + ratio
+
+
+def uniform_weight(space: str = "eps") -> SnrWeight:
+    """The same weight, 1, at every lambda; on eps it is DDPM's simple loss.
+
+    Args:
+      space: "eps", "x0" or "v".
+
+    Returns:
+      The weight.
+
+    Raises:
+      ArgumentError: an unknown `space`.
+
+    Example:
+      >>> round(float(uniform_weight("eps").log_on(Prediction("x0"), jnp.float32(3.0))), 5)
+      3.0
+
+    Reference: DDPM (arXiv 2006.11239), equation 14.
+    """
+    return SnrWeight(space, jnp.zeros_like)
+
+
+def min_snr_weight(gamma: float = 5.0) -> SnrWeight:
+    """Min-SNR-gamma: `min(S, gamma)` on x0, `min(S, gamma)/S` on eps, `min(S, gamma)/(S+1)` on v.
+
+    The three are one loss, S = e^lambda.
+
+    Args:
+      gamma: largest weight on x0, > 0.
+
+    Returns:
+      The weight.
+
+    Raises:
+      ArgumentError: `gamma` is not positive.
+
+    Example:
+      >>> weight, lam = min_snr_weight(5.0), jnp.log(jnp.float32(9.0))
+      >>> print(f"{jnp.exp(weight.log_on(Prediction('v'), lam)):.4f}")
+      0.5000
+
+    Reference: Hang et al. (arXiv 2303.09556).
+    """
+    _check_positive("gamma", gamma)
+    return SnrWeight("x0", partial(jnp.minimum, log(gamma)))
+
+
+def soft_min_snr_weight(gamma: float = 4.0) -> SnrWeight:
+    """Min-SNR without its corner: `S gamma / (S + gamma) = 1 / (sigma^2 + 1/gamma)` on x0.
+
+    Args:
+      gamma: the weight's limit at high SNR, > 0; 4 is `1 / sigma_data^2` of images.
+
+    Returns:
+      The weight.
+
+    Raises:
+      ArgumentError: `gamma` is not positive.
+
+    Example:
+      >>> weight = soft_min_snr_weight(4.0)
+      >>> print(f"{jnp.exp(weight.log_weight(jnp.log(jnp.float32(4.0)))):.4f}")
+      2.0000
+
+    Reference: HDiT, Crowson et al. (arXiv 2401.11605).
+    """
+    _check_positive("gamma", gamma)
+    return SnrWeight("x0", lambda lam: -jnp.logaddexp(-lam, -log(gamma)))
+
+
+def p2_weight(gamma: float = 1.0) -> SnrWeight:
+    """P2: `1 / (1 + S)^gamma` on eps, which takes weight from nearly clean images.
+
+    Args:
+      gamma: >= 0; 0 is the uniform weight on eps.
+
+    Returns:
+      The weight.
+
+    Raises:
+      ArgumentError: `gamma` is negative or infinite.
+
+    Example:
+      >>> print(f"{jnp.exp(p2_weight(1.0).log_weight(jnp.float32(0.0))):.4f}")
+      0.5000
+
+    Reference: Choi et al. (arXiv 2204.00227), with their k = 1.
+    """
+    if not 0 <= gamma < inf:
+        raise ArgumentError("gamma", gamma, "a finite number >= 0")
+    return SnrWeight("eps", lambda lam: -gamma * jax.nn.softplus(lam))
+
+
+def edm_weight(sigma_data: float = 0.5) -> SnrWeight:
+    """EDM: `(sigma^2 + sd^2) / (sigma sd)^2` on x0, which is 1 on EDM's raw network.
+
+    Args:
+      sigma_data: standard deviation of the data (sd), > 0.
+
+    Returns:
+      The weight.
+
+    Raises:
+      ArgumentError: `sigma_data` is not positive.
+
+    Example:
+      >>> float(edm_weight(0.5).log_on(Prediction("edm", 0.5), jnp.float32(1.0)))
+      0.0
+
+    Reference: Karras et al. (arXiv 2206.00364), table 1.
+    """
+    edm = Prediction("edm", sigma_data)
+    return SnrWeight("x0", lambda lam: -edm.log_x0_ratio(lam))
+
+
+def density_weight(law: LogSnrLaw, space: str = "eps") -> SnrWeight:
+    """The density of a law as the weight: the loss that drawing from `law` would give.
+
+    Drawn from p with compensation w/p, the expected loss is that of a schedule `law` with uniform
+    weight, whatever p is.
+
+    Args:
+      law: the law whose loss is wanted.
+      space: "eps", "x0" or "v", the error that is uniformly weighted under `law`.
+
+    Returns:
+      The weight.
+
+    Raises:
+      ArgumentError: an unknown `space`.
+
+    Example:
+      >>> from jaxnoise.noise import Cosine
+      >>> print(f"{jnp.exp(density_weight(Cosine()).log_weight(jnp.float32(0.0))):.4f}")
+      0.1592
+    """
+    return SnrWeight(space, law.log_prob)
+
+
+def _check_positive(argument: str, value: float) -> None:
+    if not 0 < value < inf:
+        raise ArgumentError(argument, value, "a finite number > 0")

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnoise.noise import Normal
+from jaxnoise.noise import LinearPath
 from jaxnoise.objectives import (
     DenoisingObjective,
     LogSnrLevels,
@@ -30,7 +30,7 @@ SPREAD = 0.12
 GAMMA = 5.0
 
 EDGES = np.linspace(-4.0, 6.0, 9)
-LAW = Normal(2.0, 3.0).truncated(-4.0, 6.0)
+LAW = LinearPath().shifted(1.0).truncated(-4.0, 6.0)
 PER_BAND = 4096
 MIDDLE = slice(1, 7)
 TOLERANCE = 0.1

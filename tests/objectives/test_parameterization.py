@@ -9,6 +9,7 @@ from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import KarrasGrid, LognormalPairs, constant
 from jaxnoise.objectives import (
     ConsistencyObjective,
+    edm_preconditioning,
     karras_preconditioning,
     over_pixels,
     squared_l2,
@@ -74,3 +75,20 @@ def test_over_pixels_shapes_one_number_an_image():
 def test_errors_name_the_argument(argument):
     with pytest.raises(ArgumentError, match=f"{argument}=0.0: must be a number > 0"):
         karras_preconditioning(jnp.ones(1), **{argument: 0.0})
+
+
+@hypothesis.given(sigma=st.floats(0.002, 80.0), sigma_data=st.floats(0.1, 2.0))
+@hypothesis.settings(deadline=None, max_examples=25, derandomize=True)
+def test_edm_coefficients_follow_the_formula(sigma, sigma_data):
+    c = edm_preconditioning(jnp.float32(sigma), sigma_data)
+    s, sd = np.float64(np.float32(sigma)), sigma_data
+    np.testing.assert_allclose(c.c_skip, sd**2 / (s**2 + sd**2), rtol=1e-5)
+    np.testing.assert_allclose(c.c_out, s * sd / np.sqrt(s**2 + sd**2), rtol=1e-5)
+    np.testing.assert_allclose(c.c_in, 1 / np.sqrt(s**2 + sd**2), rtol=1e-5)
+    np.testing.assert_allclose(c.c_noise, np.log(s) / 4, rtol=1e-5, atol=1e-7)
+
+
+def test_edm_and_consistency_meet_where_the_boundary_does_not_matter():
+    edm = edm_preconditioning(jnp.float32(0.7))
+    consistency = karras_preconditioning(jnp.float32(0.7), 0.5, 1e-9)
+    np.testing.assert_allclose(edm, consistency, rtol=1e-6)

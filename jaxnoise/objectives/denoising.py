@@ -1,0 +1,253 @@
+"""Denoising (diffusion) training: the network predicts what lambda = log SNR has hidden."""
+
+import warnings
+from dataclasses import dataclass, field
+from math import log
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.noise.logsnr_law import LogSnrLaw
+from jaxnoise.noise.pacing import NoPacing, Pacing
+from jaxnoise.noise.uniforms import SOURCES
+from jaxnoise.objectives.compensation import COMMON, compensation_ess
+from jaxnoise.objectives.objective import Denoiser
+from jaxnoise.objectives.parameterization import over_pixels
+from jaxnoise.objectives.prediction import Prediction
+from jaxnoise.objectives.uncertainty import LearnedUncertainty
+from jaxnoise.objectives.weighting import SnrWeight
+
+RARELY = 1e-6
+"""Mass of either tail that counts as never trained on. EDM's own sigma_max = 80 lies where its law
+has 1.7e-6 left, so that anything above would refuse the published sampler."""
+
+_LARGEST_VARIANCE = 100.0
+# e^88 is the largest float32.
+_LARGEST_LOG_WEIGHT = 80.0
+
+
+@struct.dataclass
+class LogSnrLevels:
+    """Noise levels of a batch of denoising examples."""
+
+    lam: jax.Array
+    """float[B], log SNR."""
+    log_prob: jax.Array
+    """float[B], ln of the density that lam was drawn from, pacing included."""
+
+    @property
+    def sigma(self) -> jax.Array:
+        """float[B], `exp(-lambda / 2)`, noise over signal."""
+        return jnp.exp(-self.lam / 2)
+
+
+@dataclass(frozen=True)
+class DenoisingObjective:
+    """Denoising under a proposal p(lambda), a weight w(lambda) and, if wanted, compensation w/p.
+
+    The three are set apart: `law` says which noise is drawn, `weight` how much an error counts
+    there, `compensation` whether the loss is rid of the influence of the law.
+
+      lambda_b = law.inverse_survival(pacing.warp(u_b)),   L_b = mean_pixels (F_b - target_b)^2
+      "none"         loss_b = w(lambda_b) L_b              E = integral of p w L
+      "importance"   loss_b = (w / p)(lambda_b) L_b        E = integral of w L, whatever p is
+
+    The mean over pixels, not the sum, so that a loss is of order 1 at every image size. w is
+    converted from the error that it was declared for to that of the network's target. The ratio w/p
+    is clipped, and judged at construction, on the error of v (`compensation_ess`), so that neither
+    depends on the target. A pacing that draws from a window gives the integral over the window.
+
+    With `uncertainty` the loss is `w L / e^u + u`, u(lambda) learned.
+
+    Attributes:
+      law: the proposal, over log SNR.
+      weight: w, with the error it is declared for.
+      prediction: what the network predicts: eps, x0 or v of the variance-preserving form, or EDM's.
+      compensation: "none" or "importance".
+      max_ratio: where w/p is clipped, > 0, or None; the loss is biased by what it cuts off.
+      source: of the uniforms for the whole global batch: "iid", "stratified" or "antithetic".
+      pacing: restricts the law to a part of the noise; by default to none of it.
+      uncertainty: u(lambda), or None. Not together with compensation, which it would absorb.
+
+    Raises:
+      ArgumentError: an unknown name, a setting that would have no effect, or a weight that
+        overflows within the law.
+
+    Example:
+      >>> from jaxnoise.noise import Cosine
+      >>> from jaxnoise.objectives import min_snr_weight
+      >>> objective = DenoisingObjective(Cosine(), min_snr_weight(), Prediction("v"))
+      >>> key, step = jax.random.key(0), jnp.int32(0)
+      >>> levels = objective.draw(key, key, step, count=4)
+      >>> x0, eps = jnp.zeros((4, 2, 2, 1)), jnp.ones((4, 2, 2, 1))
+      >>> objective.losses(lambda x, c: 0 * x, None, {}, x0, eps, levels).shape
+      (4,)
+
+    Reference:
+      Ho et al. (arXiv 2006.11239), Salimans and Ho (arXiv 2202.00512), Karras et al. (arXiv
+      2206.00364); Hang and Gu (arXiv 2407.03297) for the law over log SNR.
+    """
+
+    law: LogSnrLaw
+    weight: SnrWeight
+    prediction: Prediction = field(default_factory=Prediction)
+    compensation: str = "none"
+    max_ratio: float | None = None
+    source: str = "stratified"
+    pacing: Pacing = field(default_factory=NoPacing)
+    uncertainty: LearnedUncertainty | None = None
+
+    def __post_init__(self) -> None:
+        one_of("compensation", self.compensation, ("none", "importance"))
+        one_of("source", self.source, SOURCES)
+        if self.max_ratio is not None and not self.max_ratio > 0:
+            raise ArgumentError("max_ratio", self.max_ratio, "a number > 0, or None")
+        if self.compensation == "none" and self.max_ratio is not None:
+            raise ArgumentError("max_ratio", self.max_ratio, "None without compensation")
+        if self.compensation != "none" and self.uncertainty is not None:
+            raise ArgumentError(
+                "compensation",
+                self.compensation,
+                "'none' with a learned uncertainty, which would absorb the ratio",
+            )
+        self._check_weight()
+        if self.compensation == "importance":
+            self._judge_compensation()
+
+    @property
+    def has_teacher(self) -> bool:
+        """False: denoising has no teacher."""
+        return False
+
+    @property
+    def trained_range(self) -> tuple[float, float]:
+        """Lowest and highest lambda that training sees, all but `RARELY` of the law at either end.
+
+        Samplers must stay within it; beyond, the network extrapolates.
+        """
+        with jax.ensure_compile_time_eval():
+            rare, common = jnp.asarray(RARELY), jnp.asarray(1 - RARELY)
+            lowest = self.law.from_tails(common, rare)
+            highest = self.law.from_tails(rare, common)
+            return float(lowest), float(highest)
+
+    def teacher_rate(self, step: jax.Array) -> jax.Array:
+        """Raises ValueError: there is no teacher."""
+        raise ValueError("denoising has no teacher")
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """{"uncertainty": its parameters}, or {} without one."""
+        return {} if self.uncertainty is None else {"uncertainty": self.uncertainty.init(key)}
+
+    def draw(
+        self, key: jax.Array, fixed_key: jax.Array, step: jax.Array, count: int, pace: Any = ()
+    ) -> LogSnrLevels:
+        """Draws the noise levels of one whole global batch.
+
+        Args:
+          key: PRNG key of this step.
+          fixed_key: PRNG key that stays the same through training; of no effect.
+          step: int32[], training step.
+          count: the GLOBAL batch (static), since a stratified source sees the batch.
+          pace: the pacing's state.
+
+        Returns:
+          LogSnrLevels of float[count].
+        """
+        del fixed_key
+        t = self.pacing.warp(SOURCES[self.source](key, count), pace, step)
+        lam = self.law.inverse_survival(t)
+        log_prob = self.law.log_prob(lam) + self.pacing.log_prob(t, pace, step)
+        return LogSnrLevels(lam=lam, log_prob=log_prob)
+
+    def losses(
+        self,
+        student: Denoiser,
+        teacher: Denoiser | None,
+        own: Any,
+        x0: jax.Array,
+        eps: jax.Array,
+        levels: LogSnrLevels,
+    ) -> jax.Array:
+        """The weighted loss of each image from a raw network `F(x, c_noise)`.
+
+        Args:
+          student: the network.
+          teacher: of no effect.
+          own: parameters from `init`.
+          x0: float[B, ...], clean images in [-1, 1].
+          eps: float[B, ...], standard normal.
+          levels: from `draw`.
+
+        Returns:
+          float[B].
+        """
+        del teacher
+        chex.assert_equal_shape([x0, eps])
+        chex.assert_shape([levels.lam, levels.log_prob], (x0.shape[0],))
+        lam = levels.lam
+        raw = student(self.prediction.network_input(x0, eps, lam), self.prediction.c_noise(lam))
+        error = (raw - self.prediction.wanted(x0, eps, lam)) ** 2
+        error = jnp.mean(error, axis=tuple(range(1, error.ndim)))
+        log_factor = self._log_factor(levels)
+        if self.uncertainty is None:
+            return jnp.exp(log_factor) * error
+        u = self.uncertainty(own["uncertainty"], lam)
+        return jnp.exp(log_factor - u) * error + u
+
+    def denoiser(self, network: Denoiser) -> Denoiser:
+        """`D(x, sigma)`, the estimate of x0 from `x = x0 + sigma eps`, of a raw network.
+
+        For the variance-preserving form x is rescaled by `alpha = 1 / sqrt(1 + sigma^2)` and
+        `lambda = -2 ln sigma`; the prediction of eps, x0 or v is turned into one of x0.
+        """
+
+        def denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
+            c = self.prediction.preconditioning(sigma)
+            raw = network(over_pixels(c.c_in, x) * x, c.c_noise)
+            return over_pixels(c.c_skip, x) * x + over_pixels(c.c_out, x) * raw
+
+        return denoise
+
+    def metrics(self, step: jax.Array, pace: Any = ()) -> dict[str, jax.Array]:
+        """Nothing beside losses: {}."""
+        del step, pace
+        return {}
+
+    def _log_factor(self, levels: LogSnrLevels) -> jax.Array:
+        """ln of what multiplies the squared error of the network's target."""
+        lam = levels.lam
+        if self.compensation == "none":
+            return self.weight.log_on(self.prediction, lam)
+        log_ratio = self.weight.log_on(COMMON, lam) - levels.log_prob
+        if self.max_ratio is not None:
+            log_ratio = jnp.minimum(log_ratio, log(self.max_ratio))
+        return log_ratio + (self.prediction.log_x0_ratio(lam) - COMMON.log_x0_ratio(lam))
+
+    def _check_weight(self) -> None:
+        with jax.ensure_compile_time_eval():
+            ends = self.law.inverse_survival(jnp.asarray([0.0, 1.0]))
+            highest = float(jnp.max(self.weight.log_on(self.prediction, ends)))
+        if highest > _LARGEST_LOG_WEIGHT:
+            raise ArgumentError(
+                "weight",
+                self.weight.space,
+                f"one that stays finite on the error of {self.prediction.target} under {self.law}:"
+                " truncate the law or predict v",
+            )
+
+    def _judge_compensation(self) -> None:
+        size = compensation_ess(self.law, self.weight, self.max_ratio)
+        variance = 1 / size - 1 if size > 0 else float("inf")
+        if variance > _LARGEST_VARIANCE:
+            # The frames between are __post_init__ and the generated __init__.
+            warnings.warn(
+                f"importance compensation under {self.law} has variance {variance:.3g}: an "
+                f"effective sample size of {size:.2%} of the batch; truncate the law, set "
+                "max_ratio, or mix in a wide law",
+                stacklevel=4,
+            )
