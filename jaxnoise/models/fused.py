@@ -17,7 +17,8 @@ from jaxnoise.errors import ArgumentError
 
 def at_least_float32(dtype: Any) -> Any:
     """float32 for the 16-bit types, otherwise `dtype`."""
-    return jnp.promote_types(dtype, jnp.float32)
+    dtype = jnp.dtype(dtype)
+    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
 
 
 def group_count(channels: int) -> int:
@@ -32,7 +33,9 @@ def group_count(channels: int) -> int:
     """
     groups = min(32, channels // 4)
     if groups < 1 or channels % groups:
-        raise ArgumentError("channels", channels, "a multiple of 4, and of 32 from 128 on")
+        raise ArgumentError(
+            "channels", channels, "at least 4, with min(32, channels // 4) equal groups"
+        )
     return groups
 
 
@@ -140,12 +143,15 @@ def group_norm(
 
     Example:
       >>> x = jnp.arange(8.0).reshape(1, 2, 1, 4)
-      >>> group_norm(x, jnp.ones(4), jnp.zeros(4)).ravel()[:4]
-      Array([-1.5275251, -1.0910894, -0.6546537, -0.2182179], dtype=float32)
+      >>> y = group_norm(x, jnp.ones(4), jnp.zeros(4))
+      >>> [round(value, 3) for value in y.ravel().tolist()]
+      [-1.528, -1.091, -0.655, -0.218, 0.218, 0.655, 1.091, 1.528]
 
     Reference: https://arxiv.org/abs/1803.08494, equations 1 and 2.
     """
     groups = group_count(x.shape[-1])
+    dtype = at_least_float32(x.dtype)
+    scale, bias = scale.astype(dtype), bias.astype(dtype)
     if fused:
         return _fused_norm(*_vary_alike(x, scale, bias), groups, eps, silu)
     return _normalise(x, scale, bias, groups, eps, silu)[0]

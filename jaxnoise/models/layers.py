@@ -90,6 +90,8 @@ def _unit_sum(taps: Sequence[float]) -> list[float]:
 
 
 def _pad(x: jax.Array, axis: int, width: int) -> jax.Array:
+    if width == 0:
+        return x
     return jnp.pad(x, [(width, width) if i == axis else (0, 0) for i in range(x.ndim)])
 
 
@@ -152,15 +154,16 @@ def upsample(x: jax.Array, taps: Sequence[float] = (1, 1)) -> jax.Array:
     """
     weights = _unit_sum(taps)
     half = len(weights) // 2
+    reach = half // 2
     for axis in (1, 2):
         size = x.shape[axis]
-        padded = _pad(x, axis, half)
+        padded = _pad(x, axis, reach)
         phases = []
         for n in (0, 1):  # even and odd rows of the result
             offset = n + half - 1
             terms = []
             for k in range(offset % 2, len(weights), 2):
-                start = half + (offset - k) // 2
+                start = reach + (offset - k) // 2
                 row = lax.slice_in_dim(padded, start, start + size, axis=axis)
                 terms.append(2 * weights[k] * row)
             phases.append(functools.reduce(jnp.add, terms))
