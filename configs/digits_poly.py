@@ -26,15 +26,9 @@ def get_config() -> ConfigDict:
         {"name": "consistency", "weight": "inverse_gap", "distance": {"name": "pseudo_huber"}}
     )
     config.optimizer = ConfigDict({"name": "radam", "learning_rate": 1e-3})
-    config.ema = ConfigDict({"rate": 0.999})
+    config.ema = ConfigDict({"rate": 0.998})
     config.train = ConfigDict(
-        {
-            "steps": 3_000,
-            "batch": 128,
-            "log_every": 50,
-            "sample_every": 500,
-            "checkpoint_every": 500,
-        }
+        {"steps": 2_400, "batch": 64, "log_every": 50, "sample_every": 400, "checkpoint_every": 400}
     )
     config.sample = ConfigDict({"method": {"name": "multistep", "sigmas": (0.821,)}})
     config.evaluate = ConfigDict({"n": 898})

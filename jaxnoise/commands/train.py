@@ -144,8 +144,8 @@ def report(prepared: Prepared, state: TrainState, folder: RunFolder) -> None:
         return
     result = score(prepared, state)
     if jax.process_index() == 0:
-        write_whole(folder.result, json.dumps(result, indent=2) + "\n")
-        print(json.dumps(result), flush=True)
+        write_whole(folder.result, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        print(json.dumps(result, ensure_ascii=False), flush=True)
 
 
 def score(prepared: Prepared, state: TrainState) -> dict[str, Any]:
