@@ -118,14 +118,21 @@ def downsample(x: jax.Array, taps: Sequence[float] = (1, 1), pad: bool = True) -
     Reference: resampling filters of EDM, https://arxiv.org/abs/2206.00364, appendix F.
     """
     weights = _unit_sum(taps)
+    half = len(weights) // 2
     for axis in (1, 2):
         if pad:
-            x = _pad(x, axis, len(weights) // 2 - 1)
-        last = x.shape[axis] - len(weights) + 1
-        terms = [
-            weight * lax.slice_in_dim(x, k, k + last, stride=2, axis=axis)
-            for k, weight in enumerate(weights)
-        ]
+            x = _pad(x, axis, half - 1)
+        # Sums over pairs of rows: the backward pass is a broadcast, not a scatter by strides.
+        shape = list(x.shape)
+        shape[axis : axis + 1] = [x.shape[axis] // 2, 2]
+        pairs = x.reshape(shape)
+        size = shape[axis] - half + 1
+        ones = [2 if i == axis + 1 else 1 for i in range(5)]
+        terms = []
+        for j in range(half):
+            pair = jnp.asarray(weights[2 * j : 2 * j + 2], x.dtype).reshape(ones)
+            rows = lax.slice_in_dim(pairs, j, j + size, axis=axis)
+            terms.append(jnp.sum(rows * pair, axis=axis + 1))
         x = functools.reduce(jnp.add, terms)
     return x
 
