@@ -46,9 +46,9 @@ def main(argv: list[str]) -> int:
         name = Path(flags.config.partition(":")[0]).stem
         folder = RunFolder(Path(flags.workdir or f"runs/{name}"))
         import_module(f"jaxnoise.commands.{flags.mode}").main(checked, folder)
-    except tuple(EXIT_CODES) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return EXIT_CODES[type(error)]
+    except (*EXIT_CODES, OSError, KeyboardInterrupt) as error:
+        print("error: " + " ".join((str(error) or "interrupted").split()), file=sys.stderr)
+        return EXIT_CODES.get(type(error), 130 if isinstance(error, KeyboardInterrupt) else 2)
     return 0
 
 

@@ -1,6 +1,7 @@
 """The polynomial law with a constant number of levels: what the sinusoidal curriculum adds.
 
-Twin of configs/cifar_poly.py; they differ in the curriculum alone.
+Twin of configs/cifar_poly.py; they differ in the curriculum alone. The 20 levels are therefore
+those of the twin's first plateau, from the same table of 251, not Karras levels of their own.
 
 Command:      python run.py --config=configs/cifar_poly_constant.py
 Hardware:     one accelerator with 40 GB or more; on several the batch is split.

@@ -17,6 +17,7 @@ from jaxnoise.config.settings import (
     TrainSettings,
     ema_rate,
 )
+from jaxnoise.errors import ConfigError
 from jaxnoise.models import UNet
 from jaxnoise.objectives import ConsistencyObjective
 from jaxnoise.sampling.samplers import Sampler
@@ -49,8 +50,8 @@ class Experiment:
     """`(image shape, number of classes) -> the network`."""
     objective: ConsistencyObjective
     baseline: ConsistencyObjective
-    """The iCT baseline with the same grid ends and level counts: lognormal law, doubling curriculum
-    over plain Karras levels."""
+    """The baseline of high noise scheduling with the same grid ends: lognormal law, doubling
+    curriculum 20 to 250 over plain Karras levels."""
     optimizer: optax.GradientTransformation
     ema_rate: float
     train: TrainSettings
@@ -76,6 +77,8 @@ def read(config: Mapping[str, Any]) -> Experiment:
     sections = Sections(config)
     sections.check_names(list(SECTIONS))
     seed = sections.value("seed", int, 0)
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"config.seed={seed}: must be from 0 to 2^32 - 1")
     train = sections.build("train", TrainSettings)
     curriculum = sections.choose("curriculum", choices.CURRICULA, total_steps=train.steps)
     grid = sections.choose("grid", choices.GRIDS, curriculum=curriculum)
@@ -116,8 +119,7 @@ def read(config: Mapping[str, Any]) -> Experiment:
 def _baseline(
     objective: ConsistencyObjective, grid: LevelGrid, total_steps: int
 ) -> ConsistencyObjective:
-    counts = objective.curriculum.counts
-    curriculum = noise.doubling(s0=max(min(counts), 2), s1=max(*counts, 3), total_steps=total_steps)
+    curriculum = noise.doubling(s0=20, s1=250, total_steps=total_steps)
     return ConsistencyObjective(
         grid=noise.KarrasGrid(curriculum.max_levels, grid.sigma_min, grid.sigma_max, grid.rho),
         law=noise.LognormalPairs(),

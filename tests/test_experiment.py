@@ -106,6 +106,14 @@ def test_reading_a_resolved_config_gives_it_back():
         ({"model.dtype": "float16"}, ["config.model.dtype='float16'", "bfloat16"]),
         ({"model.dropuot": 0.1}, ["config.model.dropuot", "config.model.dropout"]),
         ({"model.dropout": 1.0}, ["config.model.dropout=1.0"]),
+        ({"seed": -1}, ["config.seed=-1", "2^32"]),
+        ({"sample.seed": -1}, ["config.sample.seed=-1", "2^32"]),
+        ({"evaluate.seed": 2**32}, ["config.evaluate.seed=4294967296"]),
+        ({"optimizer.learning_rate": float("inf")}, ["config.optimizer.learning_rate=inf"]),
+        ({"train.checkpoint_every": 3}, ["config.train.checkpoint_every=3", "log_every=2"]),
+        ({"train.steps": 10**11}, ["config.train.steps=100000000000"]),
+        ({"law.name": "lognormal"}, ["config.law.curve", "--config.law=\"{'name': 'lognormal'}\""]),
+        ({"law.name": [1]}, ["config.law.name=[1]", "polynomial"]),
         ({"train.stesp": 4}, ["config.train.stesp", "did you mean config.train.steps"]),
         ({"lwa": 4}, ["config.lwa", "did you mean config.law"]),
     ],
@@ -134,7 +142,11 @@ def test_optimizer_options_reach_optax():
     assert update.tolist() == pytest.approx([-0.25, 0.25], rel=1e-3)
 
 
-def test_baseline_is_lognormal_and_doubling_with_the_same_counts():
-    baseline = experiment.read(tiny.digits_config()).baseline
-    assert baseline.law == noise.LognormalPairs()
-    assert baseline.curriculum == noise.doubling(s0=20, s1=250, total_steps=8)
+def test_baseline_is_that_of_the_high_noise_experiments():
+    from configs import cifar_lognormal, cifar_poly
+
+    own = experiment.read(cifar_lognormal.get_config())
+    assert own.baseline.curriculum == own.objective.curriculum
+    assert own.baseline.law == own.objective.law
+    assert own.baseline.grid == own.objective.grid
+    assert experiment.read(cifar_poly.get_config()).baseline.curriculum == own.baseline.curriculum

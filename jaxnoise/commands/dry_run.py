@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnoise.commands.prepared import Prepared, prepare
+from jaxnoise.data import stand_in
 from jaxnoise.data.images import fits_on_device
 from jaxnoise.experiment import Experiment
 from jaxnoise.training.records import RunFolder
@@ -17,7 +18,8 @@ from jaxnoise.training.records import RunFolder
 def main(experiment: Experiment, folder: RunFolder) -> None:
     """Prints the resolved config, the parameters, the curriculum's plateaus and the memory."""
     folder.check_same(experiment.config)
-    prepared = prepare(experiment)
+    # Shapes are enough, so nothing is downloaded.
+    prepared = prepare(experiment, stand_in(experiment.data.dataset))
     print(json.dumps(experiment.config, indent=2))
     print("\nParameters")
     for line in parameter_table(jax.eval_shape(prepared.init, prepared.key)):

@@ -18,10 +18,13 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     """Writes noise.png and prints its path."""
     key = stream_key(jax.random.key(experiment.seed), "grid")
     steps = experiment.train.steps
+    folder.check_same(experiment.config)
     folder.root.mkdir(parents=True, exist_ok=True)
     save_noise_plot(
         noise_plan("this config", experiment.objective, key, steps),
-        noise_plan("baseline: lognormal, doubling, Karras", experiment.baseline, key, steps),
+        noise_plan(
+            "baseline: lognormal, doubling 20 to 250, Karras", experiment.baseline, key, steps
+        ),
         folder.noise,
     )
     print(folder.noise)

@@ -22,7 +22,7 @@ from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.generation import Generator
 from jaxnoise.training.parallel import Devices
-from jaxnoise.training.records import RunFolder
+from jaxnoise.training.records import RunFolder, differences
 from jaxnoise.training.state import Params, TrainState, create_state
 from jaxnoise.training.streams import stream_key
 
@@ -66,6 +66,17 @@ class Prepared:
             "network": self.network.init(network_key, images, jnp.zeros(1, jnp.float32), labels),
             "objective": self.experiment.objective.init(objective_key),
         }
+
+    def check_meta(self, meta: dict[str, Any]) -> None:
+        """Raises ConfigError unless a checkpoint is of this config and of these images."""
+        difference = differences(meta["config"], self.experiment.config)
+        if difference:
+            raise ConfigError(f"the checkpoint is of another config: {difference}")
+        if meta["data"] != self.images.fingerprint:
+            raise ConfigError(
+                f"config.data.dataset={self.experiment.data.dataset!r}: the images are not those "
+                "that the checkpoint was trained on"
+            )
 
     def initial_state(self) -> TrainState:
         """The state before the first update."""
@@ -128,15 +139,23 @@ class Prepared:
         )
 
 
-def prepare(experiment: Experiment) -> Prepared:
+def prepare(experiment: Experiment, images: Images | None = None) -> Prepared:
     """Checks what depends on the devices, then opens the images and builds the network.
+
+    Args:
+      experiment: a checked config.
+      images: instead of the config's own.
 
     Raises:
       ConfigError: the batch does not divide, or the images cannot be had or do not fit the network.
     """
+    if experiment.train.mapping == "pmap" and jax.process_count() > 1:
+        raise ConfigError(
+            "config.train.mapping='pmap': must be auto or shard_map with --distributed"
+        )
     devices = Devices(mapping=experiment.train.mapping)
     check_batch(experiment.train.batch, devices.size)
-    images = experiment.data.open()
+    images = experiment.data.open() if images is None else images
     n, half = experiment.evaluate.n, images.num_examples // 2
     if n is not None and n > half:
         raise ConfigError(f"config.evaluate.n={n}: must be at most {half}, half of the images")
@@ -170,7 +189,9 @@ def trained_state(prepared: Prepared, folder: RunFolder) -> TrainState:
     """
     folder.check_same(prepared.experiment.config)
     checkpoints = Checkpoints(folder.checkpoints, on_skip=warn)
-    state = checkpoints.restore(prepared.abstract_state(), set_aside=False)
+    state = checkpoints.restore(
+        prepared.abstract_state(), set_aside=False, check_meta=prepared.check_meta
+    )
     if state is None:
         raise ConfigError(f"--workdir={folder.root}: holds no checkpoint; train first")
     return state

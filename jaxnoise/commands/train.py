@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from jaxnoise.commands.prepared import Prepared, prepare, warn
+from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
@@ -28,7 +29,9 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
         folder.checkpoints, keep=experiment.train.keep_checkpoints, on_skip=warn
     )
     try:
-        state = checkpoints.restore(prepared.abstract_state(), set_aside=True)
+        state = checkpoints.restore(
+            prepared.abstract_state(), set_aside=True, check_meta=prepared.check_meta
+        )
         if state is None:
             state = prepared.devices.replicate(prepared.initial_state())
         else:
@@ -86,6 +89,7 @@ class Recorder:
         self._checkpoints = checkpoints
         self._lead = jax.process_index() == 0
         settings = prepared.experiment.train
+        self._events = self._open_events(folder) if settings.tensorboard and self._lead else None
         self._bar = (
             Progress(total_steps=settings.steps, batch=settings.batch, initial_step=first_step)
             if self._lead
@@ -98,6 +102,18 @@ class Recorder:
     def __exit__(self, *error: object) -> None:
         if self._bar:
             self._bar.close()
+        if self._events:
+            self._events.close()
+
+    @staticmethod
+    def _open_events(folder: RunFolder) -> Any:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ConfigError(
+                "config.train.tensorboard=True: needs pip install -e '.[tensorboard]'"
+            ) from error
+        return SummaryWriter(str(folder.root / "tensorboard"))
 
     def progress(self, step: int, loss: float) -> None:
         """Moves the bar."""
@@ -108,6 +124,10 @@ class Recorder:
         """Adds a row to metrics.jsonl."""
         if self._lead:
             self._folder.append(row)
+        if self._events:
+            for name, value in row.items():
+                if value is not None:
+                    self._events.add_scalar(name, value, row["step"])
 
     def sample(self, state: TrainState, step: int) -> None:
         """Writes a grid of one-step samples and redraws the curves."""

@@ -4,6 +4,7 @@ import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import inf
 from typing import Any
 
 import jax.numpy as jnp
@@ -154,8 +155,8 @@ def _chain(
     warmup_steps: int,
     clip_norm: float | None,
 ) -> optax.GradientTransformation:
-    if not learning_rate > 0:
-        raise ArgumentError("learning_rate", learning_rate, "a number > 0")
+    if not 0 < learning_rate < inf:
+        raise ArgumentError("learning_rate", learning_rate, "a finite number > 0")
     check_rate("b1", b1)
     check_rate("b2", b2)
     if not eps > 0:

@@ -28,15 +28,23 @@ def load(spec: str) -> Mapping[str, Any]:
     assert module_spec is not None
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
-    get_config = getattr(module, "get_config", None)
-    if get_config is None:
-        raise ConfigError(f"--config={spec}: {name} has no function get_config")
-    config = get_config(argument) if argument else get_config()
+    try:
+        module_spec.loader.exec_module(module)
+        get_config = getattr(module, "get_config", None)
+        if get_config is None:
+            raise ConfigError(f"--config={spec}: {name} has no function get_config")
+        config = get_config(argument) if argument else get_config()
+    # The file is the user's own code, so anything can come out of it.
+    except Exception as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"--config={spec}: {type(error).__name__}: {error}") from error
     if hasattr(config, "to_dict"):
         config = config.to_dict()
-    if not isinstance(config, Mapping):
-        raise ConfigError(f"--config={spec}: get_config gave {type(config).__name__}, no mapping")
+    if not isinstance(config, Mapping) or not all(isinstance(key, str) for key in config):
+        raise ConfigError(
+            f"--config={spec}: get_config gave {type(config).__name__}, no mapping of names"
+        )
     return config
 
 

@@ -59,7 +59,7 @@ class Sections:
         """
         section = dict(self._section(path))
         name = section.pop("name", None)
-        if name not in choices:
+        if not isinstance(name, str) or name not in choices:
             near = get_close_matches(str(name), choices, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ConfigError(
@@ -108,7 +108,11 @@ class Sections:
         }
         for key in section:
             if key not in parameters:
-                raise ConfigError(_unknown(key, list(parameters), f"{path}."))
+                message = _unknown(key, list(parameters), f"{path}.")
+                if named:
+                    whole = f'--config.{path}="{named}"'
+                    message += f" (for {named['name']!r}; {whole} drops the other keys)"
+                raise ConfigError(message)
         arguments = {}
         for key, parameter in parameters.items():
             if key in section:
@@ -122,6 +126,7 @@ class Sections:
             return make(**arguments, **context)
         except ArgumentError as error:
             key = f"{path}.{error.argument}" if error.argument in arguments else error.argument
+            key = {"total_steps": "train.steps"}.get(key, key)
             raise ConfigError(f"config.{key}={error.value!r}: must be {error.allowed}") from error
 
     def _record(self, path: str, arguments: dict[str, Any]) -> None:

@@ -39,7 +39,10 @@ class DataSettings:
         except ArgumentError as error:
             raise ConfigError(f"config.data.{error}") from error
         except ConfigError as error:
-            raise ConfigError(f"config.data.dataset={self.dataset!r}: {error}") from error
+            key = (
+                f"dataset={self.dataset!r}" if self.archive is None else f"archive={self.archive!r}"
+            )
+            raise ConfigError(f"config.data.{key}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class TrainSettings:
       sample_every: updates between sample grids.
       checkpoint_every: updates between checkpoints.
       keep_checkpoints: how many of the newest are kept.
+      tensorboard: whether to write TensorBoard events too (extra "tensorboard").
       mapping: how the step is mapped over devices: auto, pmap or shard_map.
     """
 
@@ -65,6 +69,7 @@ class TrainSettings:
     sample_every: int = 1000
     checkpoint_every: int = 1000
     keep_checkpoints: int = 2
+    tensorboard: bool = False
     mapping: str = "auto"
 
     def __post_init__(self) -> None:
@@ -87,6 +92,12 @@ class TrainSettings:
                     getattr(self, name),
                     f"a multiple of train.steps_per_dispatch={self.steps_per_dispatch}",
                 )
+        if self.checkpoint_every % self.log_every:
+            raise ArgumentError(
+                "checkpoint_every",
+                self.checkpoint_every,
+                f"a multiple of train.log_every={self.log_every}, so that resumed rows are whole",
+            )
         one_of("mapping", self.mapping, ("auto", "pmap", "shard_map"))
 
 
@@ -110,6 +121,7 @@ class SampleSettings:
         for name in ("count", "columns", "batch"):
             if getattr(self, name) < 1:
                 raise ArgumentError(name, getattr(self, name), "at least 1")
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,13 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         if self.n is not None and self.n != 0 and self.n < 2:
             raise ArgumentError("n", self.n, "at least 2, 0 for no score, or None")
+        check_seed(self.seed)
+
+
+def check_seed(seed: int) -> None:
+    """Raises ArgumentError unless a PRNG key can be made of `seed`."""
+    if not 0 <= seed < 2**32:
+        raise ArgumentError("seed", seed, "from 0 to 2^32 - 1")
 
 
 def ema_rate(rate: float = 0.9999) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
 from jaxnoise.errors import ConfigError
 from jaxnoise.training.state import TrainState
@@ -71,13 +72,19 @@ class Checkpoints:
             return []
         return sorted(int(p.name) for p in self._folder.iterdir() if p.name.isdigit())
 
-    def restore(self, abstract: TrainState, set_aside: bool) -> TrainState | None:
+    def restore(
+        self,
+        abstract: TrainState,
+        set_aside: bool,
+        check_meta: Callable[[dict[str, Any]], None] = lambda meta: None,
+    ) -> TrainState | None:
         """The newest state that reads and verifies.
 
         Args:
           abstract: the state's shapes, dtypes and shardings (`jax.ShapeDtypeStruct` leaves).
           set_aside: whether to move damaged checkpoints to the sibling folder `<folder>_damaged`,
             so that the run can save at those steps again.
+          check_meta: raises ConfigError if the facts kept beside the state are of another run.
 
         Returns:
           The state, or None when there is no checkpoint at all.
@@ -89,7 +96,9 @@ class Checkpoints:
         damaged = []
         for step in reversed(steps):
             try:
-                state = self._read(step, abstract)
+                state = self._read(step, abstract, check_meta)
+            except (ConfigError, MemoryError, PermissionError):
+                raise
             # Damage surfaces as many types (ValueError, KeyError, OSError, tensorstore's own).
             except Exception as error:
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
@@ -106,28 +115,36 @@ class Checkpoints:
             )
         return None
 
-    def _read(self, step: int, abstract: TrainState) -> TrainState:
+    def _read(
+        self, step: int, abstract: TrainState, check_meta: Callable[[dict[str, Any]], None]
+    ) -> TrainState:
         folder = self._folder / str(step)
         # One-off readers, so that a damaged step cannot leave the manager in a broken state.
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "meta")) as reader:
-            read = reader.restore(
-                folder,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(abstract), meta=ocp.args.JsonRestore()
-                ),
-            )
-        if read.state is None or read.meta is None:
+            only_meta = ocp.args.Composite(meta=ocp.args.JsonRestore())
+            meta = reader.restore(folder, args=only_meta).meta
+            if meta is None:
+                raise ValueError("a part is missing")
+            # The config decides the state's structure, so it is looked at first.
+            check_meta(meta)
+            only_state = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            state = reader.restore(folder, args=only_state).state
+        if state is None:
             raise ValueError("a part is missing")
-        recorded = read.meta["digests"]
-        found = digests(read.state)
+        recorded = meta["digests"]
+        found = digests(state)
         wrong = sorted(k for k in recorded.keys() | found.keys() if recorded.get(k) != found.get(k))
         if wrong:
             raise ValueError(f"digest of {wrong[0]} differs ({len(wrong)} of {len(found)} arrays)")
-        return read.state
+        return state
 
     def _move_aside(self, steps: list[int]) -> None:
-        if jax.process_index() != 0:
-            return
+        if jax.process_index() == 0:
+            self._rename(steps)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("damaged checkpoints are aside")
+
+    def _rename(self, steps: list[int]) -> None:
         aside = self._folder.with_name(self._folder.name + "_damaged")
         for step in steps:
             target = aside / str(step)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxnoise.training.feeding import Feeder
 from jaxnoise.training.parallel import Step
@@ -87,6 +88,8 @@ def train(
         the last good checkpoint.
       Interrupted: SIGTERM or SIGINT arrived; the state was saved.
     """
+    # Several CPU processes hang in their collectives unless each step is waited for.
+    in_flight = 0 if jax.process_count() > 1 and jax.default_backend() == "cpu" else IN_FLIGHT
     step = int(state.step)
     pending: deque[tuple[int, Any]] = deque()
     window = Window(rhythm.batch)
@@ -105,11 +108,15 @@ def train(
             pending.append((step, metrics))
             step += rhythm.steps_per_dispatch
             last = step == rhythm.steps
-            settle(IN_FLIGHT)
+            settle(in_flight)
             if step % rhythm.log_every == 0 or last:
                 settle(0)
                 observer.log(window.row(step))
-            if step % rhythm.checkpoint_every == 0 or last or stopping():
+            stop = stopping() if jax.process_count() == 1 else False
+            if jax.process_count() > 1 and step % rhythm.log_every == 0:
+                # A save is collective: all processes must stop at the same step.
+                stop = bool(multihost_utils.process_allgather(np.array(stopping())).any())
+            if step % rhythm.checkpoint_every == 0 or last or stop:
                 settle(0)
                 with window.paused():
                     observer.save(state, step)
@@ -117,7 +124,7 @@ def train(
                 settle(0)
                 with window.paused():
                     observer.sample(state, step)
-            if stopping() and not last:
+            if stop and not last:
                 raise Interrupted(f"stopped at step {step}; its state was saved")
     return state
 

@@ -171,7 +171,12 @@ def connect() -> None:
     names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
     found = [os.environ.get(name) for name in names]
     if not any(found):
-        jax.distributed.initialize()
+        try:
+            jax.distributed.initialize()
+        except ValueError as error:
+            raise ConfigError(
+                f"--distributed: no TPU pod and no Slurm here ({error}); set {', '.join(names)}"
+            ) from error
         return
     address, processes, process = found
     if not (address and processes and process and processes.isdigit() and process.isdigit()):

@@ -3,10 +3,14 @@
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from jaxnoise.errors import ConfigError
+
+VIEWING = ("sample.", "evaluate.", "data.data_dir", "data.archive", "train.keep_checkpoints")
+"""Settings that do not change training: a run goes on, or is looked at, under other ones."""
 
 
 class RunFolder:
@@ -32,31 +36,28 @@ class RunFolder:
         Raises:
           ConfigError: the folder holds a run of another config; the keys that differ are named.
         """
+        self.check_same(config)
         if self.config.exists():
-            self.check_same(config)
             return
         self.root.mkdir(parents=True, exist_ok=True)
         write_whole(self.config, json.dumps(config, indent=2, sort_keys=True) + "\n")
 
     def check_same(self, config: dict[str, Any]) -> None:
         """Raises ConfigError when config.json exists and differs from `config`."""
+        if self.root.exists() and not self.root.is_dir():
+            raise ConfigError(f"--workdir={self.root}: is no folder")
         if not self.config.exists():
             return
         try:
-            held = flatten(json.loads(self.config.read_text()))
-        except (json.JSONDecodeError, AttributeError) as error:
+            held = json.loads(self.config.read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--workdir={self.root}: config.json is damaged: {error}") from error
+        if not isinstance(held, dict):
+            raise ConfigError(f"--workdir={self.root}: config.json holds no config")
+        difference = differences(held, config)
+        if difference:
             raise ConfigError(
-                f"--workdir={self.root}: config.json cannot be read: {error}"
-            ) from error
-        given = flatten(json.loads(json.dumps(config)))
-        keys = sorted(k for k in held.keys() | given.keys() if held.get(k) != given.get(k))
-        if keys:
-            shown = ", ".join(
-                f"{k} (there {_show(held, k)}, here {_show(given, k)})" for k in keys[:3]
-            )
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise ConfigError(
-                f"--workdir={self.root}: holds a run of another config: {shown}{more}; "
+                f"--workdir={self.root}: holds a run of another config: {difference}; "
                 "give another --workdir"
             )
 
@@ -69,23 +70,52 @@ class RunFolder:
             file.write(json.dumps(finite) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last line cut short by a kill is left out."""
+        """The lines of metrics.jsonl; what is no row (a line cut short by a kill) is left out."""
+        return self._parse()[0]
+
+    def _parse(self) -> tuple[list[dict[str, Any]], bool]:
+        """The rows, and whether a line other than the last is no row."""
         if not self.metrics.exists():
-            return []
-        rows = []
-        for line in self.metrics.read_text().splitlines():
+            return [], False
+        rows, bad = [], []
+        lines = self.metrics.read_text(errors="replace").splitlines()
+        for number, line in enumerate(lines):
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
-        return rows
+                row = json.loads(line)
+                row["step"] + 0
+                rows.append(row)
+            except (json.JSONDecodeError, TypeError, KeyError):
+                bad.append(number)
+        return rows, bool(bad) and bad != [len(lines) - 1]
 
     def rewind(self, step: int) -> None:
-        """Drops the rows after `step`: a resumed run writes the same ones again."""
-        rows = self.rows()
+        """Drops the rows after `step`: a resumed run writes the same ones again.
+
+        A damaged record is kept as metrics.jsonl.damaged.
+        """
+        rows, damaged = self._parse()
+        if damaged:
+            shutil.copy(self.metrics, self.metrics.with_name(self.metrics.name + ".damaged"))
         kept = [row for row in rows if row["step"] <= step]
         if self.metrics.exists():
             write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def differences(held: dict[str, Any], config: dict[str, Any]) -> str:
+    """Names the settings of two configs that differ and change training, or "" for none.
+
+    Args:
+      held: a resolved config as read from JSON.
+      config: a resolved config.
+    """
+    there, here = flatten(held), flatten(json.loads(json.dumps(config)))
+    keys = sorted(
+        key
+        for key in there.keys() | here.keys()
+        if there.get(key) != here.get(key) and not key.startswith(VIEWING)
+    )
+    shown = ", ".join(f"{k} (there {_show(there, k)}, here {_show(here, k)})" for k in keys[:3])
+    return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
 
 
 def write_whole(path: Path, text: str) -> None:

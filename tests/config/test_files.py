@@ -26,7 +26,13 @@ def test_an_argument_after_a_colon(tmp_path):
 
 @pytest.mark.parametrize(
     "text, message",
-    [("x = 1", "has no function get_config"), ("def get_config(): return 3", "gave int")],
+    [
+        ("x = 1", "has no function get_config"),
+        ("def get_config(): return 3", "gave int"),
+        ("def get_config(): return {1: 2}", "gave dict, no mapping of names"),
+        ("def get_config(:", "SyntaxError"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+    ],
 )
 def test_files_that_give_no_config(tmp_path, text, message):
     with pytest.raises(ConfigError, match=message):

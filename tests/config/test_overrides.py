@@ -26,6 +26,8 @@ def test_without_a_value(argv):
         ("polynomial", "polynomial"),
         ("data/x.tar.gz", "data/x.tar.gz"),
         ("-1.5", -1.5),
+        ("{[]: 1}", "{[]: 1}"),
+        ("{'name': 'beta'}", {"name": "beta"}),
     ],
 )
 def test_values_are_literals_or_strings(text, value):

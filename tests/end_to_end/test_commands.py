@@ -67,6 +67,31 @@ def test_dry_run_shows_config_parameters_plateaus_and_memory(tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+def test_dry_run_of_cifar_downloads_nothing(tmp_path, capsys):
+    from configs import cifar_poly
+
+    config = tiny.shrunk(
+        cifar_poly.get_config(), **{"data.data_dir": str(tmp_path / "data"), "evaluate.n": 0}
+    )
+    dry_run.main(experiment.read(config), RunFolder(tmp_path / "none"))
+    # 50,000 images of 3,072 bytes and a label of 4.
+    assert "data set" in capsys.readouterr().out
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_checkpoint_of_another_config_is_not_adopted(trained):
+    checked, folder = trained
+    kept = folder.config.read_text()
+    other = experiment.read(tiny.digits_config(**CONDITIONAL, **{"law.curve": 3.0}))
+    folder.config.unlink()
+    with pytest.raises(ConfigError, match=r"checkpoint is of another config: law.curve \(there 4"):
+        train.main(other, folder)
+    folder.config.write_text(kept)
+    shown = experiment.read(tiny.digits_config(**CONDITIONAL, **{"sample.count": 2}))
+    sample.main(shown, folder)
+    sample.main(checked, folder)
+
+
 def test_parameter_table_counts_every_number(tmp_path):
     import jax
 

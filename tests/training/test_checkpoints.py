@@ -1,3 +1,5 @@
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,15 @@ from jaxnoise.errors import ConfigError
 from jaxnoise.training.checkpoints import Checkpoints, digests
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.state import create_state
+
+# Orbax abandons its other reads when one fails; they surface when they are collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def _collect():
+    yield
+    gc.collect()
 
 
 def init(key):
@@ -123,3 +134,22 @@ def test_digests_see_values_shapes_and_types():
     assert base != digests({"a": np.zeros((2, 2), np.float32)})
     assert base != digests({"a": np.array([0, 0, 0, 1e-45], np.float32)})
     assert base == digests({"a": jnp.zeros(4)})
+
+
+def test_another_runs_checkpoint_is_refused_and_not_called_damaged(saved):
+    def check(meta):
+        if meta["note"] != "y":
+            raise ConfigError("another run")
+
+    with pytest.raises(ConfigError, match="another run"):
+        Checkpoints(saved).restore(abstract(), set_aside=True, check_meta=check)
+    assert sorted(p.name for p in saved.iterdir()) == ["1", "2", "3"]
+
+
+def test_what_is_no_damage_is_not_called_so(saved, monkeypatch):
+    def no_memory(*args):
+        raise MemoryError
+
+    monkeypatch.setattr(Checkpoints, "_read", no_memory)
+    with pytest.raises(MemoryError):
+        restore(saved)

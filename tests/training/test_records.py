@@ -3,7 +3,7 @@ import json
 import pytest
 
 from jaxnoise.errors import ConfigError
-from jaxnoise.training.records import RunFolder, flatten
+from jaxnoise.training.records import RunFolder, differences, flatten
 
 CONFIG = {"seed": 0, "law": {"name": "polynomial", "curve": 4.0}, "sample": {"sigmas": (0.8,)}}
 
@@ -31,7 +31,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(tmp_path):
 def test_unreadable_config_is_one_line(tmp_path):
     folder = RunFolder(tmp_path)
     folder.config.write_text("{")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is damaged"):
         folder.claim(CONFIG)
 
 
@@ -62,3 +62,33 @@ def test_nonfinite_numbers_are_null(tmp_path):
 
 def test_flatten():
     assert flatten({"a": {"b": {"c": 1}}, "d": 2}) == {"a.b.c": 1, "d": 2}
+
+
+@pytest.mark.parametrize("text", ["[1]", "3"])
+def test_a_config_of_another_shape(tmp_path, text):
+    folder = RunFolder(tmp_path)
+    folder.config.write_text(text)
+    with pytest.raises(ConfigError, match="holds no config"):
+        folder.claim(CONFIG)
+
+
+def test_a_file_is_no_run_folder(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("")
+    with pytest.raises(ConfigError, match="is no folder"):
+        RunFolder(path).claim(CONFIG)
+
+
+def test_what_only_looks_at_a_run_is_no_difference():
+    other = {**CONFIG, "sample": {"sigmas": (0.5,)}, "data": {"archive": "x"}}
+    assert differences(json.loads(json.dumps(CONFIG)), other) == ""
+    assert differences(CONFIG, {**CONFIG, "seed": 1}) == "seed (there 0, here 1)"
+
+
+def test_a_damaged_record_is_kept_and_its_whole_rows_go_on(tmp_path):
+    folder = RunFolder(tmp_path)
+    raw = b'{"step": 10}\n{"step": 2\n\xff\n{"loss": 1}\n{"step": 20}\n{"step": 30}\n'
+    folder.metrics.write_bytes(raw)
+    folder.rewind(20)
+    assert [row["step"] for row in folder.rows()] == [10, 20]
+    assert (tmp_path / "metrics.jsonl.damaged").read_bytes() == raw

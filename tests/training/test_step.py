@@ -201,3 +201,31 @@ def test_batch_reads_resident_or_streamed_examples(resident):
     images, labels = batch.read()
     np.testing.assert_array_equal(images, IMAGES[[3, 1]])
     np.testing.assert_array_equal(labels, [3, 1])
+
+
+def test_levels_noise_and_flips_change_every_step_and_are_independent():
+    seen = {"sigma": [], "eps": [], "x0": []}
+
+    class Watching(ConsistencyObjective):
+        def losses(self, student, teacher, own, x0, eps, levels):
+            watched = {"sigma": levels.sigma, "eps": eps, "x0": x0}
+            for name, value in watched.items():
+                jax.debug.callback(lambda v, n=name: seen[n].append(np.array(v)), value)
+            return super().losses(student, teacher, own, x0, eps, levels)
+
+    base = objective()
+    watching = Watching(base.grid, base.law, base.curriculum, base.distance, base.weight)
+    run(steps=12, objective=watching, flip=True, dropout=False)
+    jax.effects_barrier()
+    # Eight of ten pairs in strata: two batches may coincide by chance, twelve may not.
+    assert len(np.unique(np.stack(seen["sigma"]).reshape(12, -1), axis=0)) > 8
+    assert len(np.unique(np.stack(seen["eps"]).reshape(12, -1), axis=0)) == 12
+    x0, eps = (np.stack(seen[n]).reshape(12, BATCH, 4, 4, 2) for n in ("x0", "eps"))
+    plain = np.asarray(to_float(jnp.asarray(IMAGES)))
+    batches = np.stack([plain[i : i + BATCH] for i in range(12)])
+    flipped = (np.abs(x0 - batches) > 1e-3).any(axis=(2, 3, 4))
+    assert len(np.unique(flipped, axis=0)) > 6
+    # 96 fair coins: standard deviation 4.9.
+    assert 30 < flipped.sum() < 66
+    # The first bit of the noise does not tell the flip: agreement of 96 pairs of fair coins.
+    assert 30 < (flipped == (eps[:, :, 0, 0, 0] > 0)).sum() < 66
