@@ -109,7 +109,7 @@ class Sections:
         for key in section:
             if key not in parameters:
                 message = _unknown(key, list(parameters), f"{path}.")
-                if named:
+                if named and "did you mean" not in message:
                     whole = f'--config.{path}="{named}"'
                     message += f" (for {named['name']!r}; {whole} drops the other keys)"
                 raise ConfigError(message)

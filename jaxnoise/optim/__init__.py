@@ -1,5 +1,6 @@
 """Optimizer pieces that optax does not have."""
 
+from jaxnoise.optim.ema import debiased_ema
 from jaxnoise.optim.momentum_decay import (
     MomentumDecayState,
     decayed_momentum,
@@ -9,6 +10,7 @@ from jaxnoise.optim.momentum_decay import (
 
 __all__ = [
     "MomentumDecayState",
+    "debiased_ema",
     "decayed_momentum",
     "learning_rate_compensation",
     "momentum_decay",

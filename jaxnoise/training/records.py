@@ -9,7 +9,14 @@ from typing import Any
 
 from jaxnoise.errors import ConfigError
 
-VIEWING = ("sample.", "evaluate.", "data.data_dir", "data.archive", "train.keep_checkpoints")
+VIEWING = (
+    "sample.",
+    "evaluate.",
+    "data.data_dir",
+    "data.archive",
+    "train.keep_checkpoints",
+    "train.tensorboard",
+)
 """Settings that do not change training: a run goes on, or is looked at, under other ones."""
 
 

@@ -1,6 +1,7 @@
 """Commands called as functions, in one process with eight devices."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,12 @@ def test_what_only_data_and_devices_tell_is_refused_in_one_line(overrides, parts
         assert part in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_asks_for_its_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ConfigError, match=r"config.train.tensorboard=True: needs pip install"):
+        train.Recorder._open_events(RunFolder(tmp_path))
 
 
 def test_no_score_can_be_asked_for(tmp_path):
