@@ -86,6 +86,7 @@ class Prepared:
             stream_key(self.key, "init"),
             teacher=self.experiment.objective.has_teacher,
             pace=self.experiment.objective.pacing.init(),
+            ema=self.experiment.ema_rate > 0,
         )
 
     def abstract_state(self) -> TrainState:

@@ -15,7 +15,7 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     state = trained_state(prepared, folder)
     settings = experiment.sample
     for sampler in experiment.samplers:
-        images = prepared.generator(state.ema, settings.count, settings.seed, sampler)
+        images = prepared.generator(state.sampling_params, settings.count, settings.seed, sampler)
         if jax.process_index() == 0:
             folder.samples.mkdir(exist_ok=True)
             path = folder.samples / f"{sampler.name}_{int(state.step):07d}.png"

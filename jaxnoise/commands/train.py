@@ -133,7 +133,9 @@ class Recorder:
         """Writes a grid of one-step samples and redraws the curves."""
         settings = self._prepared.experiment.sample
         sampler = self._prepared.experiment.samplers[0]
-        images = self._prepared.generator(state.ema, settings.count, settings.seed, sampler)
+        images = self._prepared.generator(
+            state.sampling_params, settings.count, settings.seed, sampler
+        )
         if self._lead:
             self._folder.samples.mkdir(exist_ok=True)
             path = self._folder.samples / f"step_{step:07d}.png"
@@ -174,7 +176,7 @@ def score(prepared: Prepared, state: TrainState) -> dict[str, Any]:
     experiment = prepared.experiment
     images_seen = int(state.step) * experiment.train.batch
     weights = "ema" if experiment.ema_rate > 0 else "raw"
-    result = prepared.score(state.ema, weights, images_seen)
+    result = prepared.score(state.sampling_params, weights, images_seen)
     fresh = prepared.devices.replicate(prepared.initial_state()).params
     untrained = prepared.score(fresh, "raw", images_seen=0)
     return {

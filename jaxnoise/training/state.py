@@ -20,11 +20,16 @@ class TrainState(struct.PyTreeNode):
     """{"network": the student's parameters, "objective": the objective's own}, float32."""
     opt_state: optax.OptState
     ema: Params
-    """Bias-corrected moving average of `params`; what samples are drawn with."""
+    """Bias-corrected moving average of `params`, or None without one."""
     teacher: Params
     """The teacher's own parameters under a teacher EMA, or None."""
     pace: Any
     """State of the pacing of noise levels, () for one without."""
+
+    @property
+    def sampling_params(self) -> Params:
+        """What samples are drawn with: the moving average where there is one."""
+        return self.params if self.ema is None else self.ema
 
 
 def create_state(
@@ -33,6 +38,7 @@ def create_state(
     key: jax.Array,
     teacher: bool,
     pace: Any = (),
+    ema: bool = True,
 ) -> TrainState:
     """The state before the first update; `jax.eval_shape` of it costs nothing.
 
@@ -42,6 +48,7 @@ def create_state(
       key: PRNG key.
       teacher: whether the teacher keeps parameters of its own.
       pace: the pacing's first state.
+      ema: whether a moving average of the parameters is kept.
     """
     params = init(key)
 
@@ -53,7 +60,7 @@ def create_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         opt_state=optimizer.init(params),
-        ema=own_copy(),
+        ema=own_copy() if ema else None,
         teacher=own_copy() if teacher else None,
         pace=pace,
     )

@@ -179,7 +179,7 @@ def make_step(
                 step=count,
                 params=params,
                 opt_state=opt_state,
-                ema=debiased_ema(params, state.ema, ema_rate, count),
+                ema=None if state.ema is None else debiased_ema(params, state.ema, ema_rate, count),
                 teacher=_next_teacher(objective, state, params),
                 pace=objective.pacing.update(state.pace, loss),
             ),
