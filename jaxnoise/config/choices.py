@@ -124,56 +124,36 @@ def _pseudo_huber(c: float | None = None, elementwise: bool = False) -> Distance
     return partial(objectives.pseudo_huber, c=c, elementwise=elementwise)
 
 
-def _radam(
-    learning_rate: float,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    warmup_steps: int = 0,
-    clip_norm: float | None = None,
-) -> optax.GradientTransformation:
-    return _chain(optax.radam, learning_rate, b1, b2, eps, warmup_steps, clip_norm)
+def _adaptive(
+    optimizer: Callable[..., optax.GradientTransformation],
+) -> Callable[..., optax.GradientTransformation]:
+    def build(
+        learning_rate: float,
+        b1: float = 0.9,
+        b2: float = 0.999,
+        eps: float = 1e-8,
+        warmup_steps: int = 0,
+        clip_norm: float | None = None,
+    ) -> optax.GradientTransformation:
+        if not 0 < learning_rate < inf:
+            raise ArgumentError("learning_rate", learning_rate, "a finite number > 0")
+        check_rate("b1", b1)
+        check_rate("b2", b2)
+        if not eps > 0:
+            raise ArgumentError("eps", eps, "a number > 0")
+        if warmup_steps < 0:
+            raise ArgumentError("warmup_steps", warmup_steps, "at least 0")
+        if clip_norm is not None and not clip_norm > 0:
+            raise ArgumentError("clip_norm", clip_norm, "a number > 0, or None")
+        rate: float | optax.Schedule = learning_rate
+        if warmup_steps:
+            rate = optax.linear_schedule(learning_rate / warmup_steps, learning_rate, warmup_steps)
+        update = optimizer(rate, b1=b1, b2=b2, eps=eps)
+        if clip_norm is None:
+            return update
+        return optax.chain(optax.clip_by_global_norm(clip_norm), update)
 
-
-def _adam(
-    learning_rate: float,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-    warmup_steps: int = 0,
-    clip_norm: float | None = None,
-) -> optax.GradientTransformation:
-    return _chain(optax.adam, learning_rate, b1, b2, eps, warmup_steps, clip_norm)
-
-
-def _chain(
-    make: Callable[..., optax.GradientTransformation],
-    learning_rate: float,
-    b1: float,
-    b2: float,
-    eps: float,
-    warmup_steps: int,
-    clip_norm: float | None,
-) -> optax.GradientTransformation:
-    if not 0 < learning_rate < inf:
-        raise ArgumentError("learning_rate", learning_rate, "a finite number > 0")
-    check_rate("b1", b1)
-    check_rate("b2", b2)
-    if not eps > 0:
-        raise ArgumentError("eps", eps, "a number > 0")
-    if warmup_steps < 0:
-        raise ArgumentError("warmup_steps", warmup_steps, "at least 0")
-    if clip_norm is not None and not clip_norm > 0:
-        raise ArgumentError("clip_norm", clip_norm, "a number > 0, or None")
-    rate: float | optax.Schedule = learning_rate
-    if warmup_steps:
-        rate = optax.linear_schedule(learning_rate / warmup_steps, learning_rate, warmup_steps)
-    optimizer = make(rate, b1=b1, b2=b2, eps=eps)
-    return (
-        optimizer
-        if clip_norm is None
-        else optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
-    )
+    return build
 
 
 def _multistep(
@@ -210,5 +190,5 @@ DISTANCES: Choices = {
 WEIGHTS = {"inverse_gap": objectives.inverse_gap, "uniform": objectives.uniform}
 SAMPLERS: Choices = {"multistep": _multistep}
 OBJECTIVES: Choices = {"consistency": _consistency}
-OPTIMIZERS: Choices = {"radam": _radam, "adam": _adam}
+OPTIMIZERS: Choices = {"radam": _adaptive(optax.radam), "adam": _adaptive(optax.adam)}
 MODELS: Choices = _family(models.UNet, models.PRESETS)
