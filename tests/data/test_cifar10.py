@@ -20,7 +20,7 @@ from jaxnoise.errors import ConfigError
 
 PER_BATCH, NUM_TEST = 4, 3
 NUM_TRAIN = 5 * PER_BATCH
-NOWHERE = "http://127.0.0.1:9/cifar-10-binary.tar.gz"  # refuses at once: the discard port
+NOWHERE = "http://127.0.0.1:9/archive"  # refuses at once: the discard port
 
 
 def make_archive(path):
