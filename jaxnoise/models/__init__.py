@@ -1,5 +1,6 @@
-"""Networks: the U-Net family of EDM (DDPM++, NCSN++) and its layers."""
+"""Networks: the U-Net family of EDM (DDPM++, NCSN++), diffusion transformers, and their layers."""
 
+from jaxnoise.models.dit import DIT_PRESETS, DiT
 from jaxnoise.models.unet import PRESETS, UNet, preset
 
-__all__ = ["PRESETS", "UNet", "preset"]
+__all__ = ["DIT_PRESETS", "PRESETS", "DiT", "UNet", "preset"]
