@@ -1,15 +1,17 @@
-"""Data: digits, arrays and tensorflow-datasets behind one contract, index -> uint8 image, label."""
+"""Data: digits, folders of arrays and tensorflow-datasets behind one contract, index -> example."""
 
 import os
 
 import numpy as np
 
+from jaxnoise.data.array_folder import ArrayFolder, open_arrays
 from jaxnoise.data.digits import open_digits
 from jaxnoise.data.images import ArrayImages, Images, RecordImages, fits_on_device
 from jaxnoise.data.order import batch_indices
 from jaxnoise.errors import ArgumentError
 
 __all__ = [
+    "ArrayFolder",
     "ArrayImages",
     "Images",
     "RecordImages",
@@ -49,12 +51,14 @@ def open_images(
     """Opens a data set by name.
 
     Args:
-      name: "digits" (no files needed), or a data set of tensorflow-datasets that is prepared in
-        `data_dir`: "name", "name/config", "name:1.2.3" or "name/config:1.2.3". "cifar10" is
-        prepared on the fly where it is not there yet; TensorFlow is never needed.
-      split: a split or, but for digits, a slice of one such as "train[:90%]".
-      data_dir: where data sets are kept; None for tensorflow-datasets' default
-        ($TFDS_DATA_DIR or ~/tensorflow_datasets). Digits need none.
+      name: "digits" (no files needed), "arrays" for a folder of .npy files (`open_arrays`: your own
+        images, or latents), or a data set of tensorflow-datasets that is prepared in `data_dir`:
+        "name", "name/config", "name:1.2.3" or "name/config:1.2.3". "cifar10" is prepared on the
+        fly where it is not there yet; TensorFlow is never needed.
+      split: a split or, for tensorflow-datasets, a slice of one such as "train[:90%]"; for arrays
+        a sub-folder's name, or "train" for the folder itself.
+      data_dir: the folder of arrays, or where data sets are kept: None for tensorflow-datasets'
+        default ($TFDS_DATA_DIR or ~/tensorflow_datasets). Digits need none.
       archive: the CIFAR-10 archive (binary version) to prepare "cifar10" from, read only while it
         is not prepared; None to find or download it.
 
@@ -62,7 +66,8 @@ def open_images(
       The images.
 
     Raises:
-      ArgumentError: an unknown split, or an archive for anything but "cifar10".
+      ArgumentError: an unknown split, a missing folder of arrays, or an archive for anything but
+        "cifar10".
       ConfigError: an unknown name (the nearest known ones are named), or data that are missing or
         damaged; the message is one line and says what to do.
 
@@ -76,6 +81,8 @@ def open_images(
         raise ArgumentError("archive", os.fspath(archive), "None unless name is 'cifar10'")
     if name == "digits":
         return open_digits(split)
+    if name == "arrays":
+        return open_arrays(data_dir, split)
     from jaxnoise.data.cifar10 import prepare_cifar10
     from jaxnoise.data.tfds_images import open_tfds
 

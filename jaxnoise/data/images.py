@@ -1,4 +1,4 @@
-"""The one contract of the data floor: example index -> uint8 image, int32 label."""
+"""The one contract of the data floor: example index -> image (or latent), int32 label."""
 
 import hashlib
 import os
@@ -22,10 +22,13 @@ _PIXELS_WORTH_THREADS = 64 * 64
 class Images(Protocol):
     """A finite, ordered set of equally large images with labels.
 
+    The examples are uint8 images, or float32 arrays (latents) that are trained on as they are.
+
     Attributes:
       name: what messages and records call the set.
       num_examples: how many images, at least 1.
       image_shape: (height, width, channels).
+      dtype: of the loaded examples, uint8 or float32.
       num_classes: labels lie in [0, num_classes); 0 for an unlabelled set, whose labels are all 0.
       fingerprint: 16 hex digits of a SHA-256 over identifying content, for a run's record.
     """
@@ -40,19 +43,23 @@ class Images(Protocol):
     def image_shape(self) -> tuple[int, int, int]: ...
 
     @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    @property
     def num_classes(self) -> int: ...
 
     @property
     def fingerprint(self) -> str: ...
 
-    def load(self, indices: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    def load(self, indices: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
         """Images and labels at `indices`, in that order.
 
         Args:
           indices: int[n], each in [0, num_examples); repeats are allowed.
 
         Returns:
-          uint8[n, height, width, channels] and int32[n].
+          dtype[n, height, width, channels], the caller's own copy, and int32[n]. uint8 are pixels
+          0..255; float32 are finite, in the units that the network sees.
         """
         ...
 
@@ -81,7 +88,7 @@ def digest(*parts: bytes | str) -> str:
 
 
 def fits_on_device(images: Images, budget_bytes: int = 512 * 2**20) -> bool:
-    """Whether all images (uint8) and labels (int32) together take at most `budget_bytes`.
+    """Whether all images (of their dtype) and labels (int32) together take `budget_bytes` at most.
 
     Args:
       images: the data set.
@@ -101,7 +108,8 @@ def fits_on_device(images: Images, budget_bytes: int = 512 * 2**20) -> bool:
     if budget_bytes < 0:
         raise ArgumentError("budget_bytes", budget_bytes, "at least 0")
     height, width, channels = images.image_shape
-    return images.num_examples * (height * width * channels + 4) <= budget_bytes
+    example = height * width * channels * images.dtype.itemsize + 4
+    return images.num_examples * example <= budget_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,9 +143,9 @@ class ArrayImages:
             images = images[..., None]
         if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
             allowed = "uint8[n, height, width, channels] or uint8[n, height, width], n > 0"
-            raise ArgumentError("images", _summary(self.images), allowed)
+            raise ArgumentError("images", summary(self.images), allowed)
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-            raise ArgumentError("labels", _summary(self.labels), f"integer[{len(images)}]")
+            raise ArgumentError("labels", summary(self.labels), f"integer[{len(images)}]")
         if self.num_classes < 0:
             raise ArgumentError("num_classes", self.num_classes, "at least 0")
         worst = labels[_out_of_range(labels, self.num_classes)]
@@ -156,13 +164,17 @@ class ArrayImages:
         _, height, width, channels = self.images.shape
         return height, width, channels
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8)
+
     @cached_property
     def fingerprint(self) -> str:
         return digest(str(self.images.shape), self.images.tobytes(), self.labels.tobytes())
 
     def load(self, indices: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """See `Images.load`."""
-        indices = _checked(indices, self.num_examples)
+        indices = checked_indices(indices, self.num_examples)
         return self.images[indices], self.labels[indices]
 
 
@@ -212,9 +224,13 @@ class RecordImages:
     def num_examples(self) -> int:
         return len(self.source)
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8)
+
     def load(self, indices: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """See `Images.load`."""
-        indices = _checked(indices, self.num_examples)
+        indices = checked_indices(indices, self.num_examples)
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         labels = np.empty(len(indices), np.int32)
 
@@ -252,7 +268,8 @@ class RecordImages:
             return [self.source[key] for key in keys]
         except (OSError, RuntimeError) as error:
             raise ConfigError(
-                f"{self.name}: examples {min(keys)} to {max(keys)} cannot be read: {_line(error)}"
+                f"{self.name}: examples {min(keys)} to {max(keys)} cannot be read: "
+                f"{first_line(error)}"
             ) from error
 
     def _example(self, record: Any, index: int) -> tuple[NDArray[np.uint8], int]:
@@ -260,12 +277,12 @@ class RecordImages:
             image, label = self.decode(record)
         except (OSError, SyntaxError, ValueError) as error:  # PIL raises all three
             raise ConfigError(
-                f"{self.name}: example {index} cannot be decoded: {_line(error)}"
+                f"{self.name}: example {index} cannot be decoded: {first_line(error)}"
             ) from error
         if image.ndim == 2:
             image = image[..., None]
         if image.ndim != 3 or image.dtype != np.uint8:
-            raise ConfigError(f"{self.name}: example {index} is {_summary(image)}, no uint8 image")
+            raise ConfigError(f"{self.name}: example {index} is {summary(image)}, no uint8 image")
         if _out_of_range(np.array([label]), self.num_classes)[0]:
             raise ConfigError(
                 f"{self.name}: example {index} has label {label}, "
@@ -274,10 +291,15 @@ class RecordImages:
         return image, int(label)
 
 
-def _checked(indices: NDArray[Any], num_examples: int) -> NDArray[Any]:
+def checked_indices(indices: NDArray[Any], num_examples: int) -> NDArray[Any]:
+    """`indices` as an array, after a check that they are what `Images.load` takes.
+
+    Raises:
+      ArgumentError: no integers of rank 1, or one outside [0, num_examples).
+    """
     indices = np.asarray(indices)
     if indices.ndim != 1 or indices.dtype.kind not in "iu":
-        raise ArgumentError("indices", _summary(indices), "integers of rank 1")
+        raise ArgumentError("indices", summary(indices), "integers of rank 1")
     outside = indices[(indices < 0) | (indices >= num_examples)]
     if outside.size:  # numpy would wrap a negative index in silence
         raise ArgumentError("indices", int(outside[0]), f"in [0, {num_examples})")
@@ -296,7 +318,13 @@ def _num_workers() -> int:
     return min(8, os.cpu_count() or 1)
 
 
-def _summary(array: NDArray[Any]) -> str:
+def summary(array: NDArray[Any]) -> str:
+    """Dtype and shape, for a message.
+
+    Example:
+      >>> summary(np.zeros((2, 3), np.uint8))
+      'uint8[2, 3]'
+    """
     array = np.asarray(array)
     return f"{array.dtype}{list(array.shape)}"
 
@@ -305,5 +333,6 @@ def _times(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type's name where it has none."""
     return (str(error) or type(error).__name__).splitlines()[0]

@@ -65,7 +65,7 @@ class StreamingFeeder:
         index = self._indices(step)
         pixels, labels = self._images.load(index[:, self._rows].reshape(-1))
         # Rows of other processes are never touched, so they take no memory.
-        all_pixels = np.empty((*index.shape, *self._images.image_shape), np.uint8)
+        all_pixels = np.empty((*index.shape, *self._images.image_shape), self._images.dtype)
         all_labels = np.empty(index.shape, np.int32)
         local = (index.shape[0], len(self._rows))
         all_pixels[:, self._rows] = pixels.reshape(*local, *self._images.image_shape)
@@ -102,7 +102,7 @@ def make_feeder(
     """A resident feeder for data sets that fit on a device, a streaming one for larger ones.
 
     Args:
-      images: example index -> uint8 image, label.
+      images: example index -> uint8 image or float32 latent, label.
       devices: where the batch goes.
       seed: of the order of examples.
       batch: GLOBAL batch.

@@ -1,4 +1,4 @@
-"""The contract index -> uint8 image, int32 label, for arrays and for records."""
+"""The contract index -> image, int32 label, for arrays and for records."""
 
 import threading
 
@@ -27,7 +27,7 @@ def test_load_gives_what_the_indices_say(make, size):
     images = make(stored, labels)
     indices = np.array([9, 0, 3, 3, 7])
     got, got_labels = images.load(indices)
-    assert (got.dtype, got_labels.dtype) == (np.uint8, np.int32)
+    assert (got.dtype, got_labels.dtype) == (images.dtype, np.int32) == (np.uint8, np.int32)
     assert (images.num_examples, images.image_shape) == (10, (size, size, 3))
     np.testing.assert_array_equal(got, stored[indices])
     np.testing.assert_array_equal(got_labels, labels[indices])

@@ -1,0 +1,226 @@
+"""A folder of .npy files: a user's own images, or the latents of an autoencoder."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxnoise.data.images import checked_indices, digest, first_line, summary
+from jaxnoise.errors import ArgumentError, ConfigError
+
+_FILE = re.compile(r"(images|labels)(?:_(\d{5}))?\.npy")
+_SAMPLED = 64  # examples in the fingerprint
+_DTYPES = (np.uint8, np.float16, np.float32)
+_ALLOWED = "uint8, float16 or float32[n, height, width, channels], or uint8[n, height, width]"
+_MAX_LABEL = 2**31 - 2  # the number of classes is an int32 too
+
+
+def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -> "ArrayFolder":
+    """Opens a folder of arrays without reading the images.
+
+    The folder holds `images.npy` and, for a labelled set, `labels.npy`; or shards
+    `images_00000.npy`, `images_00001.npy`, ... and `labels_00000.npy`, `labels_00001.npy`, ...,
+    whose examples count on from shard to shard. `numpy.save` writes such files.
+
+    images: uint8[n, height, width, channels] pixels 0..255, or uint8[n, height, width] for grey
+    ones; or float16 or float32[n, height, width, channels], such as the latents of an autoencoder,
+    which are trained on as they are: scale them before, to the `sigma_data` of the config.
+    labels: integer[n], at least 0. There are (largest label + 1) classes, and 0 without labels.
+
+    Args:
+      data_dir: the folder.
+      split: the name of a sub-folder that holds the files; "train" may also be `data_dir` itself.
+
+    Returns:
+      The examples, memory-mapped.
+
+    Raises:
+      ArgumentError: no `data_dir`, one that is no folder, or a split without a sub-folder.
+      ConfigError: a file that is missing, damaged, or of another dtype, shape or length than it
+        should be, a negative label, or a sampled float example that is not finite.
+
+    Example:
+      >>> import tempfile
+      >>> folder = tempfile.TemporaryDirectory()
+      >>> np.save(f"{folder.name}/images_00000.npy", np.zeros((3, 4, 4, 2), np.float16))
+      >>> np.save(f"{folder.name}/images_00001.npy", np.ones((1, 4, 4, 2), np.float16))
+      >>> latents = open_arrays(folder.name)
+      >>> latents.num_examples, latents.image_shape, latents.num_classes, latents.dtype.name
+      (4, (4, 4, 2), 0, 'float32')
+      >>> latents.load(np.array([3, 0]))[0][:, 0, 0, 0].tolist()
+      [1.0, 0.0]
+      >>> folder.cleanup()
+    """
+    if data_dir is None:
+        allowed = "the folder that holds images.npy or images_00000.npy, ..."
+        raise ArgumentError("data_dir", None, allowed)
+    root = Path(data_dir).expanduser()
+    if not root.is_dir():
+        raise ArgumentError("data_dir", os.fspath(data_dir), "an existing folder")
+    folder = root / split
+    if not split or not folder.is_dir():
+        if split != "train":
+            raise ArgumentError("split", split, f"a sub-folder of {root}, or 'train' for itself")
+        folder = root
+    images, labels = _files(folder)
+    shards = [_open_images(path) for path in images]
+    for path, shard in zip(images, shards, strict=True):
+        if shard.dtype != shards[0].dtype or shard.shape[1:] != shards[0].shape[1:]:
+            raise ConfigError(
+                f"{path} is {summary(shard)} but {images[0].name} is {summary(shards[0])}: "
+                "all shards must have one dtype and one image shape"
+            )
+    if not labels:
+        total = sum(map(len, shards))
+        return ArrayFolder("arrays", images, shards, np.zeros(total, np.int32), 0)
+    stored = [_open_labels(p, len(s), i) for p, s, i in zip(labels, shards, images, strict=True)]
+    joined = np.concatenate(stored)
+    return ArrayFolder("arrays", images, shards, joined, int(joined.max()) + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayFolder:
+    """Memory-mapped examples; made by `open_arrays`.
+
+    `fingerprint` covers dtype, shape, labels and 64 evenly spaced examples, the first and the last
+    among them. It is a SAMPLE: an edit that touches none of these examples goes unnoticed. How the
+    examples are divided into shards does not matter.
+
+    Args:
+      name: what messages and records call the set.
+      paths: the shards' files, for messages.
+      shards: uint8[n_i, height, width(, channels)], float16 or float32[n_i, height, width,
+        channels], of one dtype and one image shape.
+      labels: int32[n], n = sum n_i.
+      num_classes: how many classes; 0 for an unlabelled set.
+
+    Raises:
+      ConfigError: on making it or on `load`, a float example that holds NaN or an infinity.
+    """
+
+    name: str
+    paths: Sequence[Path] = field(repr=False)
+    shards: Sequence[NDArray[Any]] = field(repr=False)
+    labels: NDArray[np.int32] = field(repr=False)
+    num_classes: int
+    fingerprint: str = field(init=False)
+    _starts: NDArray[np.int64] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        shards = [shard[..., None] if shard.ndim == 3 else shard for shard in self.shards]
+        lengths = [len(shard) for shard in shards]
+        object.__setattr__(self, "shards", shards)
+        object.__setattr__(self, "_starts", np.cumsum([0, *lengths[:-1]]))
+        count = min(_SAMPLED, self.num_examples)
+        sample, _ = self.load(np.arange(count) * (self.num_examples - 1) // max(count - 1, 1))
+        identity = (shards[0].dtype.name, self.num_examples, self.image_shape, self.num_classes)
+        object.__setattr__(
+            self, "fingerprint", digest(str(identity), sample.tobytes(), self.labels.tobytes())
+        )
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        _, height, width, channels = self.shards[0].shape
+        return height, width, channels
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.uint8 if self.shards[0].dtype == np.uint8 else np.float32)
+
+    def load(self, indices: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        """See `Images.load`; float16 is widened to float32."""
+        indices = checked_indices(indices, self.num_examples).astype(np.int64)
+        images = np.empty((len(indices), *self.image_shape), self.dtype)
+        order = np.argsort(indices)  # every file is read front to back, one gather each
+        shard_of = np.searchsorted(self._starts, indices[order], side="right") - 1
+        numbers, cuts = np.unique(shard_of, return_index=True)
+        for number, slots in zip(numbers, np.split(order, cuts[1:]), strict=False):
+            images[slots] = self.shards[number][indices[slots] - self._starts[number]]
+        if self.dtype != np.uint8:
+            self._check_finite(images, indices)
+        return images, self.labels[indices]
+
+    def _check_finite(self, images: NDArray[Any], indices: NDArray[np.int64]) -> None:
+        finite = np.isfinite(images)
+        if finite.all():
+            return
+        index = int(indices[~finite.all(axis=(1, 2, 3))].min())
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        row = index - self._starts[number]
+        raise ConfigError(
+            f"{self.paths[number]}: example {row} holds NaN or an infinity: "
+            "write the file again without such examples"
+        )
+
+
+def _files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The files of images and of labels (none for an unlabelled set), in order."""
+    matches = filter(None, (_FILE.fullmatch(path.name) for path in folder.iterdir()))
+    found = {match[0]: match for match in matches}
+    images = sorted(name for name, match in found.items() if match[1] == "images")
+    labels = sorted(name for name, match in found.items() if match[1] == "labels")
+    if not images:
+        raise ConfigError(f"{folder} holds no images.npy and no images_00000.npy: write one")
+    if "images.npy" in images and len(images) > 1:
+        raise ConfigError(f"{folder} holds images.npy and {images[1]}: keep one file or the shards")
+    for number, name in enumerate(images):
+        expected = f"images_{number:05d}.npy"
+        if name not in ("images.npy", expected):
+            raise ConfigError(f"{folder / expected} is missing, but there is {name}: add it")
+    partners = [name.replace("images", "labels") for name in images]
+    for label in labels:
+        if label not in partners:
+            image = label.replace("labels", "images")
+            raise ConfigError(f"{folder / label} has no {image}: shard labels like images")
+    for image, label in zip(images, partners, strict=True):
+        if labels and label not in labels:
+            raise ConfigError(
+                f"{folder / label} is missing: give {image} its labels, or remove all labels"
+            )
+    return [folder / name for name in images], [folder / name for name in labels]
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    try:
+        # Unlike numpy.load it takes .npy alone, and never unpickles.
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, OverflowError, ValueError) as error:
+        raise ConfigError(
+            f"{path} is damaged or no .npy file ({first_line(error)}): write it again with "
+            "numpy.save"
+        ) from error
+    return array
+
+
+def _open_images(path: Path) -> NDArray[Any]:
+    array = _mapped(path)
+    ranks = (3, 4) if array.dtype == np.uint8 else (4,)
+    if array.dtype not in _DTYPES or array.ndim not in ranks or 0 in array.shape:
+        raise ConfigError(f"{path} is {summary(array)}: must be {_ALLOWED}, n > 0")
+    if not array.flags.c_contiguous:  # each example would be scattered over the whole file
+        raise ConfigError(
+            f"{path} is in Fortran order: write it again with numpy.ascontiguousarray"
+        )
+    return array
+
+
+def _open_labels(path: Path, count: int, images: Path) -> NDArray[np.int32]:
+    array = _mapped(path)
+    if array.dtype.kind not in "iu" or array.shape != (count,):
+        raise ConfigError(
+            f"{path} is {summary(array)}: must be integer[{count}], one for each example of "
+            f"{images.name}"
+        )
+    worst = array[(array < 0) | (array > _MAX_LABEL)]
+    if worst.size:
+        raise ConfigError(f"{path} holds the label {worst[0]}: labels must be from 0 to 2^31 - 2")
+    return array.astype(np.int32)
