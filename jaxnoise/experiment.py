@@ -1,14 +1,14 @@
 """The one place that reads a config: every key is checked, and plain objects come out."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import optax
 
 from jaxnoise import noise
-from jaxnoise.config import choices
-from jaxnoise.config.choices import LevelGrid
+from jaxnoise.config import choices, noise_choices, objective_choices
 from jaxnoise.config.sections import Sections
 from jaxnoise.config.settings import (
     DataSettings,
@@ -18,8 +18,8 @@ from jaxnoise.config.settings import (
     ema_rate,
 )
 from jaxnoise.errors import ConfigError
-from jaxnoise.models import UNet
-from jaxnoise.objectives import ConsistencyObjective
+from jaxnoise.noise import LogSnrLaw
+from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
 from jaxnoise.sampling.samplers import Sampler
 
 SECTIONS = (
@@ -29,6 +29,7 @@ SECTIONS = (
     "grid",
     "law",
     "curriculum",
+    "pacing",
     "objective",
     "optimizer",
     "ema",
@@ -46,12 +47,13 @@ class Experiment:
     """Every setting with defaults filled in, JSON-safe."""
     seed: int
     data: DataSettings
-    network: Callable[[tuple[int, int, int], int], UNet]
-    """`(image shape, number of classes) -> the network`."""
-    objective: ConsistencyObjective
-    baseline: ConsistencyObjective
-    """The baseline of high noise scheduling with the same grid ends: lognormal law, doubling
-    curriculum 20 to 250 over plain Karras levels."""
+    network: Callable[[tuple[int, int, int], int], Any]
+    """`(image shape, number of classes) -> the network`, a flax module."""
+    objective: ConsistencyObjective | DenoisingObjective
+    baseline: ConsistencyObjective | DenoisingObjective
+    """What the objective is shown beside: for consistency training the baseline of high noise
+    scheduling with the same grid ends (lognormal law, doubling curriculum 20 to 250 over plain
+    Karras levels), for denoising the cosine law; unpaced."""
     optimizer: optax.GradientTransformation
     ema_rate: float
     train: TrainSettings
@@ -80,23 +82,12 @@ def read(config: Mapping[str, Any]) -> Experiment:
     if not 0 <= seed < 2**32:
         raise ConfigError(f"config.seed={seed}: must be from 0 to 2^32 - 1")
     train = sections.build("train", TrainSettings)
-    curriculum = sections.choose("curriculum", choices.CURRICULA, total_steps=train.steps)
-    grid = sections.choose("grid", choices.GRIDS, curriculum=curriculum)
-    law = sections.choose("law", choices.LAWS)
-    distance = sections.choose("objective.distance", choices.DISTANCES)
-    objective = sections.choose(
-        "objective",
-        choices.OBJECTIVES,
-        grid=grid,
-        law=law,
-        curriculum=curriculum,
-        distance=distance,
-    )
-    optimizer = sections.choose("optimizer", choices.OPTIMIZERS)
+    kind = sections.name("objective", _OBJECTIVES)
+    objective, baseline, samplers = _OBJECTIVES[kind](sections, train)
+    optimizer = sections.choose("optimizer", choices.OPTIMIZERS, total_steps=train.steps)
     rate = sections.build("ema", ema_rate)
     network = sections.choose("model", choices.MODELS)
     sample = sections.build("sample", SampleSettings)
-    samplers = sections.choose("sample.method", choices.SAMPLERS, objective=objective)
     data_settings = sections.build("data", DataSettings)
     evaluate = sections.build("evaluate", EvaluateSettings)
     sections.check_all_read()
@@ -105,7 +96,7 @@ def read(config: Mapping[str, Any]) -> Experiment:
         seed=seed,
         network=network,
         objective=objective,
-        baseline=_baseline(objective, grid, train.steps),
+        baseline=baseline,
         optimizer=optimizer,
         ema_rate=rate,
         train=train,
@@ -116,17 +107,82 @@ def read(config: Mapping[str, Any]) -> Experiment:
     )
 
 
-def _baseline(
-    objective: ConsistencyObjective, grid: LevelGrid, total_steps: int
-) -> ConsistencyObjective:
-    curriculum = noise.doubling(s0=20, s1=250, total_steps=total_steps)
-    return ConsistencyObjective(
-        grid=noise.KarrasGrid(curriculum.max_levels, grid.sigma_min, grid.sigma_max, grid.rho),
-        law=noise.LognormalPairs(),
-        curriculum=curriculum,
-        distance=objective.distance,
-        weight=objective.weight,
-        sigma_data=objective.sigma_data,
-        sigma_min=objective.sigma_min,
-        sigma_max=objective.sigma_max,
+def _consistency(
+    sections: Sections, train: TrainSettings
+) -> tuple[ConsistencyObjective, ConsistencyObjective, tuple[Sampler, ...]]:
+    curriculum = sections.choose("curriculum", noise_choices.CURRICULA, total_steps=train.steps)
+    grid = sections.choose("grid", noise_choices.GRIDS, curriculum=curriculum)
+    law = sections.choose("law", noise_choices.PAIR_LAWS)
+    pacing = sections.choose(
+        "pacing",
+        noise_choices.PACINGS,
+        default="none",
+        total_steps=train.steps,
+        cells=partial(noise_choices.pair_cells, grid, law, curriculum),
     )
+    distance = sections.choose("objective.distance", objective_choices.DISTANCES)
+    objective = sections.choose(
+        "objective",
+        {"consistency": objective_choices.consistency},
+        grid=grid,
+        law=law,
+        curriculum=curriculum,
+        distance=distance,
+        pacing=pacing,
+    )
+    samplers = sections.choose("sample.method", choices.CONSISTENCY_SAMPLERS, objective=objective)
+    plateaus = noise.doubling(s0=20, s1=250, total_steps=train.steps)
+    baseline = replace(
+        objective,
+        grid=noise.KarrasGrid(plateaus.max_levels, grid.sigma_min, grid.sigma_max, grid.rho),
+        law=noise.LognormalPairs(),
+        curriculum=plateaus,
+        pacing=noise.NoPacing(),
+    )
+    return objective, baseline, samplers
+
+
+def _denoising(
+    sections: Sections, train: TrainSettings
+) -> tuple[DenoisingObjective, DenoisingObjective, tuple[Sampler, ...]]:
+    law = sections.choose("law", noise_choices.LOG_SNR_LAWS)
+    if sections.has("law.mixed"):
+        other, share = sections.choose("law.mixed", noise_choices.MIXED_LAWS)
+        law = noise.mixture([law, other], [1 - share, share])
+    pacing = sections.choose(
+        "pacing",
+        noise_choices.PACINGS,
+        default="none",
+        total_steps=train.steps,
+        cells=partial(noise_choices.log_snr_cells, law),
+    )
+    objective = sections.choose(
+        "objective",
+        {"denoising": objective_choices.denoising},
+        law=law,
+        pacing=pacing,
+        weight=_snr_weight(sections),
+        uncertainty=sections.choose(
+            "objective.uncertainty", objective_choices.UNCERTAINTIES, default="none"
+        ),
+    )
+    samplers = sections.choose(
+        "sample.method", choices.DENOISING_SAMPLERS, default="heun", objective=objective
+    )
+    baseline = DenoisingObjective(noise.Cosine(), objective.weight, objective.prediction)
+    return objective, baseline, samplers
+
+
+def _snr_weight(sections: Sections) -> Any:
+    path = "objective.weight"
+    weights = objective_choices.SNR_WEIGHTS
+    if sections.name(path, weights) != "density":
+        return sections.choose(path, weights)
+    of: LogSnrLaw = sections.choose(f"{path}.law", noise_choices.LOG_SNR_LAWS)
+    return sections.choose(path, weights, of=of)
+
+
+_OBJECTIVES: Mapping[str, Callable[[Sections, TrainSettings], tuple[Any, Any, Any]]] = {
+    "consistency": _consistency,
+    "denoising": _denoising,
+}

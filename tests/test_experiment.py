@@ -124,6 +124,124 @@ def test_bad_settings_name_the_key_the_value_and_what_is_allowed(overrides, part
         assert part in message
 
 
+def denoising_error(**overrides):
+    from configs import digits_laplace
+
+    with pytest.raises(ConfigError) as caught:
+        experiment.read(tiny.shrunk(digits_laplace.get_config(), **overrides))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def denoising(name="digits_cosine", **overrides):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    return experiment.read(tiny.shrunk(config, **overrides))
+
+
+@pytest.mark.parametrize(
+    "overrides, parts",
+    [
+        ({"law.b": 0.0}, ["config.law.b=0.0", "> 0"]),
+        ({"law.name": "laplce"}, ["config.law.name='laplce'", "did you mean 'laplace'"]),
+        ({"law.scale": 0.0}, ["config.law.scale=0.0", "> 0"]),
+        ({"law.shift": float("nan")}, ["config.law.shift=nan", "finite"]),
+        ({"law.low": 2.0, "law.high": 1.0}, ["config.law.high=1.0", "low=2.0"]),
+        ({"law.quantiles": (0.5, 0.2)}, ["config.law.quantiles=(0.5, 0.2)", "ascending"]),
+        ({"law.gamma": 1.0}, ["config.law.gamma", "'laplace'"]),
+        ({"law.mixed": {"name": "cosine"}}, ["config.law.mixed.share", "must be set"]),
+        ({"law.mixed": {"name": "cosine", "share": 1.0}}, ["config.law.mixed.share=1.0"]),
+        ({"objective.name": "denoise"}, ["config.objective.name", "did you mean 'denoising'"]),
+        ({"objective.target": "z"}, ["config.objective.target='z'", "eps"]),
+        ({"objective.sigma_data": -1.0}, ["config.objective.sigma_data=-1.0"]),
+        ({"objective.max_ratio": 2.0}, ["config.objective.max_ratio=2.0", "None"]),
+        ({"objective.source": "idd"}, ["config.objective.source='idd'", "'iid'"]),
+        ({"objective.weight": "uniform"}, ["config.objective.weight", "section"]),
+        ({"objective.weight.space": "z"}, ["config.objective.weight.space='z'", "x0"]),
+        ({"objective.weight": {"name": "min_snr", "gamma": 0}}, ["objective.weight.gamma=0.0"]),
+        ({"objective.weight": {"name": "density"}}, ["config.objective.weight.law.name=None"]),
+        ({"objective.uncertainty": {"name": "fourier", "harmonics": 0}}, ["harmonics=0"]),
+        ({"pacing": {"name": "cltz"}}, ["config.pacing.name='cltz'", "did you mean 'clts'"]),
+        ({"pacing": {"name": "clts", "sig": 0.0}}, ["config.pacing.sig=0.0"]),
+        ({"pacing": {"name": "clts", "ramp_steps": 0}}, ["config.pacing.ramp_steps=0"]),
+        ({"pacing": {"name": "difficulty", "clusters": 0}}, ["config.pacing.clusters=0"]),
+        ({"pacing": {"name": "difficulty", "partition": "snrs"}}, ["partition='snrs'", "snr"]),
+        ({"pacing": {"name": "high_to_low", "width": 0.0}}, ["config.pacing.width=0.0"]),
+        ({"pacing": {"name": "high_to_low", "annealing_steps": 0}}, ["annealing_steps=0"]),
+        ({"sample.method.sigma_max": 500.0}, ["config.sample.method.sigma_max=500.0", "trained"]),
+        ({"sample.method.name": "multistep"}, ["config.sample.method.name", "heun"]),
+        ({"sample.guidance": float("inf")}, ["config.sample.guidance=inf"]),
+        ({"train.label_dropout": 1.0}, ["config.train.label_dropout=1.0"]),
+        ({"curriculum": {"name": "constant"}}, ["config.curriculum"]),
+    ],
+)
+def test_bad_denoising_settings_name_the_key(overrides, parts):
+    message = denoising_error(**overrides)
+    for part in parts:
+        assert part in message
+
+
+def test_a_weight_that_overflows_under_the_law_is_refused_before_training():
+    message = denoising_error(
+        **{
+            "law": {"name": "cauchy", "mu": 0.0, "gamma": 1.0},
+            "objective.target": "x0",
+            "objective.weight.space": "eps",
+        }
+    )
+    assert message.startswith("config.objective.weight='eps'")
+
+
+def test_laws_are_composed_in_the_order_scale_shift_truncation_window():
+    law = {"name": "laplace", "mu": 0.0, "b": 1.0, "scale": 2.0, "shift": 1.0, "low": -3.0}
+    checked = denoising(law={**law, "quantiles": (0.0, 0.5)})
+    made = noise.Laplace(0.0, 1.0).scaled(2.0).shifted(1.0).truncated(-3.0, float("inf"))
+    assert checked.objective.law == noise.window(made, 0.0, 0.5)
+
+
+def test_a_law_can_be_mixed_with_a_wide_one():
+    mixed = {"name": "cauchy", "mu": 0.0, "gamma": 3.0, "share": 0.1}
+    checked = denoising("digits_laplace", **{"law.mixed": mixed})
+    expected = noise.mixture([noise.Laplace(0.0, 0.5), noise.Cauchy(0.0, 3.0)], [0.9, 0.1])
+    assert checked.objective.law == expected
+
+
+def test_pacing_composes_with_pair_laws():
+    pacing = {"name": "difficulty", "clusters": 5, "patience": 2, "partition": "uniform"}
+    checked = experiment.read(tiny.digits_config(pacing=pacing, law={"name": "uniform"}))
+    # Under the uniform law equal numbers of pairs are equal quantiles, up to whole pairs: 249 / 5.
+    boundaries = checked.objective.pacing.partition
+    assert boundaries == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1], abs=1 / 249)
+    pace = checked.objective.pacing.init()
+    key = jax.random.key(0)
+    sigma = checked.objective.draw(key, key, jnp.int32(0), 64, pace).sigma_lo
+    levels, count = checked.objective.levels(key, jnp.int32(0))
+    # Only the noisiest fifth of the pairs.
+    assert float(sigma.min()) >= float(levels[round(0.8 * (int(count) - 1)) - 1])
+
+
+def test_momentum_decay_knows_the_length_of_the_run():
+    checked = denoising("digits_clts_mdlrc", **{"optimizer.learning_rate": 0.5})
+    params = jnp.array([1.0, -1.0])
+    state = checked.optimizer.init(params)
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(8):
+            update, state = checked.optimizer.update(params, state)
+    # Of the 8 steps the last has tau = 7/8, and a constant gradient is its own mean.
+    assert update.tolist() == pytest.approx([-0.5 * (1 - 0.9 * 7 / 8), 0.5 * (1 - 0.9 * 7 / 8)])
+
+
+def test_twins_differ_in_what_they_claim():
+    def changed(name):
+        twin = experiment.read(importlib.import_module("configs.digits_cosine").get_config()).config
+        own = experiment.read(importlib.import_module(f"configs.{name}").get_config()).config
+        return {key for key in own if own[key] != twin[key]}
+
+    assert changed("digits_laplace") == {"law"}
+    assert changed("digits_difficulty") == changed("digits_anneal") == {"pacing"}
+    assert changed("digits_clts_mdlrc") == {"pacing", "optimizer"}
+    assert changed("digits_edm") == {"law", "objective"}
+
+
 def test_optimizer_options_reach_optax():
     checked = experiment.read(
         tiny.digits_config(

@@ -12,6 +12,7 @@ from jaxnoise.commands.prepared import Prepared, prepare
 from jaxnoise.data import stand_in
 from jaxnoise.data.images import fits_on_device
 from jaxnoise.experiment import Experiment
+from jaxnoise.objectives import ConsistencyObjective
 from jaxnoise.training.records import RunFolder
 
 
@@ -24,9 +25,13 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     print("\nParameters")
     for line in parameter_table(jax.eval_shape(prepared.init, prepared.key)):
         print(line)
-    print("\nCurriculum: levels N(k) from step k on")
-    for start, count in experiment.objective.curriculum.plateaus:
-        print(f"{start:>9,}  {count:>5,}")
+    if isinstance(experiment.objective, ConsistencyObjective):
+        print("\nCurriculum: levels N(k) from step k on")
+        for start, count in experiment.objective.curriculum.plateaus:
+            print(f"{start:>9,}  {count:>5,}")
+    else:
+        low, high = experiment.objective.trained_range
+        print(f"\nNoise: log SNR from {low:.2f} to {high:.2f}, {experiment.objective.law}")
     images_seen = experiment.train.steps * experiment.train.batch
     print(f"\n{experiment.train.steps:,} steps, {images_seen:,} images seen")
     print("\nMemory of one device (estimate)")

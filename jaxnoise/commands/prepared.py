@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
@@ -17,7 +18,6 @@ from jaxnoise.evaluation.protocol import (
     reference_split,
 )
 from jaxnoise.experiment import Experiment
-from jaxnoise.models import UNet
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.generation import Generator
@@ -33,7 +33,8 @@ class Prepared:
 
     experiment: Experiment
     images: Images
-    network: UNet
+    network: Any
+    """A flax module: a U-Net or a DiT."""
     devices: Devices
 
     @property
@@ -110,6 +111,8 @@ class Prepared:
             self.network.num_classes,
             self.experiment.sample.batch,
             self.devices,
+            self.experiment.sample.guidance,
+            self.images.dtype,
         )
 
     @cached_property
@@ -131,10 +134,11 @@ class Prepared:
         """
         samplers = self.experiment.samplers
         seed = self.experiment.evaluate.seed
+        evaluations = 1 if self.experiment.sample.guidance == 1 else 2
         return raw_pixel_report(
             self.reference,
             {s.name: self.generator(params, self.reference.n, seed, s) for s in samplers},
-            nfe={s.name: s.nfe for s in samplers},
+            nfe={s.name: evaluations * s.nfe for s in samplers},
             weights=weights,
             images_seen=images_seen,
         )
@@ -157,6 +161,7 @@ def prepare(experiment: Experiment, images: Images | None = None) -> Prepared:
     devices = Devices(mapping=experiment.train.mapping)
     check_batch(experiment.train.batch, devices.size)
     images = experiment.data.open() if images is None else images
+    check_latents(experiment, images)
     n, half = experiment.evaluate.n, images.num_examples // 2
     if n is not None and n > half:
         raise ConfigError(f"config.evaluate.n={n}: must be at most {half}, half of the images")
@@ -166,7 +171,36 @@ def prepare(experiment: Experiment, images: Images | None = None) -> Prepared:
         jax.eval_shape(prepared.initial_state)
     except ArgumentError as error:
         raise ConfigError(f"config.model.{error} (images are {images.image_shape})") from error
+    check_labels(prepared)
     return prepared
+
+
+def check_labels(prepared: Prepared) -> None:
+    """Raises ConfigError where labels are withheld, or needed to be, that are not there."""
+    dropout = prepared.experiment.train.label_dropout
+    guidance = prepared.experiment.sample.guidance
+    if dropout and not prepared.conditional:
+        raise ConfigError(
+            f"config.train.label_dropout={dropout}: must be 0 unless model.class_conditional=True"
+        )
+    if guidance != 1 and not dropout:
+        raise ConfigError(
+            f"config.sample.guidance={guidance}: must be 1 unless train.label_dropout is above 0"
+        )
+
+
+def check_latents(experiment: Experiment, images: Images) -> None:
+    """Raises ConfigError where arrays that are no pixels would be treated as such."""
+    if images.dtype == np.uint8:
+        return
+    why = f"{experiment.data.dataset!r} holds {images.dtype} latents"
+    if experiment.data.flip:
+        raise ConfigError(f"config.data.flip=True: must be False, since {why}")
+    if experiment.evaluate.n != 0:
+        raise ConfigError(
+            f"config.evaluate.n={experiment.evaluate.n}: must be 0, since {why}: decode samples to "
+            "score them"
+        )
 
 
 def check_batch(batch: int, devices: int) -> None:

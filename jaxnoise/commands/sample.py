@@ -4,12 +4,12 @@ import jax
 
 from jaxnoise.commands.prepared import prepare, trained_state
 from jaxnoise.experiment import Experiment
-from jaxnoise.training.pictures import save_grid
+from jaxnoise.training.pictures import save_samples
 from jaxnoise.training.records import RunFolder
 
 
 def main(experiment: Experiment, folder: RunFolder) -> None:
-    """Writes samples/<sampler>_<step>.png for every sampler, and prints their paths."""
+    """Writes samples/<sampler>_<step> for every sampler, and prints their paths."""
     folder.check_same(experiment.config)
     prepared = prepare(experiment)
     state = trained_state(prepared, folder)
@@ -17,7 +17,5 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     for sampler in experiment.samplers:
         images = prepared.generator(state.sampling_params, settings.count, settings.seed, sampler)
         if jax.process_index() == 0:
-            folder.samples.mkdir(exist_ok=True)
-            path = folder.samples / f"{sampler.name}_{int(state.step):07d}.png"
-            save_grid(images, path, columns=settings.columns)
-            print(path)
+            name = f"{sampler.name}_{int(state.step):07d}"
+            print(save_samples(images, folder.samples, name, settings.columns))

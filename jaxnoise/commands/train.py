@@ -12,7 +12,7 @@ from jaxnoise.experiment import Experiment
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.loop import Rhythm, train
-from jaxnoise.training.pictures import save_curves, save_grid
+from jaxnoise.training.pictures import save_curves, save_samples
 from jaxnoise.training.progress import Progress
 from jaxnoise.training.records import RunFolder, write_whole
 from jaxnoise.training.state import TrainState
@@ -57,7 +57,8 @@ def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainSta
         experiment.optimizer,
         ema_rate=experiment.ema_rate,
         global_batch=settings.batch,
-        conditional=prepared.conditional,
+        num_classes=prepared.network.num_classes,
+        label_dropout=settings.label_dropout,
         dropout=prepared.network.dropout > 0,
         flip=experiment.data.flip,
     )
@@ -130,16 +131,14 @@ class Recorder:
                     self._events.add_scalar(name, value, row["step"])
 
     def sample(self, state: TrainState, step: int) -> None:
-        """Writes a grid of one-step samples and redraws the curves."""
+        """Writes samples of the first sampler and redraws the curves."""
         settings = self._prepared.experiment.sample
         sampler = self._prepared.experiment.samplers[0]
         images = self._prepared.generator(
             state.sampling_params, settings.count, settings.seed, sampler
         )
         if self._lead:
-            self._folder.samples.mkdir(exist_ok=True)
-            path = self._folder.samples / f"step_{step:07d}.png"
-            save_grid(images, path, columns=settings.columns)
+            save_samples(images, self._folder.samples, f"step_{step:07d}", settings.columns)
             save_curves(self._folder.rows(), self._folder.curves)
 
     def save(self, state: TrainState, step: int) -> None:

@@ -1,80 +1,31 @@
-"""What the names in a config stand for: name -> what builds it, whose parameters are the keys."""
+"""What a config can name beside noise and objective: networks, optimizers and samplers.
+
+Each name stands for what builds it, whose parameters are the section's keys.
+"""
 
 import inspect
 import itertools
 from collections.abc import Callable, Mapping
-from functools import partial
 from math import inf
 from typing import Any
 
 import jax.numpy as jnp
 import optax
 
-from jaxnoise import models, noise, objectives
+from jaxnoise import models
+from jaxnoise.config.noise_choices import Choices
+from jaxnoise.config.sections import keys_of, with_keys
 from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.noise.discretization import Curriculum
-from jaxnoise.objectives import ConsistencyObjective
-from jaxnoise.objectives.consistency import Distance, PairLaw
+from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
+from jaxnoise.optim import momentum_decay
 from jaxnoise.optim.ema import check_rate
-from jaxnoise.sampling.samplers import Sampler, consistency_samplers
-
-Choices = Mapping[str, Callable[..., Any]]
-LevelGrid = noise.KarrasGrid | noise.PredefinedGrid
-
-
-def _karras(
-    curriculum: Curriculum, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
-) -> LevelGrid:
-    return noise.KarrasGrid(curriculum.max_levels, sigma_min, sigma_max, rho)
-
-
-def _predefined(
-    curriculum: Curriculum,
-    table_size: int | None = None,
-    rule: str = "nested",
-    sigma_min: float = 0.002,
-    sigma_max: float = 80.0,
-    rho: float = 7.0,
-) -> LevelGrid:
-    size = curriculum.max_levels if table_size is None else table_size
-    if size < curriculum.max_levels:
-        raise ArgumentError(
-            "table_size", table_size, f"at least {curriculum.max_levels}, the curriculum's peak"
-        )
-    return noise.PredefinedGrid(size, rule, sigma_min, sigma_max, rho)
-
-
-def _consistency(
-    grid: LevelGrid,
-    law: PairLaw,
-    curriculum: Curriculum,
-    distance: Distance,
-    weight: str = "inverse_gap",
-    sigma_data: float = 0.5,
-    teacher: str = "student",
-    teacher_mu0: float = 0.9,
-    teacher_s0: int = 2,
-) -> ConsistencyObjective:
-    one_of("weight", weight, WEIGHTS)
-    one_of("teacher", teacher, ("student", "ema"))
-    if not sigma_data > 0:
-        raise ArgumentError("sigma_data", sigma_data, "a number > 0")
-    if not 0 < teacher_mu0 < 1:
-        raise ArgumentError("teacher_mu0", teacher_mu0, "a number in (0, 1)")
-    if teacher_s0 < 1:
-        raise ArgumentError("teacher_s0", teacher_s0, "at least 1")
-    rate = partial(noise.square_root_ema_rate, mu0=teacher_mu0, s0=teacher_s0)
-    return ConsistencyObjective(
-        grid=grid,
-        law=law,
-        curriculum=curriculum,
-        distance=distance,
-        weight=WEIGHTS[weight],
-        sigma_data=sigma_data,
-        sigma_min=grid.sigma_min,
-        sigma_max=grid.sigma_max,
-        ema_teacher=rate if teacher == "ema" else None,
-    )
+from jaxnoise.sampling.samplers import (
+    Sampler,
+    consistency_samplers,
+    ddim_sampler,
+    euler_sampler,
+    heun_sampler,
+)
 
 
 def _family(network: Callable[..., Any], presets: Mapping[str, Mapping[str, Any]]) -> Choices:
@@ -112,16 +63,9 @@ def _family(network: Callable[..., Any], presets: Mapping[str, Mapping[str, Any]
 
         own = [key(k, preset.get(k, fields[k].default), fields[k].annotation) for k in keys]
         shared = [key("class_conditional", False, bool), key("dtype", "float32", str)]
-        build.__signature__ = inspect.Signature(own + shared)  # type: ignore[attr-defined]
-        return build
+        return with_keys(build, own + shared)
 
     return {name: member(preset) for name, preset in presets.items()}
-
-
-def _pseudo_huber(c: float | None = None, elementwise: bool = False) -> Distance:
-    if c is not None and not c > 0:
-        raise ArgumentError("c", c, "a number > 0, or None for the default")
-    return partial(objectives.pseudo_huber, c=c, elementwise=elementwise)
 
 
 def _adaptive(
@@ -135,25 +79,50 @@ def _adaptive(
         warmup_steps: int = 0,
         clip_norm: float | None = None,
     ) -> optax.GradientTransformation:
-        if not 0 < learning_rate < inf:
-            raise ArgumentError("learning_rate", learning_rate, "a finite number > 0")
         check_rate("b1", b1)
         check_rate("b2", b2)
         if not eps > 0:
             raise ArgumentError("eps", eps, "a number > 0")
-        if warmup_steps < 0:
-            raise ArgumentError("warmup_steps", warmup_steps, "at least 0")
-        if clip_norm is not None and not clip_norm > 0:
-            raise ArgumentError("clip_norm", clip_norm, "a number > 0, or None")
-        rate: float | optax.Schedule = learning_rate
-        if warmup_steps:
-            rate = optax.linear_schedule(learning_rate / warmup_steps, learning_rate, warmup_steps)
-        update = optimizer(rate, b1=b1, b2=b2, eps=eps)
-        if clip_norm is None:
-            return update
-        return optax.chain(optax.clip_by_global_norm(clip_norm), update)
+        rate = _warmed_up(learning_rate, warmup_steps)
+        return _clipped(optimizer(rate, b1=b1, b2=b2, eps=eps), clip_norm)
 
     return build
+
+
+def _momentum_decay(
+    total_steps: int,
+    learning_rate: float,
+    b0: float = 0.9,
+    b2: float | None = 0.999,
+    eps: float = 1e-8,
+    decay_momentum: bool = True,
+    compensate: bool = True,
+    warmup_steps: int = 0,
+    clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+    rate = _warmed_up(learning_rate, warmup_steps)
+    update = momentum_decay(rate, total_steps, b0, b2, eps, decay_momentum, compensate)
+    return _clipped(update, clip_norm)
+
+
+def _warmed_up(learning_rate: float, warmup_steps: int) -> float | optax.Schedule:
+    if not 0 < learning_rate < inf:
+        raise ArgumentError("learning_rate", learning_rate, "a finite number > 0")
+    if warmup_steps < 0:
+        raise ArgumentError("warmup_steps", warmup_steps, "at least 0")
+    if not warmup_steps:
+        return learning_rate
+    return optax.linear_schedule(learning_rate / warmup_steps, learning_rate, warmup_steps)
+
+
+def _clipped(
+    update: optax.GradientTransformation, clip_norm: float | None
+) -> optax.GradientTransformation:
+    if clip_norm is None:
+        return update
+    if not clip_norm > 0:
+        raise ArgumentError("clip_norm", clip_norm, "a number > 0, or None")
+    return optax.chain(optax.clip_by_global_norm(clip_norm), update)
 
 
 def _multistep(
@@ -168,27 +137,28 @@ def _multistep(
     return consistency_samplers(sigmas, low, high)
 
 
-CURRICULA: Choices = {
-    "constant": noise.constant,
-    "square_root": noise.square_root,
-    "doubling": noise.doubling,
-    "sinusoidal": noise.sinusoidal,
-    "sinusoidal_rising": noise.sinusoidal_rising,
+def _solver(sampler: Callable[..., Sampler]) -> Callable[..., tuple[Sampler, ...]]:
+    """A solver's own keys; the range of noise that it must stay within is the objective's."""
+
+    def build(objective: DenoisingObjective, **own: Any) -> tuple[Sampler, ...]:
+        return (sampler(**own, trained_range=objective.trained_range),)
+
+    own = [key for name, key in keys_of(sampler).items() if name != "trained_range"]
+    return with_keys(build, [keys_of(build)["objective"], *own])
+
+
+CONSISTENCY_SAMPLERS: Choices = {"multistep": _multistep}
+DENOISING_SAMPLERS: Choices = {
+    "heun": _solver(heun_sampler),
+    "euler": _solver(euler_sampler),
+    "ddim": _solver(ddim_sampler),
 }
-GRIDS: Choices = {"karras": _karras, "predefined": _predefined}
-LAWS: Choices = {
-    "uniform": noise.UniformPairs,
-    "lognormal": noise.LognormalPairs,
-    "polynomial": noise.PolynomialPairs,
-    "beta": noise.BetaPairs,
+OPTIMIZERS: Choices = {
+    "radam": _adaptive(optax.radam),
+    "adam": _adaptive(optax.adam),
+    "momentum_decay": _momentum_decay,
 }
-DISTANCES: Choices = {
-    "pseudo_huber": _pseudo_huber,
-    "squared_l2": lambda: objectives.squared_l2,
-    "l1": lambda: objectives.l1,
+MODELS: Choices = {
+    **_family(models.UNet, models.PRESETS),
+    **_family(models.DiT, models.DIT_PRESETS),
 }
-WEIGHTS = {"inverse_gap": objectives.inverse_gap, "uniform": objectives.uniform}
-SAMPLERS: Choices = {"multistep": _multistep}
-OBJECTIVES: Choices = {"consistency": _consistency}
-OPTIMIZERS: Choices = {"radam": _adaptive(optax.radam), "adam": _adaptive(optax.adam)}
-MODELS: Choices = _family(models.UNet, models.PRESETS)

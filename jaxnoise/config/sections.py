@@ -7,7 +7,7 @@ missing one and a value of the wrong type are errors, and no key can be accepted
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -51,20 +51,49 @@ class Sections:
         """
         return self._build(path, dict(self._section(path)), make, {}, context)
 
-    def choose(self, path: str, choices: Mapping[str, Callable[..., Any]], **context: Any) -> Any:
-        """`build` with the callable that the section's key `name` chooses.
+    def has(self, path: str) -> bool:
+        """Whether the config has a section at `path`."""
+        node: Any = self._config
+        for part in path.split("."):
+            node = node.get(part) if isinstance(node, Mapping) else None
+        return isinstance(node, Mapping)
 
-        `context` holds what the choices may take from elsewhere; each gets what it has a
-        parameter for.
+    def name(self, path: str, choices: Iterable[str], default: str | None = None) -> str:
+        """The section's key `name`, checked.
+
+        Raises:
+          ConfigError: it is not one of `choices`.
         """
-        section = dict(self._section(path))
-        name = section.pop("name", None)
+        name = self._section(path).get("name", default)
         if not isinstance(name, str) or name not in choices:
-            near = get_close_matches(str(name), choices, n=1)
+            near = get_close_matches(str(name), list(choices), n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ConfigError(
                 f"config.{path}.name={name!r}: must be one of {', '.join(choices)}{hint}"
             )
+        return name
+
+    def choose(
+        self,
+        path: str,
+        choices: Mapping[str, Callable[..., Any]],
+        default: str | None = None,
+        **context: Any,
+    ) -> Any:
+        """`build` with the callable that the section's key `name` chooses.
+
+        Args:
+          path: the section's place.
+          choices: what each name stands for.
+          default: the name where the config gives none.
+          **context: what the choices may take from elsewhere; each gets what it has a parameter
+            for.
+
+        Raises:
+          ConfigError: one line that names the key, the value and what is allowed.
+        """
+        name = self.name(path, choices, default)
+        section = {k: v for k, v in self._section(path).items() if k != "name"}
         make = choices[name]
         taken = {k: v for k, v in context.items() if k in inspect.signature(make).parameters}
         return self._build(path, section, make, {"name": name}, taken)
@@ -101,11 +130,7 @@ class Sections:
         named: dict[str, Any],
         context: dict[str, Any],
     ) -> Any:
-        parameters = {
-            name: p
-            for name, p in inspect.signature(make, eval_str=True).parameters.items()
-            if name not in context
-        }
+        parameters = {name: p for name, p in keys_of(make).items() if name not in context}
         for key in section:
             if key not in parameters:
                 message = _unknown(key, list(parameters), f"{path}.")
@@ -134,6 +159,24 @@ class Sections:
         for part in path.split("."):
             node = node.setdefault(part, {})
         node.update(arguments)
+
+
+def with_keys(build: Callable[..., Any], keys: Iterable[inspect.Parameter]) -> Callable[..., Any]:
+    """`build`, which takes any keyword arguments, with the keys that a section may set.
+
+    Args:
+      build: a function of keyword arguments; changed in place.
+      keys: parameters with names, defaults and annotations.
+    """
+    kind = inspect.Parameter.KEYWORD_ONLY
+    keys = [key.replace(kind=kind) for key in keys]
+    build.__signature__ = inspect.Signature(keys)  # type: ignore[attr-defined]
+    return build
+
+
+def keys_of(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The parameters of a function or class by name, annotations evaluated."""
+    return dict(inspect.signature(make, eval_str=True).parameters)
 
 
 def _unknown(key: str, allowed: list[str], prefix: str) -> str:

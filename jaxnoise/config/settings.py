@@ -1,6 +1,7 @@
 """Settings of a run that are numbers and names rather than objects, checked."""
 
 from dataclasses import dataclass
+from math import isfinite
 
 from jaxnoise import data
 from jaxnoise.data.images import Images
@@ -13,9 +14,10 @@ class DataSettings:
     """Where images come from.
 
     Attributes:
-      dataset: "digits" or any image data set that TensorFlow Datasets knows.
+      dataset: "digits", "arrays" (a folder of images.npy or latents) or any image data set that
+        TensorFlow Datasets knows.
       split: which part to train on.
-      data_dir: folder of prepared data sets; None for the TFDS default.
+      data_dir: folder of prepared data sets, None for the TFDS default; the folder of "arrays".
       archive: a local copy of the data set's original archive, or None to download it.
       flip: whether to mirror images left to right at random.
     """
@@ -60,6 +62,8 @@ class TrainSettings:
       keep_checkpoints: how many of the newest are kept.
       tensorboard: whether to write TensorBoard events too (extra "tensorboard").
       mapping: how the step is mapped over devices: auto, pmap or shard_map.
+      label_dropout: share of examples whose label is withheld, in [0, 1); classifier-free guidance
+        needs some.
     """
 
     steps: int
@@ -71,6 +75,7 @@ class TrainSettings:
     keep_checkpoints: int = 2
     tensorboard: bool = False
     mapping: str = "auto"
+    label_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         counts = (
@@ -99,6 +104,8 @@ class TrainSettings:
                 f"a multiple of train.log_every={self.log_every}, so that resumed rows are whole",
             )
         one_of("mapping", self.mapping, ("auto", "pmap", "shard_map"))
+        if not 0 <= self.label_dropout < 1:
+            raise ArgumentError("label_dropout", self.label_dropout, "a number in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -110,18 +117,22 @@ class SampleSettings:
       columns: images in a row.
       seed: of the noise; image i depends on (seed, i) only.
       batch: images drawn at once.
+      guidance: scale of classifier-free guidance; 1 for none, which costs nothing.
     """
 
     count: int = 100
     columns: int = 10
     seed: int = 0
     batch: int = 128
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("count", "columns", "batch"):
             if getattr(self, name) < 1:
                 raise ArgumentError(name, getattr(self, name), "at least 1")
         check_seed(self.seed)
+        if not isfinite(self.guidance):
+            raise ArgumentError("guidance", self.guidance, "a finite number")
 
 
 @dataclass(frozen=True)

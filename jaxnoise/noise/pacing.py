@@ -79,6 +79,16 @@ class Pacing:
         del mean_loss
         return state
 
+    def metrics(self, state: Any, step: ArrayLike) -> dict[str, jax.Array]:
+        """Where the pacing stands, as scalars for a record; {} if it does not move.
+
+        Args:
+          state: from `init` or `update`.
+          step: training step k.
+        """
+        del state, step
+        return {}
+
     def warp(self, u: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
         """The inverse CDF of what is drawn now, in the survival coordinate; ascending in u.
 
@@ -127,6 +137,10 @@ class _Windowed(Pacing):
         """`(lo, hi)`, clean and noisy end of what is drawn now, two float scalars."""
         raise NotImplementedError
 
+    def metrics(self, state: Any, step: ArrayLike) -> dict[str, jax.Array]:
+        """`window_low`, the share of the law at its clean end that is left out now."""
+        return {"window_low": self.window(state, step)[0]}
+
     def warp(self, u: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
         return windowed_uniform(u, *self.window(state, step))
 
@@ -150,6 +164,11 @@ class NoPacing(_Windowed):
       >>> float(pacing.warp(0.25, pacing.init(), step=0))
       0.25
     """
+
+    def metrics(self, state: Any, step: ArrayLike) -> dict[str, jax.Array]:
+        """{}: nothing is ever left out."""
+        del state, step
+        return {}
 
     def window(self, state: Any, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
         del state, step
@@ -271,6 +290,10 @@ class Difficulty(_Windowed):
             jnp.where(advance, 0, bad),
         )
 
+    def metrics(self, state: DifficultyState, step: ArrayLike) -> dict[str, jax.Array]:
+        """`stage` and `window_low`."""
+        return {"stage": state.stage, **super().metrics(state, step)}
+
     def window(self, state: DifficultyState, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
         del step
         n = self.clusters
@@ -320,6 +343,11 @@ class CLTS(Pacing):
 
     def _weight(self, step: ArrayLike, dtype: jnp.dtype) -> jax.Array:
         return jnp.minimum(_progress(step, self.ramp_steps), self.max_weight).astype(dtype)
+
+    def metrics(self, state: Any, step: ArrayLike) -> dict[str, jax.Array]:
+        """`gaussian_weight`, the share w_k of the Gaussian."""
+        del state
+        return {"gaussian_weight": self._weight(step, jnp.dtype(jnp.float32))}
 
     def _mass_below(self, t: float) -> float:
         """Mass of the untruncated Gaussian below t."""

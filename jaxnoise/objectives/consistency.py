@@ -210,6 +210,6 @@ class ConsistencyObjective:
         )
 
     def metrics(self, step: jax.Array, pace: Any = ()) -> dict[str, jax.Array]:
-        """What the record shows of the objective at `step`, beside losses."""
-        del pace
-        return {"num_levels": jnp.asarray(self.curriculum(step))}
+        """The number of levels and where the pacing stands at `step`."""
+        num_levels = jnp.asarray(self.curriculum(step))
+        return {"num_levels": num_levels, **self.pacing.metrics(pace, step)}

@@ -16,6 +16,8 @@ from jaxnoise.sampling.diffusion import ddim, euler, heun
 USUAL_RANGE = (0.002, 80.0)
 """EDM's sigma_min and sigma_max for images in [-1, 1] (arXiv 2206.00364, table 1)."""
 
+_LARGEST_LOG = 700.0
+
 
 @dataclass(frozen=True)
 class Sampler:
@@ -215,7 +217,8 @@ def _sigma_range(
     lowest, highest = trained_range
     if not lowest < highest:
         raise ArgumentError("trained_range", trained_range, "(lowest, highest), lowest < highest")
-    trained_min, trained_max = exp(-highest / 2), exp(-lowest / 2) if lowest > -inf else inf
+    # The range of a Cauchy law is wider than a double can hold as sigma.
+    trained_min, trained_max = exp(-highest / 2), exp(min(-lowest / 2, _LARGEST_LOG))
     low = max(USUAL_RANGE[0], trained_min) if sigma_min is None else sigma_min
     high = min(USUAL_RANGE[1], trained_max) if sigma_max is None else sigma_max
     if not 0 < low < inf:

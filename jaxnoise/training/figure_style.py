@@ -11,8 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
 DPI = 120
+TOP_AXIS = 30
+"""Height of a top axis with its ticks and label, in points."""
 INK, FAINT, GRID = "#2b2b33", "#8a8a94", "#e4e4ea"
 MAIN = "#1f7a78"
 # Noise from low (cold) to high (warm); steps of training from early (light) to late (dark).
@@ -33,13 +36,26 @@ def save(figure: Figure, path: str | Path) -> None:
     figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
 
 
+def band_label(band: str) -> str:
+    """A band of noise levels as a legend shows it: "0.1-1" is "σ 0.1 – 1"."""
+    return f"σ {band[0]} {band[1:]}" if band[0] in "<>" else f"σ {band.replace('-', ' – ')}"
+
+
 def style(
-    axes: Axes, title: str, xlabel: str = "", ylabel: str = "", *, legend_line: bool = False
+    axes: Axes,
+    title: str,
+    xlabel: str = "",
+    ylabel: str = "",
+    *,
+    legend_line: bool = False,
+    top_axis: bool = False,
 ) -> None:
-    """Title, labels, grid and spines; `legend_line` leaves room for `legend` under the title."""
-    axes.set_title(
-        title, loc="left", fontsize=10, fontweight="bold", color=INK, pad=22 if legend_line else 8
-    )
+    """Title, labels, grid and spines.
+
+    `legend_line` leaves room for `legend` under the title, `top_axis` for an axis under both.
+    """
+    pad = (22 if legend_line else 8) + (TOP_AXIS if top_axis else 0)
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK, pad=pad)
     axes.set_xlabel(xlabel, fontsize=9, color=INK)
     axes.set_ylabel(ylabel, fontsize=9, color=INK)
     axes.tick_params(which="both", labelsize=8, colors=INK, length=3)
@@ -50,17 +66,20 @@ def style(
     axes.spines[["left", "bottom"]].set_color(FAINT)
 
 
-def legend(axes: Axes) -> None:
-    """One line between the title and the axes, where no data can be."""
+def legend(axes: Axes, *, top_axis: bool = False) -> None:
+    """One line between the title and the axes (and their top axis), where no data can be."""
+    lift = ScaledTranslation(0, (TOP_AXIS if top_axis else 0) / 72, axes.figure.dpi_scale_trans)
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
+        bbox_transform=axes.transAxes + lift,
         ncols=len(axes.get_legend_handles_labels()[0]),
         frameon=False,
         fontsize=8,
         labelcolor=INK,
-        handlelength=1.4,
-        columnspacing=1.3,
+        handlelength=1.2,
+        handletextpad=0.5,
+        columnspacing=1.0,
         borderpad=0.2,
         borderaxespad=0.2,
     )

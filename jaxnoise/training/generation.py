@@ -6,11 +6,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxnoise.objectives.consistency import Denoiser
+from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.sampling.consistency import image_noise
+from jaxnoise.sampling.guidance import guided
 from jaxnoise.sampling.images import to_uint8
 from jaxnoise.sampling.samplers import Sampler
 from jaxnoise.training.parallel import Devices
@@ -25,11 +27,15 @@ class Generator:
     on the number of devices. A class-conditional network gets label `i % num_classes`.
 
     Args:
-      denoiser: `(parameters, labels int32[B] or None) -> the denoiser (x, sigma) -> x0`.
+      denoiser: `(parameters, labels int32[B] or None) -> the denoiser (x, sigma) -> x0`; the label
+        `num_classes` stands for none.
       image_shape: (H, W, C).
       num_classes: 0 for an unconditional network.
       batch: images drawn at once; rounded up to a multiple of the number of devices.
       devices: where to draw.
+      guidance: scale of classifier-free guidance; 1 for none.
+      dtype: uint8 for images, which are clipped to [-1, 1] and rounded; float32 for latents, which
+        are left as they are.
     """
 
     def __init__(
@@ -39,6 +45,8 @@ class Generator:
         num_classes: int,
         batch: int,
         devices: Devices,
+        guidance: float = 1.0,
+        dtype: npt.DTypeLike = np.uint8,
     ):
         self._batch = -(-batch // devices.size) * devices.size
 
@@ -50,9 +58,14 @@ class Generator:
             positions = jax.lax.with_sharding_constraint(positions, split)
             keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(positions)
             labels = positions % num_classes if num_classes else None
-            return sampler.draw(denoiser(params, labels), image_noise(keys, image_shape, 0), keys)
+            conditional = denoiser(params, labels)
+            if guidance != 1:
+                none = jnp.full_like(positions, num_classes)
+                conditional = guided(conditional, denoiser(params, none), guidance)
+            return sampler.draw(conditional, image_noise(keys, image_shape, 0), keys)
 
         self._draw = draw
+        self._finish = to_uint8 if np.dtype(dtype) == np.uint8 else np.asarray
 
     def __call__(self, params: Params, count: int, seed: int, sampler: Sampler) -> np.ndarray:
         """Draws images 0..count-1 of a seed.
@@ -64,10 +77,11 @@ class Generator:
           sampler: how.
 
         Returns:
-          uint8[count, H, W, C].
+          [count, H, W, C] of the generator's dtype.
         """
         images = []
         for start in range(0, count, self._batch):
             positions = jnp.arange(start, start + self._batch, dtype=jnp.int32)
-            images.append(to_uint8(self._draw(params, positions, jnp.uint32(seed), sampler)))
+            drawn = self._draw(params, positions, jnp.uint32(seed), sampler)
+            images.append(self._finish(drawn))
         return np.concatenate(images)[:count]

@@ -32,19 +32,21 @@ class Batch(struct.PyTreeNode):
     index: jax.Array | None
     """int32[b] into the resident data set, or None."""
     images: jax.Array
-    """uint8[n or b, H, W, C]."""
+    """uint8 or float32[n or b, H, W, C]."""
     labels: jax.Array
     """int32[n or b]."""
 
     def read(self) -> tuple[jax.Array, jax.Array]:
-        """The examples: images uint8[b, H, W, C] and labels int32[b]."""
+        """The examples: images uint8 or float32[b, H, W, C] and labels int32[b]."""
         if self.index is None:
             return self.images, self.labels
         return self.images[self.index], self.labels[self.index]
 
 
 def to_float(images: jax.Array) -> jax.Array:
-    """uint8 [0, 255] -> float32 [-1, 1]."""
+    """uint8 [0, 255] -> float32 [-1, 1]; floats (latents) are trained on as they are."""
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images
     return images.astype(jnp.float32) / 127.5 - 1
 
 
@@ -57,6 +59,21 @@ def flip_some(images: jax.Array, keys: jax.Array) -> jax.Array:
     """
     mirrored = jax.vmap(lambda key: jax.random.bernoulli(key))(keys)
     return jnp.where(mirrored.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
+
+
+def drop_labels(labels: jax.Array, keys: jax.Array, null_label: int, rate: float) -> jax.Array:
+    """Replaces each label by `null_label` with probability `rate`, by its own key.
+
+    Args:
+      labels: int32[B].
+      keys: key[B].
+      null_label: what stands for no label.
+      rate: in [0, 1).
+
+    Reference: classifier-free guidance, Ho and Salimans (arXiv 2207.12598), algorithm 1.
+    """
+    dropped = jax.vmap(lambda key: jax.random.bernoulli(key, rate))(keys)
+    return jnp.where(dropped, null_label, labels)
 
 
 def loss_by_band(losses: jax.Array, sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -93,7 +110,8 @@ def make_step(
     *,
     ema_rate: float,
     global_batch: int,
-    conditional: bool,
+    num_classes: int,
+    label_dropout: float = 0.0,
     dropout: bool,
     flip: bool,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
@@ -109,7 +127,9 @@ def make_step(
       optimizer: an optax optimizer.
       ema_rate: rate of the bias-corrected EMA of the parameters, in [0, 1).
       global_batch: examples per step over all devices.
-      conditional: whether the network sees labels.
+      num_classes: labels that the network sees are below it; 0 for an unconditional network.
+      label_dropout: probability of showing the label `num_classes`, "none of them", instead of an
+        image's own, as classifier-free guidance needs it; in [0, 1).
       dropout: whether the network has dropout; student and teacher share one mask.
       flip: whether to mirror images left to right at random.
 
@@ -138,7 +158,9 @@ def make_step(
         if flip:
             x0 = flip_some(x0, keys("flip"))
         eps = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:], x0.dtype))(keys("noise"))
-        condition = labels if conditional else None
+        condition = labels if num_classes else None
+        if num_classes and label_dropout:
+            condition = drop_labels(labels, keys("label_dropout"), num_classes, label_dropout)
         dropout_keys = keys("dropout") if dropout else None
 
         def bind(params: Params) -> Denoiser:

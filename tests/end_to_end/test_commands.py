@@ -164,7 +164,7 @@ def test_device_count_changes_nothing_in_a_whole_run():
         checked.optimizer,
         ema_rate=checked.ema_rate,
         global_batch=16,
-        conditional=prepared.conditional,
+        num_classes=prepared.network.num_classes,
         dropout=True,
         flip=True,
     )

@@ -121,6 +121,8 @@ def test_a_start_outside_the_trained_range_names_both(make: Callable[..., Sample
     with pytest.raises(ArgumentError, match=r"sigma_min=0\.002: must be at least 0\.04979, "):
         make(8, sigma_min=0.002, trained_range=(-6.0, 6.0))
     # The ends themselves are inside, however they were rounded.
+    # A Cauchy law reaches noise that no double can hold as sigma; nothing is refused there.
+    make(8, sigma_max=1e6, trained_range=(-1e5, 1e5))
     make(8, sigma_min=exp(-3.0), sigma_max=float(np.float32(exp(3.0))), trained_range=(-6.0, 6.0))
 
 

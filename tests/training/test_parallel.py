@@ -38,7 +38,7 @@ def run(devices, stride=1, feeder=ResidentFeeder):
         optimizer,
         ema_rate=0.9,
         global_batch=BATCH,
-        conditional=True,
+        num_classes=20,
         dropout=True,
         flip=True,
     )

@@ -13,6 +13,7 @@ from jaxnoise.training.state import create_state
 from jaxnoise.training.step import (
     AXIS,
     Batch,
+    drop_labels,
     flip_some,
     loss_by_band,
     make_step,
@@ -53,7 +54,7 @@ def run(network=linear_network.apply, steps=1, learning_rate=1e-3, **settings):
     keywords = {
         "ema_rate": 0.5,
         "global_batch": BATCH,
-        "conditional": False,
+        "num_classes": 0,
         "dropout": True,
         "flip": False,
     }
@@ -152,9 +153,33 @@ def test_conditional_network_sees_the_labels_of_its_images():
         jax.debug.callback(lambda m: seen.append(np.array(m)), labels)
         return linear_network.apply(params, x, c_noise, labels, dropout_keys)
 
-    run(network, conditional=True)
+    run(network, num_classes=20)
     jax.effects_barrier()
     np.testing.assert_array_equal(seen[0].reshape(-1), LABELS[:BATCH])
+
+
+def test_labels_are_dropped_at_the_rate_asked_for_and_by_their_own_key():
+    labels, keys = jnp.arange(4000) % 10, jax.random.split(jax.random.key(0), 4000)
+    shown = drop_labels(labels, keys, 10, 0.1)
+    dropped = np.asarray(shown == 10)
+    # Five standard deviations of a binomial count.
+    assert abs(dropped.sum() - 400) < 5 * np.sqrt(4000 * 0.1 * 0.9)
+    np.testing.assert_array_equal(shown[~dropped], labels[~dropped])
+    np.testing.assert_array_equal(drop_labels(labels[7:9], keys[7:9], 10, 0.1), shown[7:9])
+
+
+def test_dropped_labels_reach_the_network():
+    seen = []
+
+    def network(params, x, c_noise, labels=None, dropout_keys=None):
+        jax.debug.callback(lambda m: seen.append(np.array(m)), labels)
+        return linear_network.apply(params, x, c_noise, labels, dropout_keys)
+
+    run(network, num_classes=20, label_dropout=0.5)
+    jax.effects_barrier()
+    shown = seen[0].reshape(-1)
+    assert 0 < np.sum(shown == 20) < BATCH
+    np.testing.assert_array_equal(shown[shown != 20], LABELS[:BATCH][shown != 20])
 
 
 def test_metrics_by_band_count_every_example_once():

@@ -1,0 +1,131 @@
+"""What the objective's section of a config can name: objectives, their distances and weights."""
+
+from collections.abc import Callable
+from functools import partial
+
+from jaxnoise import noise, objectives
+from jaxnoise.config.noise_choices import Choices, LevelGrid
+from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.noise import Curriculum, LogSnrLaw, Pacing
+from jaxnoise.objectives import (
+    ConsistencyObjective,
+    DenoisingObjective,
+    LearnedUncertainty,
+    Prediction,
+    SnrWeight,
+)
+from jaxnoise.objectives.consistency import Distance, PairLaw
+
+
+def consistency(
+    grid: LevelGrid,
+    law: PairLaw,
+    curriculum: Curriculum,
+    distance: Distance,
+    pacing: Pacing,
+    weight: str = "inverse_gap",
+    sigma_data: float = 0.5,
+    teacher: str = "student",
+    teacher_mu0: float = 0.9,
+    teacher_s0: int = 2,
+) -> ConsistencyObjective:
+    """The consistency objective from its keys."""
+    one_of("weight", weight, PAIR_WEIGHTS)
+    one_of("teacher", teacher, ("student", "ema"))
+    if not sigma_data > 0:
+        raise ArgumentError("sigma_data", sigma_data, "a number > 0")
+    if not 0 < teacher_mu0 < 1:
+        raise ArgumentError("teacher_mu0", teacher_mu0, "a number in (0, 1)")
+    if teacher_s0 < 1:
+        raise ArgumentError("teacher_s0", teacher_s0, "at least 1")
+    rate = partial(noise.square_root_ema_rate, mu0=teacher_mu0, s0=teacher_s0)
+    return ConsistencyObjective(
+        grid=grid,
+        law=law,
+        curriculum=curriculum,
+        distance=distance,
+        weight=PAIR_WEIGHTS[weight],
+        sigma_data=sigma_data,
+        sigma_min=grid.sigma_min,
+        sigma_max=grid.sigma_max,
+        ema_teacher=rate if teacher == "ema" else None,
+        pacing=pacing,
+    )
+
+
+def denoising(
+    law: LogSnrLaw,
+    weight: Callable[[float], SnrWeight],
+    uncertainty: LearnedUncertainty | None,
+    pacing: Pacing,
+    target: str = "v",
+    sigma_data: float = 0.5,
+    compensation: str = "none",
+    max_ratio: float | None = None,
+    source: str = "stratified",
+) -> DenoisingObjective:
+    """The denoising objective from its keys."""
+    prediction = Prediction(target, sigma_data)
+    try:
+        return DenoisingObjective(
+            law=law,
+            weight=weight(sigma_data),
+            prediction=prediction,
+            compensation=compensation,
+            max_ratio=max_ratio,
+            source=source,
+            pacing=pacing,
+            uncertainty=uncertainty,
+        )
+    except ArgumentError as error:
+        if error.argument != "weight":
+            raise
+        raise ArgumentError("objective.weight", error.value, error.allowed) from error
+
+
+def _pseudo_huber(c: float | None = None, elementwise: bool = False) -> Distance:
+    if c is not None and not c > 0:
+        raise ArgumentError("c", c, "a number > 0, or None for the default")
+    return partial(objectives.pseudo_huber, c=c, elementwise=elementwise)
+
+
+def _uniform(space: str = "v") -> Callable[[float], SnrWeight]:
+    weight = objectives.uniform_weight(space)
+    return lambda sigma_data: weight
+
+
+def _min_snr(gamma: float = 5.0) -> Callable[[float], SnrWeight]:
+    weight = objectives.min_snr_weight(gamma)
+    return lambda sigma_data: weight
+
+
+def _soft_min_snr(gamma: float = 4.0) -> Callable[[float], SnrWeight]:
+    weight = objectives.soft_min_snr_weight(gamma)
+    return lambda sigma_data: weight
+
+
+def _p2(gamma: float = 1.0) -> Callable[[float], SnrWeight]:
+    weight = objectives.p2_weight(gamma)
+    return lambda sigma_data: weight
+
+
+def _of_law(of: LogSnrLaw, space: str = "v") -> Callable[[float], SnrWeight]:
+    weight = objectives.density_weight(of, space)
+    return lambda sigma_data: weight
+
+
+DISTANCES: Choices = {
+    "pseudo_huber": _pseudo_huber,
+    "squared_l2": lambda: objectives.squared_l2,
+    "l1": lambda: objectives.l1,
+}
+PAIR_WEIGHTS = {"inverse_gap": objectives.inverse_gap, "uniform": objectives.uniform}
+SNR_WEIGHTS: Choices = {
+    "uniform": _uniform,
+    "min_snr": _min_snr,
+    "soft_min_snr": _soft_min_snr,
+    "p2": _p2,
+    "edm": lambda: objectives.edm_weight,
+    "density": _of_law,
+}
+UNCERTAINTIES: Choices = {"none": lambda: None, "fourier": LearnedUncertainty}
