@@ -153,7 +153,7 @@ def log_snr_plan(
         )
     schedule = np.linspace(0, 1, 402, dtype=np.float32)[1:-1]
     return LogSnrPlan(
-        title=shorten(f"{title}: {law}", 56, placeholder=" ..."),
+        title=shorten(f"{title}: {law}", 42, placeholder=" ..."),
         lam=lam,
         moments=moments,
         quantiles=(schedule, np.asarray(law.inverse_survival(jnp.asarray(schedule)))),

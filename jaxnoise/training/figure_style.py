@@ -4,13 +4,16 @@ Figures are built on matplotlib's object interface (no pyplot, no global state),
 threads can draw.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import ScaledTranslation
 
 DPI = 120
@@ -20,6 +23,7 @@ INK, FAINT, GRID = "#2b2b33", "#8a8a94", "#e4e4ea"
 MAIN = "#1f7a78"
 # Noise from low (cold) to high (warm); steps of training from early (light) to late (dark).
 BAND_COLORS = ("#2f6690", "#81b1d5", "#f2b261", "#c8553d")
+BAND_INKS = ("white", INK, INK, "white")
 MOMENT_COLORS = ("#f2a7c3", "#d96ba8", "#a83f97", "#6d2e7b", "#2d1e4f")
 ARM_COLORS = (MAIN, "#c8553d", "#7d5ba6", "#b08d3c", "#2f6690", "#5f6b75")
 
@@ -83,6 +87,66 @@ def legend(axes: Axes, *, top_axis: bool = False) -> None:
         borderpad=0.2,
         borderaxespad=0.2,
     )
+
+
+def heading(axes: Axes, title: str, *, top_axis: bool = False) -> None:
+    """The title of a column of panels, over that of its first one."""
+    axes.annotate(
+        title,
+        (0.0, 1.0),
+        (0, 42 + TOP_AXIS if top_axis else 30),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=13,
+        fontweight="bold",
+        color=INK,
+    )
+
+
+def name_rows(axes: Axes, names: Sequence[str], rows: int) -> None:
+    """Names in place of a y axis: one each for the first of `rows` rows, from the top."""
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.set_ylim(rows - 0.5, -0.5)
+
+
+def share_bars(
+    axes: Axes,
+    names: Sequence[str],
+    bands: Sequence[str],
+    shares: Sequence[npt.NDArray[Any]],
+    rows: int,
+) -> None:
+    """A bar for each name, of all bands by their shares; 4% and more are written on it.
+
+    Args:
+      axes: where to draw.
+      names: of the bars, from the top.
+      bands: labels of the four bands.
+      shares: for each name, float[4] of sum 1.
+      rows: room for so many bars.
+    """
+    left = np.zeros(len(names))
+    columns = np.transpose(shares)
+    for band, color, ink, widths in zip(bands, BAND_COLORS, BAND_INKS, columns, strict=True):
+        axes.barh(range(len(names)), widths, left=left, height=0.72, color=color, label=band)
+        for i, share in enumerate(widths):
+            if share >= 0.04:
+                axes.text(
+                    left[i] + share / 2,
+                    i,
+                    f"{100 * share:.0f}%",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color=ink,
+                )
+        left += widths
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    name_rows(axes, names, rows)
 
 
 def log_axis(axes: Axes) -> None:

@@ -9,20 +9,22 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator
 
 from jaxnoise.errors import ArgumentError
 from jaxnoise.training.figure_style import (
-    BAND_COLORS,
     FAINT,
     INK,
     MAIN,
     MOMENT_COLORS,
     band_label,
     blank_figure,
+    heading,
     legend,
     log_axis,
+    name_rows,
     save,
+    share_bars,
     style,
 )
 from jaxnoise.training.step import BAND_EDGES, BAND_NAMES
@@ -43,7 +45,7 @@ class NoisePlan:
       num_levels: number of levels at each of them, int[m].
       moments: at most 5 of (step, levels float[N] ascending, probs float[N - 1]): `probs[i]` is
         the share of samples whose student sees `levels[i + 1]`.
-      labels: one more line on each moment, such as the stage it is shown for, or ().
+      labels: what else to say of each moment, such as the stage it is shown for, or ().
     """
 
     title: str
@@ -195,7 +197,7 @@ def noise_figure(plan: NoisePlan, baseline: NoisePlan) -> Figure:
     figure = blank_figure(12.0, 13.0)
     grid = figure.subplots(4, 2, height_ratios=(1, 1, 1.15, 0.9))
     most = max(int(np.max(shown.num_levels)) for shown in (plan, baseline))
-    last = max(int(np.max(shown.steps)) for shown in (plan, baseline))
+    last = max(1, *(int(np.max(shown.steps)) for shown in (plan, baseline)))
     grid[2, 0].sharey(grid[2, 1])
     used = np.concatenate([levels for shown in (plan, baseline) for _, levels, _ in shown.moments])
     noise_range = (0.8 * float(used.min()), 1.25 * float(used.max()))
@@ -205,7 +207,7 @@ def noise_figure(plan: NoisePlan, baseline: NoisePlan) -> Figure:
         _draw_law(grid[2, column], shown, noise_range)
         shares = [band_shares(levels, probs) for _, levels, probs in shown.moments]
         _draw_bands(grid[3, column], _moment_names(shown), shares, len(MOMENT_COLORS))
-        _heading(grid[0, column], shown.title)
+        heading(grid[0, column], shown.title)
     return figure
 
 
@@ -245,7 +247,7 @@ def logsnr_figure(plan: LogSnrPlan, baseline: LogSnrPlan) -> Figure:
         _draw_schedule(axes[-2], shown, lam_range)
         names = [moment.name for moment in shown.shown]
         _draw_bands(axes[-1], names, [moment.shares for moment in shown.shown], rows)
-        _heading(axes[0], shown.title, top_axis=True)
+        heading(axes[0], shown.title, top_axis=True)
     for line in range(lines - 2):
         # Both columns first: each is wide enough for the other.
         grid[line, 0].set_ylim(bottom=0)
@@ -255,20 +257,6 @@ def logsnr_figure(plan: LogSnrPlan, baseline: LogSnrPlan) -> Figure:
 def save_logsnr_plot(plan: LogSnrPlan, baseline: LogSnrPlan, path: str | Path) -> None:
     """Writes `logsnr_figure(plan, baseline)` as a PNG; the folder of `path` must exist."""
     save(logsnr_figure(plan, baseline), path)
-
-
-def _heading(axes: Axes, title: str, *, top_axis: bool = False) -> None:
-    """The title of a column, over that of its first panel."""
-    axes.annotate(
-        title,
-        (0.0, 1.0),
-        (0, 72 if top_axis else 30),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=13,
-        fontweight="bold",
-        color=INK,
-    )
 
 
 def _draw_counts(axes: Axes, plan: NoisePlan, last_step: int, most_levels: int) -> None:
@@ -286,16 +274,7 @@ def _moment_names(plan: NoisePlan) -> list[str]:
     names = [f"k = {step:,}\nN = {len(levels)}" for step, levels, _ in plan.moments]
     if not plan.labels:
         return names
-    return [f"{name}\n{label}" for name, label in zip(names, plan.labels, strict=True)]
-
-
-def _name_rows(axes: Axes, names: Sequence[str], rows: int) -> None:
-    """One of `rows` rows per moment, the first at the top."""
-    axes.set_yticks(range(len(names)), names)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", visible=False)
-    axes.spines["left"].set_visible(False)
-    axes.set_ylim(rows - 0.5, -0.5)
+    return [f"{name}, {label}" for name, label in zip(names, plan.labels, strict=True)]
 
 
 def _noise_axis(axes: Axes, noise_range: tuple[float, float]) -> None:
@@ -311,7 +290,7 @@ def _draw_levels(axes: Axes, plan: NoisePlan, noise_range: tuple[float, float]) 
     for i, ((_, levels, _), color) in enumerate(zip(plan.moments, MOMENT_COLORS, strict=False)):
         axes.vlines(levels, i - 0.36, i + 0.36, color=color, linewidth=0.7)
     _noise_axis(axes, noise_range)
-    _name_rows(axes, _moment_names(plan), len(MOMENT_COLORS))
+    name_rows(axes, _moment_names(plan), len(MOMENT_COLORS))
 
 
 def _draw_law(axes: Axes, plan: NoisePlan, noise_range: tuple[float, float]) -> None:
@@ -406,24 +385,5 @@ def _draw_bands(
     axes: Axes, names: Sequence[str], shares: Sequence[npt.NDArray[Any]], rows: int
 ) -> None:
     style(axes, "Share of samples in four bands of noise", "share of samples", legend_line=True)
-    left = np.zeros(len(names))
-    for name, color, width in zip(BAND_NAMES, BAND_COLORS, np.transpose(shares), strict=True):
-        axes.barh(
-            range(len(width)), width, left=left, height=0.72, color=color, label=band_label(name)
-        )
-        for i, share in enumerate(width):
-            if share >= 0.04:
-                axes.text(
-                    left[i] + share / 2,
-                    i,
-                    f"{100 * share:.0f}%",
-                    ha="center",
-                    va="center",
-                    fontsize=8,
-                    color="white" if name in ("<0.1", ">10") else INK,
-                )
-        left += width
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    _name_rows(axes, names, rows)
+    share_bars(axes, names, [band_label(name) for name in BAND_NAMES], shares, rows)
     legend(axes)

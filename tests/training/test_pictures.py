@@ -10,23 +10,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.training.figure_style import (
-    ARM_COLORS,
-    BAND_COLORS,
-    FAINT,
-    MAIN,
-    MOMENT_COLORS,
-    save,
-)
-from jaxnoise.training.pictures import (
-    NoisePlan,
-    band_shares,
-    curves_figure,
-    noise_figure,
-    save_curves,
-    save_grid,
-    save_noise_plot,
-)
+from jaxnoise.training.figure_style import ARM_COLORS, BAND_COLORS, FAINT, MAIN, save
+from jaxnoise.training.pictures import curves_figure, save_curves, save_grid
 
 GAP = 232
 
@@ -238,109 +223,23 @@ def test_only_what_was_recorded_is_drawn(tmp_path: Path) -> None:
     assert not (tmp_path / "none.png").exists()
 
 
+def test_pacing_has_panels_of_its_own() -> None:
+    records = [
+        {"images_seen": 10 * i, "stage": stage, "window_low": low}
+        for i, (stage, low) in enumerate([(1, 0.75), (2, 0.5), (4, 0.0)], start=1)
+    ]
+    stage, window = curves_figure(records).axes
+    assert stage.get_title("left") == "Pacing"
+    assert stage.get_ylabel() == "difficulty stage"
+    assert stage.lines[0].get_drawstyle() == "steps-post"
+    np.testing.assert_array_equal(stage.lines[0].get_xydata(), [[10, 1], [20, 2], [30, 4]])
+    assert window.get_ylabel() == "share of noise left out"
+    np.testing.assert_array_equal(window.lines[0].get_ydata(), [0.75, 0.5, 0.0])
+    assert window.yaxis.get_major_formatter()(0.75) == "75%"
+    assert len(curves_figure([{"images_seen": 1, "window_low": 0.9}]).axes) == 1
+
+
 def test_the_same_records_give_the_same_file(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_curves(rows(5), tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-# The noise plot
-
-
-def plan(title: str, counts: list[int], last_step: int = 100) -> NoisePlan:
-    steps = np.linspace(0, last_step, len(counts)).astype(int)
-    moments = []
-    for step, count in zip(steps, counts, strict=True):
-        levels = np.geomspace(0.002, 80, count)
-        moments.append((int(step), levels, np.full(count - 1, 1 / (count - 1))))
-    return NoisePlan(title, steps, np.array(counts), moments)
-
-
-@pytest.fixture(scope="module")
-def noise(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Axes], np.ndarray]:
-    figure = noise_figure(plan("ours", [5, 9, 17, 9, 5]), plan("theirs", [11, 12, 33]))
-    path = tmp_path_factory.mktemp("noise") / "noise.png"
-    _, pixels = drawn(figure, path)
-    return figure.axes, pixels
-
-
-def test_noise_plot_has_four_lines_of_two_columns(noise: tuple[list[Axes], np.ndarray]) -> None:
-    axes, pixels = noise
-    assert pixels.shape[:2] == (1560, 1440)
-    assert len(axes) == 8
-    for left, right in zip(axes[::2], axes[1::2], strict=True):
-        assert left.get_title("left") == right.get_title("left")
-        assert left.get_xlim() == right.get_xlim()
-        assert left.get_ylim() == right.get_ylim()
-
-
-def test_columns_name_their_own_moments(noise: tuple[list[Axes], np.ndarray]) -> None:
-    axes, _ = noise
-    ours = ["k = 0\nN = 5", "k = 25\nN = 9", "k = 50\nN = 17", "k = 75\nN = 9", "k = 100\nN = 5"]
-    theirs = ["k = 0\nN = 11", "k = 50\nN = 12", "k = 100\nN = 33"]
-    for column, expected in [(0, ours), (1, theirs)]:
-        for line in (1, 3):
-            labels = [text.get_text() for text in axes[2 * line + column].get_yticklabels()]
-            assert labels == expected
-        assert axes[column].texts[0].get_text() == ["ours", "theirs"][column]
-
-
-def test_counts_are_drawn_with_their_moments(noise: tuple[list[Axes], np.ndarray]) -> None:
-    axes, pixels = noise
-    for column, counts in [(0, [5, 9, 17, 9, 5]), (1, [11, 12, 33])]:
-        steps = np.linspace(0, 100, len(counts))
-        for step, count, color in zip(steps, counts, MOMENT_COLORS, strict=False):
-            row, at = pixel_at(axes[column], step, count, pixels)
-            assert is_color(pixels[row : row + 1, at : at + 1], color).all(), (column, step)
-
-
-def test_every_level_is_a_stroke(noise: tuple[list[Axes], np.ndarray]) -> None:
-    axes, pixels = noise
-    panel = axes[2]
-    for i, (count, color) in enumerate(zip([5, 9, 17, 9, 5], MOMENT_COLORS, strict=True)):
-        row, _ = pixel_at(panel, 1.0, i, pixels)
-        columns = [pixel_at(panel, x, i, pixels)[1] for x in np.geomspace(0.002, 80, count)]
-        strip = pixels[row].astype(int)
-        for column in columns:
-            near = strip[column - 1 : column + 2, :3].sum(axis=-1)
-            assert near.min() < 740, (i, column)
-        # As many strokes as levels: count where the strip gets darker than the grid's lines.
-        dark = (strip[columns[0] - 3 : columns[-1] + 4, :3].min(axis=-1) < 215).astype(int)
-        assert (np.diff(dark) == 1).sum() == count, color
-
-
-def test_bars_are_as_long_as_the_shares(noise: tuple[list[Axes], np.ndarray]) -> None:
-    axes, pixels = noise
-    panel, levels = axes[7], np.geomspace(0.002, 80, 33)
-    shares = band_shares(levels, np.full(32, 1 / 32))
-    # Near the upper edge of the third bar, where no percentage is written.
-    row, first = pixel_at(panel, 0, 2 - 0.33, pixels)
-    last = pixel_at(panel, 1, 2, pixels)[1]
-    strip = pixels[row, first : last + 1]
-    for color, share in zip(BAND_COLORS, shares, strict=True):
-        assert is_color(strip, color).mean() == pytest.approx(share, abs=0.01)
-
-
-def test_band_shares_follow_the_student() -> None:
-    # Levels of students: 0.05 | 0.1, 0.5 | 1, 5 | 10, 80. An edge belongs to the band above it.
-    levels = np.array([0.002, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 80.0])
-    probs = np.array([0.3, 0.2, 0.1, 0.15, 0.05, 0.12, 0.08])
-    np.testing.assert_allclose(band_shares(levels, probs), [0.3, 0.3, 0.2, 0.2], atol=1e-12)
-
-
-def test_plans_of_very_different_sizes(tmp_path: Path) -> None:
-    save_noise_plot(plan("a", [2], 1), plan("b", [11, 1281], 400_000), tmp_path / "noise.png")
-    assert read(tmp_path / "noise.png").shape[:2] == (1560, 1440)
-
-
-def test_noise_plan_refuses_what_does_not_fit() -> None:
-    good = plan("x", [5, 9])
-    with pytest.raises(ArgumentError, match="num_levels=1"):
-        NoisePlan("x", good.steps, good.num_levels[:1], good.moments)
-    with pytest.raises(ArgumentError, match="moments=0"):
-        NoisePlan("x", good.steps, good.num_levels, [])
-    step, levels, probs = good.moments[0]
-    with pytest.raises(ArgumentError, match=r"5 levels, 3 probabilities"):
-        NoisePlan("x", good.steps, good.num_levels, [(step, levels, probs[1:])])
-    with pytest.raises(ArgumentError, match=r"sum 0\.5"):
-        NoisePlan("x", good.steps, good.num_levels, [(step, levels, probs / 2)])
