@@ -8,7 +8,7 @@ from typing import Any
 import optax
 
 from jaxnoise import noise
-from jaxnoise.config import choices, noise_choices, objective_choices
+from jaxnoise.config import choices, extractor_choices, noise_choices, objective_choices
 from jaxnoise.config.sections import Sections
 from jaxnoise.config.settings import (
     DataSettings,
@@ -18,6 +18,7 @@ from jaxnoise.config.settings import (
     ema_rate,
 )
 from jaxnoise.errors import ConfigError
+from jaxnoise.evaluation.extractors import Extractor
 from jaxnoise.noise import LogSnrLaw
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
 from jaxnoise.sampling.samplers import Sampler
@@ -61,6 +62,8 @@ class Experiment:
     samplers: tuple[Sampler, ...]
     """What is scored; sample grids are drawn with the first."""
     evaluate: EvaluateSettings
+    extractor: Callable[[], Extractor]
+    """Opens the space in which distances are measured; may look for weights."""
 
 
 def read(config: Mapping[str, Any]) -> Experiment:
@@ -90,6 +93,14 @@ def read(config: Mapping[str, Any]) -> Experiment:
     sample = sections.build("sample", SampleSettings)
     data_settings = sections.build("data", DataSettings)
     evaluate = sections.build("evaluate", EvaluateSettings)
+    if evaluate.every % train.steps_per_dispatch:
+        raise ConfigError(
+            f"config.evaluate.every={evaluate.every}: must be a multiple of "
+            f"train.steps_per_dispatch={train.steps_per_dispatch}"
+        )
+    extractor = sections.choose(
+        "evaluate.extractor", extractor_choices.EXTRACTORS, default="raw_pixels"
+    )
     sections.check_all_read()
     return Experiment(
         data=data_settings,
@@ -103,6 +114,7 @@ def read(config: Mapping[str, Any]) -> Experiment:
         sample=sample,
         samplers=samplers,
         evaluate=evaluate,
+        extractor=extractor,
         config=sections.resolved,
     )
 

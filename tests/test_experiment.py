@@ -102,6 +102,18 @@ def test_reading_a_resolved_config_gives_it_back():
         ({"sample.method.sigmas": (90.0,)}, ["config.sample.method.sigmas", "sigma_max=80.0"]),
         ({"sample.count": 0}, ["config.sample.count=0"]),
         ({"evaluate.n": 1}, ["config.evaluate.n=1"]),
+        ({"evaluate.every": -1}, ["config.evaluate.every=-1"]),
+        ({"evaluate.metrics": ("frechet", "kerne")}, ["evaluate.metrics", "did you mean 'kernel'"]),
+        ({"evaluate.extractor": {"name": "incept"}}, ["evaluate.extractor.name", "inception"]),
+        (
+            {"evaluate.extractor": {"name": "inception", "resize": "pil"}},
+            ["config.evaluate.extractor.resize='pil'", "tf1"],
+        ),
+        (
+            {"train.steps_per_dispatch": 2, "evaluate.every": 3},
+            ["config.evaluate.every=3", "train.steps_per_dispatch=2"],
+        ),
+        ({"sample.format": "jpg"}, ["config.sample.format='jpg'", "npz"]),
         ({"model.name": "tinny"}, ["config.model.name='tinny'", "did you mean 'tiny'"]),
         ({"model.dtype": "float16"}, ["config.model.dtype='float16'", "bfloat16"]),
         ({"model.dropuot": 0.1}, ["config.model.dropuot", "config.model.dropout"]),

@@ -1,4 +1,4 @@
-"""Scores the newest checkpoint of a run."""
+"""Scores a checkpoint of a run."""
 
 from jaxnoise.commands.prepared import prepare, trained_state
 from jaxnoise.commands.train import report
@@ -8,9 +8,9 @@ from jaxnoise.training.records import RunFolder
 
 
 def main(experiment: Experiment, folder: RunFolder) -> None:
-    """Prints and writes the run's JSON line."""
+    """Prints and writes the JSON line of the newest checkpoint, or of `evaluate.step`."""
     if experiment.evaluate.n == 0:
         raise ConfigError("config.evaluate.n=0: must be at least 2 for --mode=evaluate")
     folder.check_same(experiment.config)
     prepared = prepare(experiment)
-    report(prepared, trained_state(prepared, folder), folder)
+    report(prepared, trained_state(prepared, folder, experiment.evaluate.step), folder)

@@ -1,8 +1,10 @@
 """An experiment with its images, network and devices: what every command that computes needs."""
 
+import os
 import sys
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,12 +13,15 @@ import numpy as np
 
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.evaluation.extractors import Extractor, raw_pixels
 from jaxnoise.evaluation.protocol import (
-    RawPixelReference,
-    raw_pixel_reference,
-    raw_pixel_report,
-    reference_split,
+    Reference,
+    check_n,
+    checked_metrics,
+    reference_from,
+    report,
 )
+from jaxnoise.evaluation.statistics_files import load_statistics
 from jaxnoise.experiment import Experiment
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.training.checkpoints import Checkpoints
@@ -33,6 +38,7 @@ class Prepared:
 
     experiment: Experiment
     images: Images
+    extractor: Extractor
     network: Any
     """A flax module: a U-Net or a DiT."""
     devices: Devices
@@ -116,13 +122,21 @@ class Prepared:
         )
 
     @cached_property
-    def reference(self) -> RawPixelReference:
-        """Half of the training images and the floor measured on the other half."""
-        total = self.images.num_examples
-        n = self.experiment.evaluate.n
-        reference, floor = reference_split(total, total // 2 if n is None else n)
-        name = f"{self.images.name} {self.experiment.data.split}, first half of a fixed shuffle"
-        return raw_pixel_reference(self.images.load(reference)[0], self.images.load(floor)[0], name)
+    def reference(self) -> Reference:
+        """Half of the training images, or published statistics; and the floor beside them."""
+        settings = self.experiment.evaluate
+        # Raw pixels are read faster than statistics are looked up.
+        cached = self.extractor.sha256 != ""
+        return reference_from(
+            self.extractor,
+            self.images,
+            samples_asked_for(self.experiment, self.images),
+            f"{self.images.name} {self.experiment.data.split}, first half of a fixed shuffle",
+            metrics=settings.metrics,
+            few_samples=settings.few_samples,
+            published=settings.reference,
+            cache=cache_folder() if cached else None,
+        )
 
     def score(self, params: Params, weights: str, images_seen: int) -> dict[str, Any]:
         """The protocol's dict for each sampler's images with some parameters.
@@ -135,12 +149,14 @@ class Prepared:
         samplers = self.experiment.samplers
         seed = self.experiment.evaluate.seed
         evaluations = 1 if self.experiment.sample.guidance == 1 else 2
-        return raw_pixel_report(
+        return report(
             self.reference,
             {s.name: self.generator(params, self.reference.n, seed, s) for s in samplers},
             nfe={s.name: evaluations * s.nfe for s in samplers},
+            levels={s.name: s.levels for s in samplers},
             weights=weights,
             images_seen=images_seen,
+            seed=seed,
         )
 
 
@@ -162,12 +178,10 @@ def prepare(experiment: Experiment, images: Images | None = None) -> Prepared:
     check_batch(experiment.train.batch, devices.size)
     images = experiment.data.open() if images is None else images
     check_latents(experiment, images)
-    n, half = experiment.evaluate.n, images.num_examples // 2
-    if n is not None and n > half:
-        raise ConfigError(f"config.evaluate.n={n}: must be at most {half}, half of the images")
+    extractor = open_extractor(experiment, images)
     try:
         network = experiment.network(images.image_shape, images.num_classes)
-        prepared = Prepared(experiment=experiment, images=images, network=network, devices=devices)
+        prepared = Prepared(experiment, images, extractor, network, devices)
         jax.eval_shape(prepared.initial_state)
     except ArgumentError as error:
         raise ConfigError(f"config.model.{error} (images are {images.image_shape})") from error
@@ -187,6 +201,49 @@ def check_labels(prepared: Prepared) -> None:
         raise ConfigError(
             f"config.sample.guidance={guidance}: must be 1 unless train.label_dropout is above 0"
         )
+
+
+def samples_asked_for(experiment: Experiment, images: Images) -> int:
+    """How many images are generated for a score; 0 for no score."""
+    n = experiment.evaluate.n
+    return images.num_examples // 2 if n is None else n
+
+
+def open_extractor(experiment: Experiment, images: Images) -> Extractor:
+    """The extractor, with its weights, and a check that the score asked for can be had.
+
+    Raises:
+      ConfigError: the weights are not there, or n does not fit the images or the features.
+    """
+    settings = experiment.evaluate
+    n, half = samples_asked_for(experiment, images), images.num_examples // 2
+    if n > half:
+        raise ConfigError(f"config.evaluate.n={n}: must be at most {half}, half of the images")
+    if n == 0:
+        return raw_pixels()
+    try:
+        extractor = experiment.extractor()
+    except ArgumentError as error:
+        raise ConfigError(f"config.evaluate.extractor.{error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"config.evaluate.extractor: {error}") from error
+    try:
+        checked_metrics(extractor, settings.metrics, settings.reference is not None)
+        dimension = extractor.dimension and extractor.dimension(images.image_shape)
+        check_n(n, dimension, settings.few_samples)
+        if settings.reference is not None:
+            load_statistics(settings.reference, dimension)
+    except ArgumentError as error:
+        key = {"path": "reference"}.get(error.argument, error.argument)
+        raise ConfigError(
+            f"config.evaluate.{key}={error.value!r}: must be {error.allowed}"
+        ) from error
+    return extractor
+
+
+def cache_folder() -> Path:
+    """Where reference statistics are kept between runs."""
+    return Path(os.environ.get("JAXNOISE_CACHE") or "~/.cache/jaxnoise").expanduser()
 
 
 def check_latents(experiment: Experiment, images: Images) -> None:
@@ -216,8 +273,8 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
-def trained_state(prepared: Prepared, folder: RunFolder) -> TrainState:
-    """The newest state of a run that verifies; nothing is moved or written.
+def trained_state(prepared: Prepared, folder: RunFolder, step: int | None = None) -> TrainState:
+    """The newest state of a run that verifies, or that of one step; nothing is moved or written.
 
     Raises:
       ConfigError: the folder holds no run of this config, or no checkpoint.
@@ -225,7 +282,7 @@ def trained_state(prepared: Prepared, folder: RunFolder) -> TrainState:
     folder.check_same(prepared.experiment.config)
     checkpoints = Checkpoints(folder.checkpoints, on_skip=warn)
     state = checkpoints.restore(
-        prepared.abstract_state(), set_aside=False, check_meta=prepared.check_meta
+        prepared.abstract_state(), set_aside=False, check_meta=prepared.check_meta, step=step
     )
     if state is None:
         raise ConfigError(f"--workdir={folder.root}: holds no checkpoint; train first")

@@ -1,10 +1,10 @@
-"""Draws grids of samples with the newest checkpoint of a run."""
+"""Draws samples with a checkpoint of a run."""
 
 import jax
 
 from jaxnoise.commands.prepared import prepare, trained_state
 from jaxnoise.experiment import Experiment
-from jaxnoise.training.pictures import save_samples
+from jaxnoise.training.pictures import save_each, save_samples
 from jaxnoise.training.records import RunFolder
 
 
@@ -12,10 +12,13 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     """Writes samples/<sampler>_<step> for every sampler, and prints their paths."""
     folder.check_same(experiment.config)
     prepared = prepare(experiment)
-    state = trained_state(prepared, folder)
     settings = experiment.sample
+    state = trained_state(prepared, folder, settings.step)
     for sampler in experiment.samplers:
         images = prepared.generator(state.sampling_params, settings.count, settings.seed, sampler)
         if jax.process_index() == 0:
             name = f"{sampler.name}_{int(state.step):07d}"
-            print(save_samples(images, folder.samples, name, settings.columns))
+            if settings.format == "grid":
+                print(save_samples(images, folder.samples, name, settings.columns))
+            else:
+                print(save_each(images, folder.samples, name, settings.format))

@@ -70,6 +70,7 @@ def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainSta
         log_every=settings.log_every,
         sample_every=settings.sample_every,
         checkpoint_every=settings.checkpoint_every,
+        evaluate_every=experiment.evaluate.every if experiment.evaluate.n != 0 else 0,
     )
     dispatch = prepared.devices.map(step, stride, feeder.resident)
     try:
@@ -141,15 +142,23 @@ class Recorder:
             save_samples(images, self._folder.samples, f"step_{step:07d}", settings.columns)
             save_curves(self._folder.rows(), self._folder.curves)
 
+    def evaluate(self, state: TrainState, step: int) -> None:
+        """Adds a row with the score of the parameters that samples are drawn with."""
+        result = self._prepared.score(
+            state.sampling_params, weights_of(self._prepared), images_seen(self._prepared, step)
+        )
+        if self._lead:
+            numbers = {name: value for name, value in result.items() if isinstance(value, float)}
+            self._folder.append({"step": step, "images_seen": result["images_seen"], **numbers})
+
     def save(self, state: TrainState, step: int) -> None:
         """Writes a checkpoint in the background."""
-        batch = self._prepared.experiment.train.batch
         self._checkpoints.save(
             state,
             {
                 "config": self._prepared.experiment.config,
                 "data": self._prepared.images.fingerprint,
-                "images_seen": step * batch,
+                "images_seen": images_seen(self._prepared, step),
             },
         )
 
@@ -172,18 +181,19 @@ def report(prepared: Prepared, state: TrainState, folder: RunFolder) -> None:
 def score(prepared: Prepared, state: TrainState) -> dict[str, Any]:
     """The run's JSON line: distances of the trained and of the untrained model beside the floor."""
     print("scoring ...", file=sys.stderr, flush=True)
-    experiment = prepared.experiment
-    images_seen = int(state.step) * experiment.train.batch
-    weights = "ema" if experiment.ema_rate > 0 else "raw"
-    result = prepared.score(state.sampling_params, weights, images_seen)
+    seen = images_seen(prepared, int(state.step))
+    result = prepared.score(state.sampling_params, weights_of(prepared), seen)
     fresh = prepared.devices.replicate(prepared.initial_state()).params
     untrained = prepared.score(fresh, "raw", images_seen=0)
-    return {
-        "distance": "Fréchet, raw pixels in [-1, 1]",
-        **result,
-        **{f"untrained_{name}": untrained[name] for name in untrained if _is_score(name)},
-    }
+    samplers = [f"frechet_{sampler.name}" for sampler in prepared.experiment.samplers]
+    return {**result, **{f"untrained_{name}": untrained[name] for name in samplers}}
 
 
-def _is_score(name: str) -> bool:
-    return name.startswith("frechet_") and name != "frechet_floor"
+def weights_of(prepared: Prepared) -> str:
+    """Which parameters samples are drawn with."""
+    return "ema" if prepared.experiment.ema_rate > 0 else "raw"
+
+
+def images_seen(prepared: Prepared, step: int) -> int:
+    """Training images after `step` updates."""
+    return step * prepared.experiment.train.batch

@@ -6,6 +6,7 @@ from math import isfinite
 from jaxnoise import data
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError, one_of
+from jaxnoise.evaluation.protocol import METRICS
 from jaxnoise.optim.ema import check_rate
 
 
@@ -118,6 +119,9 @@ class SampleSettings:
       seed: of the noise; image i depends on (seed, i) only.
       batch: images drawn at once.
       guidance: scale of classifier-free guidance; 1 for none, which costs nothing.
+      step: the checkpoint that --mode=sample draws with; None for the newest.
+      format: what --mode=sample writes: "grid", one picture of all; "png", one for each image; or
+        "npz", one array `arr_0` of all.
     """
 
     count: int = 100
@@ -125,6 +129,8 @@ class SampleSettings:
     seed: int = 0
     batch: int = 128
     guidance: float = 1.0
+    step: int | None = None
+    format: str = "grid"
 
     def __post_init__(self) -> None:
         for name in ("count", "columns", "batch"):
@@ -133,6 +139,7 @@ class SampleSettings:
         check_seed(self.seed)
         if not isfinite(self.guidance):
             raise ArgumentError("guidance", self.guidance, "a finite number")
+        one_of("format", self.format, ("grid", "png", "npz"))
 
 
 @dataclass(frozen=True)
@@ -142,12 +149,27 @@ class EvaluateSettings:
     Attributes:
       n: generated images; None for as many as half of the training images, 0 for no score.
       seed: of the generated images' noise.
+      every: updates between scores during training; 0 for one at the end only.
+      step: the checkpoint that --mode=evaluate scores; None for the newest.
+      metrics: "frechet" and any of "kernel", "inception_score" and "precision_recall".
+      few_samples: whether n may be below the number of features; the record says so.
+      reference: a .npz of mean and covariance that another tool published, instead of half of the
+        training images.
     """
 
     n: int | None = None
     seed: int = 1
+    every: int = 0
+    step: int | None = None
+    metrics: tuple[str, ...] = ("frechet",)
+    few_samples: bool = False
+    reference: str | None = None
 
     def __post_init__(self) -> None:
+        if self.every < 0:
+            raise ArgumentError("every", self.every, "at least 1, or 0 for the end only")
+        for metric in self.metrics:
+            one_of("metrics", metric, METRICS)
         if self.n is not None and self.n != 0 and self.n < 2:
             raise ArgumentError("n", self.n, "at least 2, 0 for no score, or None")
         check_seed(self.seed)

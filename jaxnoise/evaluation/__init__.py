@@ -1,35 +1,53 @@
 """Distances between sets of images, and the protocol that gives them a meaning."""
 
+from jaxnoise.evaluation.extractors import (
+    Extracted,
+    Extractor,
+    Features,
+    extract,
+    from_function,
+    inception,
+    raw_pixels,
+)
 from jaxnoise.evaluation.frechet import FrechetReference, frechet_distance
 from jaxnoise.evaluation.inception_score import InceptionScore, inception_score
 from jaxnoise.evaluation.kernel import KernelDistance, kernel_distance, squared_mmd
 from jaxnoise.evaluation.moments import Moments, image_moments
 from jaxnoise.evaluation.precision_recall import PrecisionRecall, precision_and_recall
 from jaxnoise.evaluation.protocol import (
-    RawPixelReference,
-    raw_pixel_reference,
-    raw_pixel_report,
+    METRICS,
+    Reference,
+    reference_from,
     reference_split,
+    report,
 )
 from jaxnoise.evaluation.statistics_files import Statistics, load_statistics, save_statistics
 
 __all__ = [
+    "METRICS",
+    "Extracted",
+    "Extractor",
+    "Features",
     "FrechetReference",
     "InceptionScore",
     "KernelDistance",
     "Moments",
     "PrecisionRecall",
-    "RawPixelReference",
+    "Reference",
     "Statistics",
+    "extract",
     "frechet_distance",
+    "from_function",
     "image_moments",
+    "inception",
     "inception_score",
     "kernel_distance",
     "load_statistics",
     "precision_and_recall",
-    "raw_pixel_reference",
-    "raw_pixel_report",
+    "raw_pixels",
+    "reference_from",
     "reference_split",
+    "report",
     "save_statistics",
     "squared_mmd",
 ]

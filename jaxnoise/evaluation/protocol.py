@@ -1,23 +1,34 @@
 """What a distance means: the reference, the sample size, the floor, and the record of all three.
 
-A Fréchet distance depends on the extractor, the reference and the number of samples (its bias
-falls like 1/n), so that a bare number says nothing. Here every number is taken with the SAME
-reference and the SAME n as its floor, the distance of real held-out images: a generator that
-draws perfect samples would score the floor, not 0.
+A distance depends on the extractor, the reference and the number of samples (Fréchet's bias falls
+like 1/n), so that a bare number says nothing. Here every number is taken with the SAME reference
+and the SAME n as its floor, the distance of real held-out images: a generator that draws perfect
+samples would score the floor, not 0.
 """
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from jaxnoise.data.images import Images, digest
 from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.evaluation.frechet import Moments, image_moments
+from jaxnoise.evaluation.extractors import Extracted, Extractor, Pixels, extract
+from jaxnoise.evaluation.frechet import FrechetReference
+from jaxnoise.evaluation.inception_score import inception_score
+from jaxnoise.evaluation.kernel import kernel_distance
+from jaxnoise.evaluation.moments import Moments
+from jaxnoise.evaluation.precision_recall import precision_and_recall
+from jaxnoise.evaluation.statistics_files import load_statistics, save_statistics
 
 Indices = npt.NDArray[np.int64]
-Images = npt.NDArray[np.uint8]
+
+METRICS = ("frechet", "kernel", "inception_score", "precision_recall")
+
+_AT_ONCE = 1024
+_KERNEL_SUBSET = 1000
 
 
 def reference_split(num_examples: int, n: int, seed: int = 0) -> tuple[Indices, Indices]:
@@ -54,109 +65,179 @@ def reference_split(num_examples: int, n: int, seed: int = 0) -> tuple[Indices, 
     return np.sort(order[:half]), np.sort(order[half : half + n])
 
 
-def _check_images(argument: str, images: Images) -> None:
-    if images.dtype != np.uint8:
-        raise ArgumentError(argument, str(images.dtype), "uint8")
-    if images.ndim != 4 or len(images) < 2:
-        raise ArgumentError(argument, images.shape, "of shape [n, H, W, C], n >= 2")
-
-
 @dataclass(frozen=True, eq=False)
-class RawPixelReference:
-    """A reference set in raw-pixel space with its floor; made by `raw_pixel_reference`.
+class Reference:
+    """A reference set in an extractor's space with its floor; see `reference_from`.
 
     Attributes:
       name: what the reference is, in words.
-      moments: of the reference images, pixels mapped to [-1, 1].
+      extractor: the feature space.
+      sha256: digest of the reference's pixels, or of its published mean and covariance.
+      count: images in the reference, or None where a published file does not tell.
+      n: images in the floor set, and required of every generated set.
       image_shape: (H, W, C).
-      sha256: digest of the reference's pixels, hexadecimal.
-      n: number of images in the floor set, and required of every generated set.
-      floor: distance of the floor set to the reference.
+      metrics: what is measured, of `METRICS`.
+      frechet: the reference's mean and covariance, decomposed.
+      features: of the reference, kept where a metric needs them.
+      floor: each metric of the floor set.
     """
 
     name: str
-    moments: Moments
-    image_shape: tuple[int, ...]
+    extractor: Extractor
     sha256: str
+    count: int | None
     n: int
-    floor: float
+    image_shape: tuple[int, ...]
+    metrics: tuple[str, ...]
+    frechet: FrechetReference
+    features: npt.NDArray[np.float64] | None
+    floor: Mapping[str, float]
+
+    @property
+    def is_underdetermined(self) -> bool:
+        """Whether n is below the number of features, so that covariances are singular."""
+        return self.n < self.frechet.mean.size
 
 
-def raw_pixel_reference(reference: Images, held_out: Images, name: str) -> RawPixelReference:
-    """The moments of a reference set and the distance of held-out real images to it, made once.
+def reference_from(
+    extractor: Extractor,
+    images: Images,
+    n: int,
+    name: str,
+    *,
+    metrics: Sequence[str] = ("frechet",),
+    few_samples: bool = False,
+    published: str | Path | None = None,
+    cache: Path | None = None,
+) -> Reference:
+    """The reference of a run: half of its training images, or published statistics.
 
     Args:
-      reference: real images, uint8[m, H, W, C], m >= 2.
-      held_out: real images that are NOT in the reference, uint8[n, H, W, C], n >= 2.
-      name: what the reference is, for the record.
+      extractor: the feature space.
+      images: the training images; the split is `reference_split(images.num_examples, n)`.
+      n: images in the floor set and in every generated set.
+      name: what the reference is, for the record; with `published` it is the file's name.
+      metrics: what is measured, of `METRICS`.
+      few_samples: whether n may be below the number of features.
+      published: a .npz of mean and covariance in the same feature space, as other tools write it;
+        only the Fréchet distance and the Inception score can be taken then.
+      cache: folder in which the reference's mean and covariance are kept between runs, under a
+        digest of data, extractor and resize; None to compute them anew.
 
     Returns:
-      What `raw_pixel_report` compares generated images with.
+      What `report` compares generated images with.
 
     Raises:
-      ArgumentError: another dtype, or shapes that differ.
+      ArgumentError: an unknown metric, one that the extractor or the published file cannot give,
+        or n below the number of features without `few_samples`.
     """
-    _check_images("reference", reference)
-    _check_images("held_out", held_out)
-    if held_out.shape[1:] != reference.shape[1:]:
-        raise ArgumentError("held_out", held_out.shape, f"of shape [n, {reference.shape[1:]}]")
-    moments = image_moments(reference)
-    return RawPixelReference(
+    metrics = checked_metrics(extractor, metrics, published is not None)
+    dimension = None if extractor.dimension is None else extractor.dimension(images.image_shape)
+    check_n(n, dimension, few_samples)
+    reference_idx, floor_idx = reference_split(images.num_examples, n)
+    keep = bool({"kernel", "precision_recall"} & set(metrics))
+    features = None
+    count: int | None
+    if published is not None:
+        statistics = load_statistics(published, dimension)
+        frechet = FrechetReference.of(statistics.mean, statistics.covariance)
+        sha256 = digest(statistics.mean.tobytes(), statistics.covariance.tobytes())
+        count, name = statistics.count, Path(published).name
+    elif cache is not None and not keep:
+        frechet, sha256, count = _cached(extractor, images, reference_idx, cache)
+    else:
+        seen = extract(extractor, _batches(images, reference_idx), keep)
+        frechet, sha256, count = _frechet(seen.moments), seen.sha256, seen.moments.count
+        features = seen.features
+    check_n(n, frechet.mean.size, few_samples)
+    held_out = extract(extractor, _batches(images, floor_idx), keep=set(metrics) != {"frechet"})
+    return Reference(
         name=name,
-        moments=moments,
-        image_shape=reference.shape[1:],
-        sha256=hashlib.sha256(np.ascontiguousarray(reference).tobytes()).hexdigest(),
-        n=len(held_out),
-        floor=moments.distance(image_moments(held_out)),
+        extractor=extractor,
+        sha256=sha256,
+        count=count,
+        n=n,
+        image_shape=images.image_shape,
+        metrics=metrics,
+        frechet=frechet,
+        features=features,
+        floor=_measured(metrics, frechet, features, held_out, "floor"),
     )
 
 
-def raw_pixel_report(
-    reference: RawPixelReference,
-    samples: Mapping[str, Images],
+def checked_metrics(
+    extractor: Extractor, metrics: Sequence[str], published: bool
+) -> tuple[str, ...]:
+    """The metrics, refused where they cannot be taken.
+
+    Raises:
+      ArgumentError: an unknown metric, or one that needs what is not there.
+    """
+    for metric in metrics:
+        one_of("metrics", metric, METRICS)
+        if metric == "inception_score" and extractor.name != "inception-v3":
+            raise ArgumentError("metrics", metric, "taken with the extractor 'inception' only")
+        if metric in ("kernel", "precision_recall") and published:
+            raise ArgumentError(
+                "metrics", metric, "taken without published statistics, which hold no features"
+            )
+    if "frechet" not in metrics:
+        raise ArgumentError("metrics", tuple(metrics), "a tuple that holds 'frechet'")
+    return tuple(metrics)
+
+
+def check_n(n: int, dimension: int | None, few_samples: bool) -> None:
+    """Raises ArgumentError for fewer samples than features, unless that is asked for."""
+    if dimension is not None and n < dimension and not few_samples:
+        raise ArgumentError(
+            "n",
+            n,
+            f"at least {dimension}, the number of features, for a covariance of full rank; "
+            "few_samples=True accepts less and says so in the record",
+        )
+
+
+def report(
+    reference: Reference,
+    samples: Mapping[str, Pixels],
     *,
     nfe: Mapping[str, int],
+    levels: Mapping[str, Sequence[float]],
     weights: str,
     images_seen: int,
+    seed: int,
 ) -> dict[str, object]:
     """Distances of generated images to a reference, with everything that gives them a meaning.
-
-    The space is raw pixels in [-1, 1], so the numbers are "FD (raw pixels)", never FID.
 
     Args:
       reference: the reference set and its floor.
       samples: generated images by name (say "1step"), each uint8[reference.n, H, W, C].
       nfe: network evaluations per image, for each name in `samples`.
+      levels: noise levels that each sampler visits, in data units.
       weights: which weights drew the samples, "raw" or "ema".
       images_seen: training images seen by those weights.
+      seed: of the generated images' noise.
 
     Returns:
-      A flat dict that JSON can hold: `frechet_<name>` for each set of samples, `frechet_floor`,
-      `n`, `extractor`, `reference`, `reference_count`, `reference_sha256`, `nfe`, `weights`,
-      `images_seen`.
+      A dict that JSON can hold: `distance` (what it is called), `frechet_<name>` for each set of
+      samples and the other metrics likewise, the same for "floor", `n`, `extractor`,
+      `extractor_sha256`, `resize`, `reference`, `reference_count`, `reference_sha256`, `nfe`,
+      `levels`, `weights`, `images_seen`, `seed`; and `fewer_samples_than_features` where n is so
+      small.
 
     Raises:
       ArgumentError: a set of samples of another dtype, shape or size than the floor's, a name
         without its NFE, or unknown weights.
-
-    Example:
-      >>> import numpy as np
-      >>> images = np.random.RandomState(0).randint(0, 256, (12, 2, 2, 1)).astype(np.uint8)
-      >>> reference = raw_pixel_reference(images[:6], images[6:], name="noise")
-      >>> report = raw_pixel_report(
-      ...     reference, {"copy": images[6:]}, nfe={"copy": 1}, weights="raw", images_seen=0
-      ... )
-      >>> report["n"], report["frechet_copy"] == report["frechet_floor"]
-      (6, True)
     """
     one_of("weights", weights, ["raw", "ema"])
     if images_seen < 0:
         raise ArgumentError("images_seen", images_seen, "at least 0")
-    if set(nfe) != set(samples) or "floor" in samples:
-        raise ArgumentError(
-            "nfe", sorted(nfe), f"given for each of {sorted(samples)}, none called 'floor'"
-        )
-    distances = {}
+    for argument, given in (("nfe", nfe), ("levels", levels)):
+        if set(given) != set(samples) or "floor" in samples:
+            raise ArgumentError(
+                argument, sorted(given), f"given for each of {sorted(samples)}, none called 'floor'"
+            )
+    numbers: dict[str, float] = {}
     for name, images in samples.items():
         # The distance's bias depends on n, so an arm of another size has no floor to stand beside.
         expected = (reference.n, *reference.image_shape)
@@ -166,16 +247,97 @@ def raw_pixel_report(
                 f"{name!r}: {images.dtype}{list(images.shape)}",
                 f"uint8{list(expected)}, the floor set's",
             )
-        distances[f"frechet_{name}"] = reference.moments.distance(image_moments(images))
-    return {
-        **distances,
-        "frechet_floor": reference.floor,
+        keep = set(reference.metrics) != {"frechet"}
+        seen = extract(reference.extractor, _parts(images), keep)
+        numbers |= _measured(reference.metrics, reference.frechet, reference.features, seen, name)
+    extractor = reference.extractor
+    record: dict[str, object] = {
+        "distance": extractor.distance,
+        **numbers,
+        **reference.floor,
         "n": reference.n,
-        "extractor": "raw pixels",
+        "extractor": extractor.name,
+        "extractor_sha256": extractor.sha256,
+        "resize": extractor.resize,
         "reference": reference.name,
-        "reference_count": reference.moments.count,
+        "reference_count": reference.count,
         "reference_sha256": reference.sha256,
         "nfe": dict(nfe),
+        "levels": {name: [float(f"{x:.4g}") for x in levels[name]] for name in samples},
         "weights": weights,
         "images_seen": images_seen,
+        "seed": seed,
     }
+    if reference.is_underdetermined:
+        record["fewer_samples_than_features"] = True
+    return record
+
+
+def _measured(
+    metrics: Iterable[str],
+    frechet: FrechetReference,
+    features: npt.NDArray[np.float64] | None,
+    seen: Extracted,
+    name: str,
+) -> dict[str, float]:
+    """Every metric of one set of images."""
+    numbers = {f"frechet_{name}": frechet.distance(seen.moments.mean, seen.moments.covariance)}
+    for metric in metrics:
+        if metric == "kernel":
+            assert features is not None
+            assert seen.features is not None
+            size = min(_KERNEL_SUBSET, len(features), len(seen.features))
+            kernel = kernel_distance(features, seen.features, subset_size=size)
+            numbers[f"kernel_{name}"] = kernel.mean
+            numbers[f"kernel_deviation_{name}"] = kernel.standard_deviation
+        elif metric == "inception_score":
+            assert seen.logits is not None
+            score = inception_score(seen.logits)
+            numbers[f"inception_score_{name}"] = score.mean
+            numbers[f"inception_score_deviation_{name}"] = score.standard_deviation
+        elif metric == "precision_recall":
+            assert features is not None
+            assert seen.features is not None
+            # Manifolds compare at equal sizes only.
+            rows = min(len(features), len(seen.features))
+            both = precision_and_recall(features[:rows], seen.features[:rows])
+            numbers[f"precision_{name}"] = both.precision
+            numbers[f"recall_{name}"] = both.recall
+    return numbers
+
+
+def _cached(
+    extractor: Extractor, images: Images, indices: Indices, folder: Path
+) -> tuple[FrechetReference, str, int]:
+    what = {
+        "data": images.fingerprint,
+        "images": digest(indices.tobytes()),
+        "extractor": extractor.name,
+        "extractor_sha256": extractor.sha256,
+        "resize": extractor.resize,
+    }
+    path = folder / f"reference_{digest(*what.values())}.npz"
+    if path.exists():
+        statistics = load_statistics(path)
+        # A file that was damaged or put there by hand is made anew.
+        if {key: statistics.metadata.get(key) for key in what} == what and statistics.count:
+            decomposed = FrechetReference.of(statistics.mean, statistics.covariance)
+            return decomposed, str(statistics.metadata["pixels_sha256"]), statistics.count
+    seen = extract(extractor, _batches(images, indices))
+    folder.mkdir(parents=True, exist_ok=True)
+    save_statistics(path, seen.moments, {**what, "pixels_sha256": seen.sha256})
+    return _frechet(seen.moments), seen.sha256, seen.moments.count
+
+
+def _frechet(moments: Moments) -> FrechetReference:
+    return FrechetReference.of(moments.mean, moments.covariance)
+
+
+def _batches(images: Images, indices: Indices) -> Iterator[Pixels]:
+    for start in range(0, len(indices), _AT_ONCE):
+        yield images.load(indices[start : start + _AT_ONCE])[0]
+
+
+def _parts(images: Pixels) -> Iterator[Pixels]:
+    for start in range(0, len(images), _AT_ONCE):
+        yield images[start : start + _AT_ONCE]

@@ -26,11 +26,13 @@ class Sampler:
     Attributes:
       name: in records and file names, such as "1step".
       nfe: network evaluations per image.
+      levels: noise levels visited, from the highest, in data units.
       draw: `(denoiser, noise float[B, H, W, C], keys key[B]) -> float[B, H, W, C]`.
     """
 
     name: str
     nfe: int
+    levels: tuple[float, ...]
     draw: Callable[[Denoiser, jax.Array, jax.Array], jax.Array]
 
 
@@ -53,7 +55,12 @@ def consistency_samplers(
     """
     chains: list[tuple[float, ...]] = [(), sigmas] if sigmas else [()]
     return tuple(
-        Sampler(f"{len(chain) + 1}step", len(chain) + 1, _chain(chain, sigma_min, sigma_max))
+        Sampler(
+            name=f"{len(chain) + 1}step",
+            nfe=len(chain) + 1,
+            levels=(sigma_max, *chain),
+            draw=_chain(chain, sigma_min, sigma_max),
+        )
         for chain in chains
     )
 
@@ -106,7 +113,7 @@ def heun_sampler(
         del keys
         return heun(denoiser, noise, sigmas)
 
-    return Sampler(f"heun{steps}", 2 * steps - 1, draw)
+    return Sampler(f"heun{steps}", 2 * steps - 1, tuple(sigmas[::-1].tolist()), draw)
 
 
 def euler_sampler(
@@ -143,7 +150,7 @@ def euler_sampler(
         del keys
         return euler(denoiser, noise, sigmas)
 
-    return Sampler(f"euler{steps}", steps, draw)
+    return Sampler(f"euler{steps}", steps, tuple(sigmas[::-1].tolist()), draw)
 
 
 def ddim_sampler(
@@ -189,7 +196,7 @@ def ddim_sampler(
 
         return ddim(at_lambda, noise, lambdas, trained_range=trained_range)
 
-    return Sampler(f"ddim{steps}", steps, draw)
+    return Sampler(f"ddim{steps}", steps, tuple(np.exp(-lambdas / 2).tolist()), draw)
 
 
 def _check_steps(steps: int) -> None:

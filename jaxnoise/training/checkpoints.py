@@ -77,33 +77,40 @@ class Checkpoints:
         abstract: TrainState,
         set_aside: bool,
         check_meta: Callable[[dict[str, Any]], None] = lambda meta: None,
+        step: int | None = None,
     ) -> TrainState | None:
-        """The newest state that reads and verifies.
+        """The newest state that reads and verifies, or that of one step.
 
         Args:
           abstract: the state's shapes, dtypes and shardings (`jax.ShapeDtypeStruct` leaves).
           set_aside: whether to move damaged checkpoints to the sibling folder `<folder>_damaged`,
             so that the run can save at those steps again.
           check_meta: raises ConfigError if the facts kept beside the state are of another run.
+          step: the only one to read; None for the newest that verifies.
 
         Returns:
           The state, or None when there is no checkpoint at all.
 
         Raises:
-          ConfigError: there are checkpoints, and none verifies.
+          ConfigError: there are checkpoints, and none verifies; or none of the step asked for.
         """
         steps = self.steps()
+        if step is not None:
+            if step not in steps:
+                held = ", ".join(map(str, steps)) or "none"
+                raise ConfigError(f"{self._folder}: holds no step {step}; it holds {held}")
+            steps = [step]
         damaged = []
-        for step in reversed(steps):
+        for held_step in reversed(steps):
             try:
-                state = self._read(step, abstract, check_meta)
+                state = self._read(held_step, abstract, check_meta)
             except (ConfigError, MemoryError, PermissionError):
                 raise
             # Damage surfaces as many types (ValueError, KeyError, OSError, tensorstore's own).
             except Exception as error:
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
-                self._on_skip(f"checkpoint {self._folder / str(step)} is damaged: {reason}")
-                damaged.append(step)
+                self._on_skip(f"checkpoint {self._folder / str(held_step)} is damaged: {reason}")
+                damaged.append(held_step)
                 continue
             if set_aside:
                 self._move_aside(damaged)

@@ -43,6 +43,9 @@ class Observer(Protocol):
     def sample(self, state: TrainState, step: int) -> None:
         """It is time for a sample grid."""
 
+    def evaluate(self, state: TrainState, step: int) -> None:
+        """It is time for a score."""
+
     def save(self, state: TrainState, step: int) -> None:
         """It is time for a checkpoint; the state is known to be finite."""
 
@@ -52,7 +55,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Rhythm:
-    """After how many steps what happens; all are multiples of `steps_per_dispatch`."""
+    """After how many steps what happens; all are multiples of `steps_per_dispatch`, 0 is never."""
 
     steps: int
     batch: int
@@ -60,6 +63,7 @@ class Rhythm:
     log_every: int
     sample_every: int
     checkpoint_every: int
+    evaluate_every: int = 0
 
 
 def train(
@@ -116,6 +120,11 @@ def train(
             if jax.process_count() > 1 and step % rhythm.log_every == 0:
                 # A save is collective: all processes must stop at the same step.
                 stop = bool(multihost_utils.process_allgather(np.array(stopping())).any())
+            # Before the checkpoint: a run that is killed in between scores this step again.
+            if rhythm.evaluate_every and step % rhythm.evaluate_every == 0 and not (last or stop):
+                settle(0)
+                with window.paused():
+                    observer.evaluate(state, step)
             if step % rhythm.checkpoint_every == 0 or last or stop:
                 settle(0)
                 with window.paused():

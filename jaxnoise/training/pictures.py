@@ -38,7 +38,11 @@ _GAP_VALUE = 232
 
 
 def save_grid(
-    images: npt.NDArray[np.uint8], path: str | Path, columns: int = 10, scale: int | None = None
+    images: npt.NDArray[np.uint8],
+    path: str | Path,
+    columns: int = 10,
+    scale: int | None = None,
+    gap: int = _GAP,
 ) -> None:
     """Writes images as one PNG, row by row, each pixel enlarged to a square.
 
@@ -48,6 +52,7 @@ def save_grid(
       columns: images in a row, at least 1; fewer when there are fewer images.
       scale: side of an enlarged pixel, at least 1; by default the integer that brings the picture
         nearest to 640 pixels in width.
+      gap: pixels between images and around them.
 
     Raises:
       ArgumentError: an argument outside its range.
@@ -65,11 +70,11 @@ def save_grid(
     if scale < 1:
         raise ArgumentError("scale", scale, "at least 1")
     enlarged = images.repeat(scale, axis=1).repeat(scale, axis=2)
-    down, right = height * scale + _GAP, width * scale + _GAP
+    down, right = height * scale + gap, width * scale + gap
     rows = -(-count // columns)
-    canvas = np.full((rows * down + _GAP, columns * right + _GAP, channels), _GAP_VALUE, np.uint8)
+    canvas = np.full((rows * down + gap, columns * right + gap, channels), _GAP_VALUE, np.uint8)
     for i, image in enumerate(enlarged):
-        top, left = _GAP + i // columns * down, _GAP + i % columns * right
+        top, left = gap + i // columns * down, gap + i % columns * right
         canvas[top : top + height * scale, left : left + width * scale] = image
     Image.fromarray(canvas[..., 0] if channels == 1 else canvas).save(path, format="PNG")
 
@@ -93,6 +98,33 @@ def save_samples(images: npt.NDArray[Any], folder: Path, name: str, columns: int
     else:
         path = folder / f"{name}.npy"
         np.save(path, images)
+    return path
+
+
+def save_each(images: npt.NDArray[Any], folder: Path, name: str, form: str) -> Path:
+    """Writes images for other tools: a folder of PNGs, or one .npz with the array `arr_0`.
+
+    Args:
+      images: [n, H, W, C]; PNGs need uint8 of 1 or 3 channels.
+      folder: made if it is not there.
+      name: of the new folder, in which image i is `<i, six digits>.png`, or of the .npz.
+      form: "png" or "npz".
+
+    Returns:
+      The folder or the file.
+
+    Raises:
+      ArgumentError: images that cannot be PNGs.
+    """
+    folder.mkdir(exist_ok=True)
+    if form == "npz":
+        path = folder / f"{name}.npz"
+        np.savez(path, images)
+        return path
+    path = folder / name
+    path.mkdir(exist_ok=True)
+    for i, image in enumerate(images):
+        save_grid(image[None], path / f"{i:06d}.png", scale=1, gap=0)
     return path
 
 

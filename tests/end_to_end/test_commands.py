@@ -51,6 +51,79 @@ def test_sample_draws_a_grid_for_every_sampler(trained, capsys):
     assert (first != tiny.read_png(folder.samples / names[1])).any()
 
 
+def test_samples_for_other_tools(trained, tmp_path, capsys):
+    checked, folder = trained
+    del checked
+    arrays = []
+    for form in ("npz", "png"):
+        settings = {"sample.format": form, "sample.count": 3, "sample.step": 4}
+        sample.main(experiment.read(tiny.digits_config(**CONDITIONAL, **settings)), folder)
+        first = Path(capsys.readouterr().out.split()[0])
+        assert first.name.startswith("1step_0000004")
+        if form == "npz":
+            arrays.append(np.load(first)["arr_0"])
+        else:
+            pictures = [tiny.read_png(path) for path in sorted(first.iterdir())]
+            arrays.append(np.stack(pictures)[..., None])
+    np.testing.assert_array_equal(*arrays)
+    assert arrays[0].shape == (3, 8, 8, 1)
+    assert arrays[0].dtype == np.uint8
+
+
+def test_any_checkpoint_can_be_scored(trained, capsys):
+    _, folder = trained
+    kept = folder.result.read_text()
+    older = experiment.read(tiny.digits_config(**CONDITIONAL, **{"evaluate.step": 4}))
+    evaluate.main(older, folder)
+    assert json.loads(capsys.readouterr().out)["images_seen"] == 64
+    folder.result.write_text(kept)
+    missing = experiment.read(tiny.digits_config(**CONDITIONAL, **{"evaluate.step": 5}))
+    with pytest.raises(ConfigError, match=r"holds no step 5; it holds 4, 8"):
+        evaluate.main(missing, folder)
+
+
+def test_scores_during_training_are_rows_of_the_record(tmp_path):
+    settings = {"evaluate.every": 4, "train.checkpoint_every": 8}
+    checked = experiment.read(tiny.digits_config(**settings))
+    folder = RunFolder(tmp_path / "run")
+    train.main(checked, folder)
+    (row,) = [row for row in folder.rows() if "frechet_1step" in row]
+    assert row["step"] == 4
+    assert row["images_seen"] == 64
+    result = json.loads(folder.result.read_text())
+    assert row["frechet_floor"] == result["frechet_floor"]
+    assert row["frechet_2step"] != result["frechet_2step"]
+    assert [row["step"] for row in folder.rows()] == [2, 4, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    "settings, parts",
+    [
+        ({"evaluate.n": 63}, ["config.evaluate.n=63", "at least 64", "few_samples=True"]),
+        ({"evaluate.extractor": {"name": "inception"}}, ["config.evaluate.extractor: ", ".pth"]),
+        (
+            {"evaluate.extractor": {"name": "function", "path": "nowhere:f"}},
+            ["config.evaluate.extractor.path='nowhere:f'"],
+        ),
+        ({"evaluate.reference": "none.npz"}, ["config.evaluate.reference='none.npz'"]),
+        (
+            {"evaluate.metrics": ("frechet", "inception_score")},
+            ["config.evaluate.metrics='inception_score'", "inception"],
+        ),
+    ],
+)
+def test_a_score_that_cannot_be_had_is_refused_before_training(
+    settings, parts, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("JAXNOISE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ConfigError) as error:
+        train.main(experiment.read(tiny.digits_config(**settings)), RunFolder(tmp_path / "run"))
+    for part in parts:
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
 def test_plot_needs_no_data_and_no_training(tmp_path, capsys):
     checked = experiment.read(tiny.digits_config(**{"data.dataset": "no such set"}))
     plot.main(checked, RunFolder(tmp_path / "new"))

@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from jaxnoise.data import ArrayImages
 from jaxnoise.errors import ArgumentError
 from jaxnoise.evaluation import (
-    RawPixelReference,
+    Moments,
+    Reference,
+    extract,
     frechet_distance,
-    raw_pixel_reference,
-    raw_pixel_report,
+    kernel_distance,
+    precision_and_recall,
+    raw_pixels,
+    reference_from,
     reference_split,
+    report,
+    save_statistics,
 )
 
 
@@ -22,10 +29,13 @@ def digits() -> np.ndarray:
     return np.round(load_digits().images[..., None] * (255 / 16)).astype(np.uint8)
 
 
+def as_images(pixels: np.ndarray) -> ArrayImages:
+    return ArrayImages("digits", pixels, np.zeros(len(pixels), int), 0)
+
+
 @pytest.fixture(scope="module")
-def reference(digits: np.ndarray) -> RawPixelReference:
-    reference_idx, floor_idx = reference_split(len(digits), 898)
-    return raw_pixel_reference(digits[reference_idx], digits[floor_idx], "digits, first half")
+def reference(digits: np.ndarray) -> Reference:
+    return reference_from(raw_pixels(), as_images(digits), 898, "digits, first half")
 
 
 def test_split_covers_the_digits_once() -> None:
@@ -58,79 +68,200 @@ def test_split_refuses_an_n_outside_its_range(n: int) -> None:
         reference_split(3, n)
 
 
+SAID = {
+    "nfe": {"a": 1},
+    "levels": {"a": (80.0,)},
+    "weights": "raw",
+    "images_seen": 0,
+    "seed": 1,
+}
+
+
+def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    pixels = images.reshape(len(images), -1) / 127.5 - 1
+    return pixels.mean(axis=0), np.cov(pixels.T)
+
+
 def test_report_holds_the_distances_and_the_protocol(
-    digits: np.ndarray, reference: RawPixelReference
+    digits: np.ndarray, reference: Reference
 ) -> None:
     reference_idx, floor_idx = reference_split(len(digits), 898)
     noise = np.random.RandomState(0).randint(0, 256, (898, 8, 8, 1)).astype(np.uint8)
-    report = raw_pixel_report(
+    result = report(
         reference,
         {"1step": noise, "2step": digits[floor_idx]},
         nfe={"1step": 1, "2step": 2},
+        levels={"1step": (80.0,), "2step": (80.0, 0.82112)},
         weights="ema",
         images_seen=128_000,
+        seed=7,
     )
-
-    def moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        pixels = images.reshape(len(images), -1) / 127.5 - 1
-        return pixels.mean(axis=0), np.cov(pixels.T)
-
     real = moments(digits[reference_idx])
     expected = frechet_distance(*moments(noise), *real)
-    assert report.pop("frechet_1step") == pytest.approx(expected, rel=1e-9)
-    floor = report.pop("frechet_floor")
-    assert report.pop("frechet_2step") == floor
+    assert result.pop("frechet_1step") == pytest.approx(expected, rel=1e-9)
+    floor = result.pop("frechet_floor")
+    assert result.pop("frechet_2step") == pytest.approx(floor, rel=1e-12)
     assert floor == pytest.approx(frechet_distance(*moments(digits[floor_idx]), *real), rel=1e-9)
     # Held-out digits are far closer to the reference than noise, and not at 0.
     assert 0.1 < floor < 1 < expected
-    digest = report.pop("reference_sha256")
+    digest = result.pop("reference_sha256")
     assert isinstance(digest, str)
     assert len(digest) == 64
-    assert report == {
+    assert result == {
+        "distance": "Fréchet, raw pixels in [-1, 1]",
         "n": 898,
         "extractor": "raw pixels",
+        "extractor_sha256": "",
+        "resize": "none",
         "reference": "digits, first half",
         "reference_count": 899,
         "nfe": {"1step": 1, "2step": 2},
+        "levels": {"1step": [80.0], "2step": [80.0, 0.8211]},
         "weights": "ema",
         "images_seen": 128_000,
+        "seed": 7,
     }
-    assert json.loads(json.dumps(report)) == report
+    assert json.loads(json.dumps(result)) == result
 
 
 def test_another_reference_has_another_digest(digits: np.ndarray) -> None:
-    changed = digits[:10].copy()
-    changed[0, 0, 0, 0] += 1
-    digests = {
-        raw_pixel_reference(rows, digits[20:30], "x").sha256 for rows in (digits[:10], changed)
-    }
-    assert len(digests) == 2
+    changed = digits[:200].copy()
+    changed[:, 0, 0, 0] += 1
+    both = [
+        reference_from(raw_pixels(), as_images(rows), 64, "x") for rows in (digits[:200], changed)
+    ]
+    assert both[0].sha256 != both[1].sha256
 
 
 def test_report_refuses_arms_that_have_no_floor_to_stand_beside(
-    digits: np.ndarray, reference: RawPixelReference
+    digits: np.ndarray, reference: Reference
 ) -> None:
-    def report(images: np.ndarray, **changes: object) -> None:
-        arguments = {"nfe": {"a": 1}, "weights": "raw", "images_seen": 0, **changes}
-        raw_pixel_report(reference, {"a": images}, **arguments)
+    def tried(images: np.ndarray, **changes: object) -> None:
+        report(reference, {"a": images}, **SAID | changes)
 
-    report(digits[:898])
+    tried(digits[:898])
     with pytest.raises(ArgumentError, match=r"samples=\"'a': uint8\[897, 8, 8, 1\]"):
-        report(digits[:897])
+        tried(digits[:897])
     with pytest.raises(ArgumentError, match=r"samples=.*float64"):
-        report(digits[:898] / 255)
+        tried(digits[:898] / 255)
     with pytest.raises(ArgumentError, match="nfe="):
-        report(digits[:898], nfe={"b": 1})
+        tried(digits[:898], nfe={"b": 1})
+    with pytest.raises(ArgumentError, match="levels="):
+        tried(digits[:898], levels={})
     with pytest.raises(ArgumentError, match="did you mean 'ema'"):
-        report(digits[:898], weights="emma")
+        tried(digits[:898], weights="emma")
     with pytest.raises(ArgumentError, match="images_seen=-1"):
-        report(digits[:898], images_seen=-1)
+        tried(digits[:898], images_seen=-1)
 
 
-def test_reference_refuses_other_arrays(digits: np.ndarray) -> None:
-    with pytest.raises(ArgumentError, match="reference='float64'"):
-        raw_pixel_reference(digits[:9] / 255, digits[9:], "x")
-    with pytest.raises(ArgumentError, match=r"held_out=\(1, 8, 8, 1\)"):
-        raw_pixel_reference(digits[:9], digits[9:10], "x")
-    with pytest.raises(ArgumentError, match=r"held_out=\(5, 4, 8, 1\)"):
-        raw_pixel_reference(digits[:9], digits[9:14, :4], "x")
+def test_fewer_samples_than_features_are_refused_or_labelled(digits: np.ndarray) -> None:
+    images = as_images(digits[:200])
+    with pytest.raises(ArgumentError, match="n=63: must be at least 64, the number of features"):
+        reference_from(raw_pixels(), images, 63, "x")
+    few = reference_from(raw_pixels(), images, 63, "x", few_samples=True)
+    assert report(few, {"a": digits[:63]}, **SAID)["fewer_samples_than_features"] is True
+    enough = reference_from(raw_pixels(), images, 64, "x")
+    assert "fewer_samples_than_features" not in report(enough, {"a": digits[:64]}, **SAID)
+
+
+def test_every_metric_is_taken_of_the_samples_and_of_the_floor(digits: np.ndarray) -> None:
+    metrics = ("frechet", "kernel", "precision_recall")
+    images = as_images(digits[:400])
+    made = reference_from(raw_pixels(), images, 150, "x", metrics=metrics)
+    result = report(made, {"a": digits[400:550]}, **SAID)
+    real_idx, floor_idx = reference_split(400, 150)
+
+    def features(pixels: np.ndarray) -> np.ndarray:
+        return pixels.reshape(len(pixels), -1) / 127.5 - 1
+
+    real = features(digits[real_idx])
+    for name, pixels in (("a", digits[400:550]), ("floor", digits[floor_idx])):
+        kernel = kernel_distance(real, features(pixels), subset_size=150)
+        assert result[f"kernel_{name}"] == pytest.approx(kernel.mean, rel=1e-9)
+        assert result[f"kernel_deviation_{name}"] == pytest.approx(kernel.standard_deviation)
+        both = precision_and_recall(real[:150], features(pixels))
+        assert result[f"precision_{name}"] == both.precision
+        assert result[f"recall_{name}"] == both.recall
+
+
+@pytest.mark.parametrize(
+    "metrics, message",
+    [
+        (("frechet", "kid"), "did you mean"),
+        (("kernel",), "holds 'frechet'"),
+        (("frechet", "inception_score"), "extractor 'inception' only"),
+    ],
+)
+def test_metrics_that_cannot_be_taken(
+    digits: np.ndarray, metrics: tuple[str, ...], message: str
+) -> None:
+    if metrics[-1] == "kid":
+        message = "one of frechet, kernel"
+    with pytest.raises(ArgumentError, match=message):
+        reference_from(raw_pixels(), as_images(digits[:200]), 64, "x", metrics=metrics)
+
+
+def test_published_statistics_take_the_place_of_the_reference(digits: np.ndarray, tmp_path) -> None:
+    mean, covariance = moments(digits[:500])
+    path = tmp_path / "published.npz"
+    np.savez(path, mu=mean, sigma=covariance)
+    made = reference_from(raw_pixels(), as_images(digits), 100, "x", published=path)
+    result = report(made, {"a": digits[900:1000]}, **SAID)
+    expected = frechet_distance(*moments(digits[900:1000]), mean, covariance)
+    assert result["frechet_a"] == pytest.approx(expected, rel=1e-9)
+    _, floor_idx = reference_split(len(digits), 100)
+    expected = frechet_distance(*moments(digits[floor_idx]), mean, covariance)
+    assert result["frechet_floor"] == pytest.approx(expected, rel=1e-9)
+    assert result["reference"] == "published.npz"
+    assert result["reference_count"] is None
+    with pytest.raises(ArgumentError, match="metrics='kernel': must be taken without published"):
+        reference_from(
+            raw_pixels(),
+            as_images(digits),
+            100,
+            "x",
+            metrics=("frechet", "kernel"),
+            published=path,
+        )
+    np.savez(path, mu=mean[:5], sigma=covariance[:5, :5])
+    with pytest.raises(ArgumentError, match="5"):
+        reference_from(raw_pixels(), as_images(digits), 100, "x", published=path)
+
+
+def test_reference_statistics_are_kept_under_what_they_depend_on(
+    digits: np.ndarray, tmp_path
+) -> None:
+    first = reference_from(raw_pixels(), as_images(digits[:200]), 64, "x", cache=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    again = reference_from(raw_pixels(), as_images(digits[:200]), 64, "x", cache=tmp_path)
+    assert again.sha256 == first.sha256
+    assert again.count == first.count == 100
+    np.testing.assert_array_equal(again.frechet.mean, first.frechet.mean)
+    # What is kept is what is used.
+    save_statistics(
+        kept,
+        Moments.of(np.random.RandomState(0).standard_normal((100, 64))),
+        json.loads(str(np.load(kept)["metadata"])),
+    )
+    other = reference_from(raw_pixels(), as_images(digits[:200]), 64, "x", cache=tmp_path)
+    assert not np.allclose(other.frechet.mean, first.frechet.mean)
+    reference_from(raw_pixels(), as_images(digits[:202]), 64, "x", cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_streams_of_any_portions_give_the_same_moments(digits: np.ndarray) -> None:
+    whole = extract(raw_pixels(), [digits])
+    for size in (1, 97, 1000):
+        parts = (digits[i : i + size] for i in range(0, len(digits), size))
+        split = extract(raw_pixels(), parts)
+        assert split.sha256 == whole.sha256
+        np.testing.assert_allclose(split.moments.mean, whole.moments.mean, rtol=0, atol=1e-12)
+        scatter = split.moments.scatter - whole.moments.scatter
+        assert np.abs(scatter).max() < 1e-10 * np.abs(whole.moments.scatter).max()
+
+
+def test_only_images_are_taken(digits: np.ndarray) -> None:
+    with pytest.raises(ArgumentError, match="batches='float64"):
+        extract(raw_pixels(), [digits / 255])
+    with pytest.raises(ArgumentError, match="batches='none'"):
+        extract(raw_pixels(), [])

@@ -1,0 +1,35 @@
+"""What `evaluate.extractor` of a config can name.
+
+Each choice gives what opens the extractor, so that weights are looked for before training starts
+and not while a config is read.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+from jaxnoise.config.noise_choices import Choices
+from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.evaluation.extractors import Extractor, from_function, inception, raw_pixels
+from jaxnoise.evaluation.resize import RESIZES
+
+Opener = Callable[[], Extractor]
+
+
+def _inception(
+    path: str | None = None, resize: str = "tf1", fetch: bool = False, batch: int = 64
+) -> Opener:
+    one_of("resize", resize, RESIZES)
+    if batch < 1:
+        raise ArgumentError("batch", batch, "at least 1")
+    return partial(inception, path, resize, fetch, batch)
+
+
+def _function(path: str) -> Opener:
+    return partial(from_function, path)
+
+
+EXTRACTORS: Choices = {
+    "raw_pixels": lambda: raw_pixels,
+    "inception": _inception,
+    "function": _function,
+}

@@ -1,0 +1,254 @@
+"""What a distance is measured in: features of images, from one of several extractors.
+
+An extractor is a function of uint8 images on the host; its name, the digest of its weights and how
+it resizes belong to every number that it gives.
+"""
+
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import numpy.typing as npt
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.evaluation.inception_weights import load_inception
+from jaxnoise.evaluation.moments import Moments
+from jaxnoise.evaluation.resize import RESIZES, inception_input
+from jaxnoise.models.inception import Inception
+
+Pixels = npt.NDArray[np.uint8]
+
+INCEPTION_FEATURES = 2048
+
+
+class Features(NamedTuple):
+    """What an extractor sees in some images."""
+
+    features: npt.NDArray[Any]
+    """float[n, D]."""
+    logits: npt.NDArray[Any] | None = None
+    """float[n, classes], for the Inception score, or None."""
+
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """A feature space for distances between sets of images.
+
+    Attributes:
+      name: in records, such as "inception-v3".
+      distance: what its Fréchet distance is called: "FID" for Inception in the reference's own
+        form alone, "FD (name)" otherwise.
+      sha256: digest of the weights or of the function, or "" where there is nothing to digest.
+      resize: how images are brought to the network's size, or "none".
+      extract: `uint8[n, H, W, C] -> Features`.
+      dimension: image shape (H, W, C) -> D, or None if it is only known from features.
+    """
+
+    name: str
+    distance: str
+    sha256: str
+    resize: str
+    extract: Callable[[Pixels], Features]
+    dimension: Callable[[tuple[int, ...]], int] | None
+
+
+def raw_pixels() -> Extractor:
+    """Pixels in [-1, 1] themselves, H W C of them.
+
+    Example:
+      >>> features, _ = raw_pixels().extract(np.full((1, 1, 1, 2), 255, np.uint8))
+      >>> features.tolist()
+      [[1.0, 1.0]]
+    """
+
+    def extract(images: Pixels) -> Features:
+        return Features(images.reshape(len(images), -1).astype(np.float64) / 127.5 - 1)
+
+    return Extractor(
+        name="raw pixels",
+        distance="Fréchet, raw pixels in [-1, 1]",
+        sha256="",
+        resize="none",
+        extract=extract,
+        dimension=lambda shape: int(np.prod(shape)),
+    )
+
+
+def inception(
+    path: str | None = None, resize: str = "tf1", fetch: bool = False, batch: int = 64
+) -> Extractor:
+    """Inception-v3 in the FID graph, 2048 pooled features and logits without bias.
+
+    Args:
+      path: the weights' file, or None for the one in the cache folder.
+      resize: "tf1", the reference's own, or "clean", antialiased.
+      fetch: whether to download the weights once if they are not there.
+      batch: images at once.
+
+    Returns:
+      The extractor; its distance is FID with "tf1" and "FD (inception-v3, clean)" with "clean".
+
+    Raises:
+      ArgumentError: an unknown `resize`, or a batch below 1.
+      ConfigError: the weights are not there or damaged; says what to do.
+
+    Reference: Heusel et al. (arXiv 1706.08500); Parmar et al. (arXiv 2104.11222) for "clean".
+    """
+    one_of("resize", resize, RESIZES)
+    weights = load_inception(path, fetch=fetch)
+    network = Inception()
+
+    def apply(images: jax.Array) -> Features:
+        out = network.apply({"params": weights.params}, inception_input(images, resize))
+        return Features(out.features, out.logits_unbiased)  # type: ignore[union-attr]
+
+    return Extractor(
+        name="inception-v3",
+        distance="FID" if resize == "tf1" else f"FD (inception-v3, {resize})",
+        sha256=weights.sha256,
+        resize=resize,
+        extract=partial(over_devices(apply, batch), channels=3),
+        dimension=lambda shape: INCEPTION_FEATURES,
+    )
+
+
+def from_function(path: str) -> Extractor:
+    """A user's own function, imported by name.
+
+    Args:
+      path: "module:function", where the function maps uint8[n, H, W, C] to float[n, D] and the
+        module can be imported.
+
+    Returns:
+      The extractor, called "FD (module:function)", with the digest of the function's source.
+
+    Raises:
+      ArgumentError: no such module or function.
+
+    Example:
+      >>> from_function("numpy:asarray").distance
+      'FD (numpy:asarray)'
+    """
+    module, colon, name = path.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ArgumentError("path", path, f"'module:function' ({error})") from error
+    if not colon or not callable(function):
+        raise ArgumentError("path", path, "'module:function', something that can be called")
+    try:
+        source = inspect.getsource(function)
+    except (OSError, TypeError):
+        source = path
+
+    def extract(images: Pixels) -> Features:
+        features = np.asarray(function(images))
+        if features.ndim != 2 or len(features) != len(images):
+            raise ArgumentError(
+                "path", path, f"a function to float[{len(images)}, D], not {features.shape}"
+            )
+        return Features(features)
+
+    return Extractor(
+        name=path,
+        distance=f"FD ({path})",
+        sha256=hashlib.sha256(source.encode()).hexdigest(),
+        resize="none",
+        extract=extract,
+        dimension=None,
+    )
+
+
+def over_devices(apply: Callable[[jax.Array], Features], batch: int) -> Callable[..., Features]:
+    """A jitted network as a host function: fixed-size batches split over this process's devices.
+
+    Every process extracts all images, so that no exchange of moments is needed.
+
+    Args:
+      apply: `uint8[batch, H, W, C] -> Features`.
+      batch: images at once; rounded up to a multiple of the number of devices.
+
+    Returns:
+      `(images uint8[n, H, W, C], channels) -> Features` of numpy arrays; grey images are repeated
+      to `channels`.
+
+    Raises:
+      ArgumentError: a batch below 1.
+    """
+    if batch < 1:
+        raise ArgumentError("batch", batch, "at least 1")
+    devices = jax.local_devices()
+    size = -(-batch // len(devices)) * len(devices)
+    split = NamedSharding(Mesh(np.asarray(devices), ("data",)), P("data"))
+    jitted = jax.jit(apply)
+
+    def extract(images: Pixels, channels: int | None = None) -> Features:
+        if channels is not None and images.shape[-1] == 1:
+            images = np.repeat(images, channels, axis=-1)
+        if channels is not None and images.shape[-1] != channels:
+            raise ArgumentError("images", images.shape, f"with 1 or {channels} channels")
+        parts = []
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            # One shape is one compilation; the padding is cut off again.
+            padded = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+            out = jitted(jax.device_put(padded, split))
+            parts.append(jax.tree.map(np.asarray, out))
+        joined = jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(images)], *parts)
+        return Features(*joined)
+
+    return extract
+
+
+class Extracted(NamedTuple):
+    """What is kept of a set of images."""
+
+    moments: Moments
+    features: npt.NDArray[Any] | None
+    logits: npt.NDArray[Any] | None
+    sha256: str
+    """Digest of the pixels."""
+
+
+def extract(extractor: Extractor, batches: Iterable[Pixels], keep: bool = False) -> Extracted:
+    """Streams images through an extractor; memory holds one batch, or all features if kept.
+
+    Args:
+      extractor: the feature space.
+      batches: uint8[b, H, W, C], any sizes.
+      keep: whether features and logits are kept, as all but the Fréchet distance need.
+
+    Returns:
+      Moments in float64, and what was asked to be kept.
+
+    Raises:
+      ArgumentError: images that are not uint8[b, H, W, C], no image, or features that are not
+        finite.
+    """
+    moments: Moments | None = None
+    kept: list[Features] = []
+    digest = hashlib.sha256()
+    for images in batches:
+        if images.dtype != np.uint8 or images.ndim != 4:
+            shape = f"{images.dtype}{list(images.shape)}"
+            raise ArgumentError("batches", shape, "of uint8[b, H, W, C]")
+        seen = extractor.extract(images)
+        digest.update(np.ascontiguousarray(images).tobytes())
+        moments = Moments.of(seen.features) if moments is None else moments.update(seen.features)
+        if keep:
+            kept.append(seen)
+    if moments is None:
+        raise ArgumentError("batches", "none", "at least one")
+    features = np.concatenate([seen.features for seen in kept]) if keep else None
+    logits = [seen.logits for seen in kept if seen.logits is not None]
+    return Extracted(
+        moments, features, np.concatenate(logits) if logits else None, digest.hexdigest()
+    )
