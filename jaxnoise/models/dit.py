@@ -115,8 +115,8 @@ def unpatchify(patches: jax.Array, height: int, width: int, size: int) -> jax.Ar
       >>> (unpatchify(patchify(x, 2), 2, 4, 2) == x).all()
       Array(True, dtype=bool)
     """
-    x = patches.reshape(len(patches), height // size, width // size, size, size, -1)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(len(patches), height, width, -1)
+    x = patches.reshape(patches.shape[0], height // size, width // size, size, size, -1)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(patches.shape[0], height, width, -1)
 
 
 def _modulated_norm(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
