@@ -9,7 +9,13 @@ from functools import partial
 
 from jaxnoise.config.noise_choices import Choices
 from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.evaluation.extractors import Extractor, from_function, inception, raw_pixels
+from jaxnoise.evaluation.extractors import (
+    Extractor,
+    efficientnet,
+    from_function,
+    inception,
+    raw_pixels,
+)
 from jaxnoise.evaluation.resize import RESIZES
 
 Opener = Callable[[], Extractor]
@@ -24,12 +30,19 @@ def _inception(
     return partial(inception, path, resize, fetch, batch)
 
 
+def _efficientnet(batch: int = 64) -> Opener:
+    if batch < 1:
+        raise ArgumentError("batch", batch, "at least 1")
+    return partial(efficientnet, batch)
+
+
 def _function(path: str) -> Opener:
     return partial(from_function, path)
 
 
 EXTRACTORS: Choices = {
     "raw_pixels": lambda: raw_pixels,
+    "efficientnet": _efficientnet,
     "inception": _inception,
     "function": _function,
 }

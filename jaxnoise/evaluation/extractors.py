@@ -19,9 +19,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.evaluation.efficientnet_weights import efficientnet_input, load_efficientnet
 from jaxnoise.evaluation.inception_weights import load_inception
 from jaxnoise.evaluation.moments import Moments
 from jaxnoise.evaluation.resize import RESIZES, inception_input
+from jaxnoise.models.efficientnet import FEATURES, EfficientNetLite0
 from jaxnoise.models.inception import Inception
 
 Pixels = npt.NDArray[np.uint8]
@@ -117,6 +119,40 @@ def inception(
         resize=resize,
         extract=partial(over_devices(apply, batch), channels=3),
         dimension=lambda shape: INCEPTION_FEATURES,
+    )
+
+
+def efficientnet(batch: int = 64) -> Extractor:
+    """EfficientNet-Lite0, 1280 pooled features; its weights come in the extra "extractor".
+
+    Args:
+      batch: images at once.
+
+    Returns:
+      The extractor; its distance is "FD (efficientnet-lite0)", never FID.
+
+    Raises:
+      ArgumentError: a batch below 1.
+      ConfigError: the extra is not installed, or its file is damaged.
+
+    Example:
+      >>> efficientnet().dimension((32, 32, 3))
+      1280
+    """
+    weights = load_efficientnet()
+    network = EfficientNetLite0()
+
+    def apply(images: jax.Array) -> Features:
+        out = network.apply({"params": weights.params}, efficientnet_input(images))
+        return Features(out.features)  # type: ignore[union-attr]
+
+    return Extractor(
+        name="efficientnet-lite0",
+        distance="FD (efficientnet-lite0)",
+        sha256=weights.sha256,
+        resize="clean",
+        extract=partial(over_devices(apply, batch), channels=3),
+        dimension=lambda shape: FEATURES,
     )
 
 

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from jaxnoise.errors import ArgumentError, ConfigError
-from jaxnoise.evaluation import Features, extract, from_function, inception, raw_pixels
+from jaxnoise.evaluation import (
+    Features,
+    efficientnet,
+    extract,
+    from_function,
+    inception,
+    raw_pixels,
+)
 from jaxnoise.evaluation.extractors import over_devices
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (10_000, 4, 4, 3)).astype(np.uint8)
@@ -107,3 +114,15 @@ def test_inception_without_its_weights_says_where_to_put_them(tmp_path, monkeypa
     assert str(tmp_path) in str(error.value)
     with pytest.raises(ArgumentError, match="resize='tf2'"):
         inception(resize="tf2")
+
+
+def test_efficientnet_scores_grey_images_under_its_own_name() -> None:
+    extractor = efficientnet(batch=8)
+    images = IMAGES[:6, :, :, :1]
+    seen = extract(extractor, [images], keep=True)
+    assert seen.features.shape == (6, 1280)
+    assert seen.logits is None
+    assert seen.moments.mean.shape == (extractor.dimension((4, 4, 1)),)
+    colours = extractor.extract(np.repeat(images, 3, axis=3)).features
+    np.testing.assert_array_equal(seen.features, colours)
+    assert extractor.distance == "FD (efficientnet-lite0)"
