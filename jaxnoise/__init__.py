@@ -16,6 +16,8 @@ __version__ = "0.1.0"
 _SUBPACKAGES = (
     "data",
     "evaluation",
+    "export",
+    "meta",
     "models",
     "noise",
     "objectives",

@@ -1,0 +1,166 @@
+"""Exports the newest checkpoint of a run: one program per sampler, the weights and a card."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from importlib import import_module
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+
+import jaxnoise
+from jaxnoise.commands.prepared import Prepared, prepare, trained_state
+from jaxnoise.errors import ConfigError
+from jaxnoise.experiment import Experiment
+from jaxnoise.export import PLATFORMS, argument_names, evaluations, export_sampler, save_weights
+from jaxnoise.objectives import ConsistencyObjective
+from jaxnoise.objectives.objective import Denoiser
+from jaxnoise.sampling.samplers import Sampler
+from jaxnoise.training.records import RunFolder
+from jaxnoise.training.state import Params, TrainState
+
+WEIGHTS = "weights.safetensors"
+
+
+def main(experiment: Experiment, folder: RunFolder) -> None:
+    """Writes export/ in the run folder (programs, weights, card) and prints the paths."""
+    _check_packages()
+    folder.check_same(experiment.config)
+    prepared = prepare(experiment)
+    state = trained_state(prepared, folder)
+    if jax.process_index() != 0:
+        return
+    files = _programs_and_weights(prepared, jax.tree.map(np.asarray, state.sampling_params))
+    card = _card(prepared, state, files, folder)
+    text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    target = folder.root / "export"
+    target.mkdir(exist_ok=True)
+    # The card comes last: where its digests fit, the folder is whole.
+    for name, data in {**files, "card.json": f"{text}\n".encode()}.items():
+        _write_whole(target / name, data)
+        print(target / name)
+
+
+def _check_packages() -> None:
+    for package in ("flatbuffers", "safetensors"):
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise ConfigError(
+                f"--mode=export: needs {package}: pip install -e '.[export]'"
+            ) from error
+
+
+def _program_name(sampler: Sampler) -> str:
+    return f"{sampler.name}.stablehlo"
+
+
+def _programs_and_weights(prepared: Prepared, params: Params) -> dict[str, bytes]:
+    experiment = prepared.experiment
+
+    def denoiser(labels: jax.Array | None) -> Denoiser:
+        return experiment.objective.denoiser(
+            lambda x, c: prepared.apply(params["network"], x, c, labels)
+        )
+
+    files = {
+        _program_name(sampler): export_sampler(
+            sampler,
+            denoiser,
+            prepared.images.image_shape,
+            prepared.network.num_classes,
+            experiment.sample.guidance,
+        )
+        for sampler in experiment.samplers
+    }
+    return {**files, WEIGHTS: save_weights(params)}
+
+
+def _card(
+    prepared: Prepared, state: TrainState, files: dict[str, bytes], folder: RunFolder
+) -> dict[str, Any]:
+    """What the files are, JSON-safe."""
+    experiment = prepared.experiment
+    images_seen = int(state.step) * experiment.train.batch
+    return {
+        "data": {"dtype": str(np.dtype(prepared.images.dtype)), "name": prepared.images.name},
+        "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+        "guidance": experiment.sample.guidance,
+        "image_shape": prepared.images.image_shape,
+        "images_seen": images_seen,
+        "model": experiment.config["model"],
+        "network": _network(prepared.network),
+        "num_classes": prepared.network.num_classes,
+        "objective": {**experiment.config["objective"], **_sigma_range(experiment)},
+        "platforms": PLATFORMS,
+        "samplers": [_sampler(prepared, sampler, files) for sampler in experiment.samplers],
+        "score": _score(folder, images_seen),
+        "step": int(state.step),
+        "versions": {"jax": jax.__version__, "jaxnoise": jaxnoise.__version__},
+        "weights": {"file": WEIGHTS, "kind": "raw" if state.ema is None else "ema"},
+    }
+
+
+def _network(network: Any) -> dict[str, Any]:
+    """The class in jaxnoise.models and the fields that make the network again."""
+    fields = {
+        field.name: getattr(network, field.name)
+        for field in dataclasses.fields(network)
+        if field.name not in ("parent", "name")
+    }
+    return {"class": type(network).__name__, "fields": {**fields, "dtype": _name(fields["dtype"])}}
+
+
+def _name(dtype: Any) -> str:
+    return str(jnp.dtype(dtype).name)
+
+
+def _sigma_range(experiment: Experiment) -> dict[str, float]:
+    """The noise levels that training has seen, in data units."""
+    objective = experiment.objective
+    if isinstance(objective, ConsistencyObjective):
+        return {"sigma_min": objective.sigma_min, "sigma_max": objective.sigma_max}
+    lowest, highest = objective.trained_range
+    return {"sigma_min": exp(-highest / 2), "sigma_max": exp(-lowest / 2)}
+
+
+def _sampler(prepared: Prepared, sampler: Sampler, files: dict[str, bytes]) -> dict[str, Any]:
+    program = jax.export.deserialize(bytearray(files[_program_name(sampler)]))
+    kinds: dict[str, dict[str, Any]] = {
+        "noise": {"dtype": "float32", "shape": ["b", *prepared.images.image_shape]},
+        "keys": {"dtype": "uint32", "shape": ["b", 2]},
+        "labels": {"dtype": "int32", "shape": ["b"]},
+    }
+    names = argument_names(sampler, prepared.network.num_classes)
+    return {
+        "arguments": [{"name": name, **kinds[name]} for name in names],
+        "calling_convention_version": program.calling_convention_version,
+        "evaluations": evaluations(sampler, prepared.experiment.objective.denoiser),
+        "file": _program_name(sampler),
+        "name": sampler.name,
+        "nfe": sampler.nfe * (1 if prepared.experiment.sample.guidance == 1 else 2),
+    }
+
+
+def _score(folder: RunFolder, images_seen: int) -> dict[str, Any] | None:
+    """The run's result.json, or None where there is none or it is of another checkpoint."""
+    if not folder.result.exists():
+        return None
+    try:
+        result = json.loads(folder.result.read_text())
+        return dict(result) if result["images_seen"] == images_seen else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"--workdir={folder.root}: result.json is damaged: {error}") from error
+
+
+def _write_whole(path: Path, data: bytes) -> None:
+    """Writes a file so that a kill leaves the old one or the new one, never a part."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    os.replace(part, path)

@@ -1,0 +1,48 @@
+"""Parameters as one file of named arrays, in the safetensors format."""
+
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+
+def save_weights(params: dict[str, Any]) -> bytes:
+    """Nested parameters as safetensors bytes: float32 arrays under names joined by "/".
+
+    Args:
+      params: nested dict of float32 arrays.
+
+    Returns:
+      The file's bytes, the same for the same parameters. Needs the package safetensors.
+
+    Example:
+      >>> data = save_weights({"network": {"conv": {"bias": np.zeros(3, np.float32)}}})
+      >>> import safetensors.numpy
+      >>> list(safetensors.numpy.load(data))
+      ['network/conv/bias']
+    """
+    from safetensors.numpy import save
+
+    flat = flatten_dict(params, sep="/")
+    arrays = {name: np.ascontiguousarray(flat[name], np.float32) for name in sorted(flat)}
+    return bytes(save(arrays))
+
+
+def load_weights(data: bytes) -> dict[str, Any]:
+    """The nested parameters of `save_weights`; branches without an array are gone.
+
+    Args:
+      data: safetensors bytes.
+
+    Returns:
+      Nested dict of float32 numpy arrays. Needs the package safetensors.
+
+    Example:
+      >>> data = save_weights({"network": {"scale": np.ones(2, np.float32)}, "objective": {}})
+      >>> load_weights(data)
+      {'network': {'scale': array([1., 1.], dtype=float32)}}
+    """
+    from safetensors.numpy import load
+
+    nested: dict[str, Any] = unflatten_dict(load(data), sep="/")
+    return nested
