@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import NoReturn
 
 from jaxnoise import experiment
+from jaxnoise.commands import compare
 from jaxnoise.config import files, overrides
 from jaxnoise.errors import ConfigError
 from jaxnoise.training.loop import Interrupted, NonFiniteError
 from jaxnoise.training.parallel import connect
 from jaxnoise.training.records import RunFolder
 
-MODES = ("train", "sample", "evaluate", "plot", "dry_run")
+MODES = ("train", "sample", "evaluate", "plot", "dry_run", "export", "compare")
 EXIT_CODES = {ConfigError: 2, NonFiniteError: 1, Interrupted: 143}
 
 
@@ -30,9 +31,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--config", default="configs/digits_poly.py", help="config file")
     parser.add_argument("--workdir", help="run folder; runs/<config's name> by default")
     parser.add_argument("--mode", choices=MODES, default="train", help="what to do")
-    parser.add_argument(
-        "--distributed", action="store_true", help="one of several processes (TPU pod, Slurm)"
-    )
+    parser.add_argument("--runs", nargs="*", default=[], help="run folders to compare")
+    parser.add_argument("--distributed", action="store_true", help="one of several processes")
     return parser.parse_args(argv)
 
 
@@ -40,6 +40,9 @@ def main(argv: list[str]) -> int:
     try:
         argv, settings = overrides.split(argv)
         flags = parse(argv)
+        if flags.mode == "compare":
+            compare.main([Path(run) for run in flags.runs], Path(flags.workdir or "runs"))
+            return 0
         checked = experiment.read(overrides.apply(files.load(flags.config), settings))
         if flags.distributed:
             connect()

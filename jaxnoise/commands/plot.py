@@ -40,10 +40,16 @@ Floats = npt.NDArray[Any]
 
 def main(experiment: Experiment, folder: RunFolder) -> None:
     """Writes noise.png and prints its path."""
-    objective, baseline = experiment.objective, experiment.baseline
-    steps = experiment.train.steps
     folder.check_same(experiment.config)
     folder.root.mkdir(parents=True, exist_ok=True)
+    draw(experiment, folder)
+    print(folder.noise)
+
+
+def draw(experiment: Experiment, folder: RunFolder) -> None:
+    """Writes noise.png."""
+    objective, baseline = experiment.objective, experiment.baseline
+    steps = experiment.train.steps
     if isinstance(objective, ConsistencyObjective) and isinstance(baseline, ConsistencyObjective):
         key = stream_key(jax.random.key(experiment.seed), "grid")
         save_noise_plot(
@@ -60,7 +66,6 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
         )
     else:
         raise TypeError(f"{type(objective).__name__} beside {type(baseline).__name__}")
-    print(folder.noise)
 
 
 def noise_plan(

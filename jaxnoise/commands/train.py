@@ -6,9 +6,11 @@ from typing import Any
 
 import jax
 
+from jaxnoise.commands import plot
 from jaxnoise.commands.prepared import Prepared, prepare, warn
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment
+from jaxnoise.report import write_report
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.loop import Rhythm, train
@@ -25,6 +27,7 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     prepared = prepare(experiment)
     if jax.process_index() == 0:
         folder.claim(experiment.config)
+        plot.draw(experiment, folder)
     checkpoints = Checkpoints(
         folder.checkpoints, keep=experiment.train.keep_checkpoints, on_skip=warn
     )
@@ -141,6 +144,7 @@ class Recorder:
         if self._lead:
             save_samples(images, self._folder.samples, f"step_{step:07d}", settings.columns)
             save_curves(self._folder.rows(), self._folder.curves)
+            write_report(self._folder)
 
     def evaluate(self, state: TrainState, step: int) -> None:
         """Adds a row with the score of the parameters that samples are drawn with."""
@@ -171,10 +175,13 @@ class Recorder:
 def report(prepared: Prepared, state: TrainState, folder: RunFolder) -> None:
     """Writes and prints the run's score as one JSON line, unless the config asks for none."""
     if prepared.experiment.evaluate.n == 0:
+        if jax.process_index() == 0:
+            write_report(folder)
         return
     result = score(prepared, state)
     if jax.process_index() == 0:
         write_whole(folder.result, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        write_report(folder)
         print(json.dumps(result, ensure_ascii=False), flush=True)
 
 

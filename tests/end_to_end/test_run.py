@@ -40,6 +40,8 @@ def test_the_run_folder_holds_what_the_readme_says(whole):
         "config.json",
         "curves.png",
         "metrics.jsonl",
+        "noise.png",
+        "report.html",
         "result.json",
         "samples",
     }

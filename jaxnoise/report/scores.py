@@ -1,0 +1,103 @@
+"""A run's score with the protocol that gives it a meaning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jaxnoise.report.formats import finite, number, quantity, setting
+
+PROTOCOL_KEYS = ("distance", "n", "extractor", "reference", "reference_sha256")
+"""Two numbers can be compared only where all of these agree."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The distance of one sampler's images.
+
+    Attributes:
+      sampler: its name, such as "heun18".
+      distance: after training.
+      untrained: before training, if recorded.
+      nfe: network evaluations per image, if recorded.
+    """
+
+    sampler: str
+    distance: float
+    untrained: float | None
+    nfe: int | None
+
+
+def scores(result: Mapping[str, Any]) -> list[Score]:
+    """The scores of a result.json, in its order."""
+    nfe = result.get("nfe")
+    found = []
+    for key, value in result.items():
+        if not key.startswith("frechet_") or key == "frechet_floor" or not finite(value):
+            continue
+        sampler = key.removeprefix("frechet_")
+        untrained = result.get(f"untrained_{key}")
+        evaluations = nfe.get(sampler) if isinstance(nfe, dict) else None
+        found.append(
+            Score(
+                sampler,
+                float(value),
+                float(untrained) if finite(untrained) else None,
+                evaluations if isinstance(evaluations, int) else None,
+            )
+        )
+    return found
+
+
+def floor(result: Mapping[str, Any]) -> float | None:
+    """The distance of held-out real images to the reference, if recorded."""
+    value = result.get("frechet_floor")
+    return float(value) if finite(value) else None
+
+
+def protocol(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Everything of a result.json but the distances, as labels and values.
+
+    Args:
+      result: of result.json.
+      config: the resolved config, which holds the seeds where the result does not.
+    """
+    shown = dict(result)
+    lines = []
+    for key, label in (("distance", "Distance"), ("extractor", "Extractor")):
+        if key in shown:
+            lines.append((label, setting(shown.pop(key))))
+    if "n" in shown:
+        lines.append(("Generated images", f"n = {_count(shown.pop('n'))}"))
+    if "reference" in shown:
+        images = shown.pop("reference_count", None)
+        size = f" ({_count(images)} images)" if images is not None else ""
+        lines.append(("Reference", setting(shown.pop("reference")) + size))
+    if "reference_sha256" in shown:
+        lines.append(("Reference SHA-256", setting(shown.pop("reference_sha256"))))
+    nfe = shown.pop("nfe", None)
+    if isinstance(nfe, dict):
+        each = ", ".join(f"{name} {setting(count)}" for name, count in nfe.items())
+        lines.append(("Network evaluations per image (NFE)", each))
+    if "weights" in shown:
+        weights = setting(shown.pop("weights"))
+        lines.append(("Weights", "EMA" if weights == "ema" else weights))
+    if "images_seen" in shown:
+        lines.append(("Images seen", _count(shown.pop("images_seen"))))
+    evaluate = config.get("evaluate")
+    seed = evaluate.get("seed") if isinstance(evaluate, dict) else None
+    seed = shown.pop("seed", seed)
+    if seed is not None:
+        lines.append(("Seed of the generated images", setting(seed)))
+    if "seed" in config:
+        lines.append(("Seed of the training", setting(config["seed"])))
+    for key, value in shown.items():
+        if not key.startswith(("frechet_", "untrained_frechet_")):
+            lines.append((key, number(value) if finite(value) else setting(value)))
+    return lines
+
+
+def _count(value: object) -> str:
+    if not finite(value):
+        return setting(value)
+    exact = f"{value:,}"
+    return f"{exact} ({quantity(value)})" if value >= 1e6 else exact
