@@ -1,10 +1,10 @@
-"""What drawing noise costs: a training step under each law, curriculum and pacing, over a fixed level.
+"""What drawing noise costs: a training step under each law and curriculum, over a fixed level.
 
     python benchmarks/noise_overhead.py [--steps 60]
 
 Each row is a whole training step of a digits config (network, gradient, optimizer, EMA) divided by
 the same step with every noise level a constant; both run in turn in one process, and the ratio is
-that of the medians. The second ratio is the same for XLA's operation count.
+the median over pairs. The second ratio is the same for XLA's operation count.
 """
 
 import argparse
@@ -104,7 +104,7 @@ def main() -> None:
         for _ in range(steps + 3):
             own.time()
             fixed.time()
-        ratio = np.median(own.seconds[3:]) / np.median(fixed.seconds[3:])
+        ratio = np.median(np.array(own.seconds[3:]) / np.array(fixed.seconds[3:]))
         print(
             f"{name:<34}{1e3 * np.median(own.seconds[3:]):>10.1f}{ratio:>8.3f}"
             f"{own.operations / fixed.operations:>12.5f}",
