@@ -78,8 +78,30 @@ def _gauss_legendre(count: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]
     return jnp.asarray((nodes + 1) / 2, dtype)[None, :], jnp.asarray(weights / 2, dtype)[None, :]
 
 
+class _ByInverseCdf:
+    """A law that is drawn through the inverse CDF of its `probs`."""
+
+    sampling: str
+
+    def sample(
+        self,
+        key: jax.Array,
+        levels: jax.Array,
+        num_levels: int | jax.Array,
+        count: int,
+        warp: Warp = unpaced,
+    ) -> jax.Array:
+        """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
+        last = _check_levels(levels, num_levels) - 2
+        u = warp(SAMPLINGS[self.sampling](key, count))
+        return _draw(u, self.probs(levels, num_levels), last)
+
+    def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class UniformPairs:
+class UniformPairs(_ByInverseCdf):
     """Every pair is equally likely: `p_i = 1 / (N-1)`.
 
     Args:
@@ -101,19 +123,6 @@ class UniformPairs:
     def __post_init__(self) -> None:
         one_of("sampling", self.sampling, SAMPLINGS)
 
-    def sample(
-        self,
-        key: jax.Array,
-        levels: jax.Array,
-        num_levels: int | jax.Array,
-        count: int,
-        warp: Warp = unpaced,
-    ) -> jax.Array:
-        """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
-        last = _check_levels(levels, num_levels) - 2
-        u = warp(SAMPLINGS[self.sampling](key, count))
-        return _draw(u, self.probs(levels, num_levels), last)
-
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
         last = _check_levels(levels, num_levels) - 2
@@ -121,7 +130,7 @@ class UniformPairs:
 
 
 @dataclass(frozen=True)
-class LognormalPairs:
+class LognormalPairs(_ByInverseCdf):
     """A normal law over log sigma, integrated between neighbouring levels.
 
     `p_i ∝ Phi((ln S_{i+1} - p_mean) / p_std) - Phi((ln S_i - p_mean) / p_std)`
@@ -154,19 +163,6 @@ class LognormalPairs:
         _check_positive("p_std", self.p_std)
         one_of("sampling", self.sampling, SAMPLINGS)
 
-    def sample(
-        self,
-        key: jax.Array,
-        levels: jax.Array,
-        num_levels: int | jax.Array,
-        count: int,
-        warp: Warp = unpaced,
-    ) -> jax.Array:
-        """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
-        last = _check_levels(levels, num_levels) - 2
-        u = warp(SAMPLINGS[self.sampling](key, count))
-        return _draw(u, self.probs(levels, num_levels), last)
-
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
         last = _check_levels(levels, num_levels) - 2
@@ -181,7 +177,7 @@ class LognormalPairs:
 
 
 @dataclass(frozen=True)
-class BetaPairs:
+class BetaPairs(_ByInverseCdf):
     """A Beta law over the index: `i = floor(v (N-1))`, `v ~ Beta(a, b)`.
 
     `p_i ∝ ∫ v^(a-1) (1-v)^(b-1) dv` over `i/(N-1) < v < (i+1)/(N-1)`.
@@ -213,19 +209,6 @@ class BetaPairs:
         _check_positive("a", self.a)
         _check_positive("b", self.b)
         one_of("sampling", self.sampling, SAMPLINGS)
-
-    def sample(
-        self,
-        key: jax.Array,
-        levels: jax.Array,
-        num_levels: int | jax.Array,
-        count: int,
-        warp: Warp = unpaced,
-    ) -> jax.Array:
-        """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
-        last = _check_levels(levels, num_levels) - 2
-        u = warp(SAMPLINGS[self.sampling](key, count))
-        return _draw(u, self.probs(levels, num_levels), last)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2.
