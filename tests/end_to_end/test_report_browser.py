@@ -1,12 +1,17 @@
 """The pages in a real browser: what a person sees, moves and points at."""
 
+import json
 import shutil
 from contextlib import contextmanager
 
 import pytest
+import tiny
 from report.run_folders import CONFIG, make_run
 
+from jaxnoise import experiment
+from jaxnoise.commands import train
 from jaxnoise.report import write_comparison, write_report
+from jaxnoise.training.records import RunFolder
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 EXECUTABLE = next((path for name in BROWSERS if (path := shutil.which(name))), None)
@@ -39,6 +44,13 @@ def comparison(tmp_path_factory):
     ]
     roots.append(make_run(root / "cosine", {**CONFIG, "law": {"name": "cosine"}}).root)
     return write_comparison(roots, root)
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    folder = RunFolder(tmp_path_factory.mktemp("runs") / "digits")
+    train.main(experiment.read(tiny.digits_config(**{"train.sample_every": 4})), folder)
+    return folder
 
 
 @contextmanager
@@ -116,6 +128,24 @@ def test_the_slider_shows_the_grid_of_its_step(browser, report):
         box = slider.bounding_box()
         page.mouse.click(box["x"] + 3, box["y"] + box["height"] / 2)
         assert visible_step(page) == "step 10"
+
+
+def test_the_page_of_a_digits_run(digits_run, browser):
+    path = digits_run.root / "report.html"
+    assert path.stat().st_size < 5e6
+    result = json.loads(digits_run.result.read_text())
+    with opened(browser, path) as page:
+        widths = page.eval_on_selector_all("img", "list => list.map((i) => i.naturalWidth)")
+        # Two grids of samples and the picture of the noise.
+        assert len(widths) == 3
+        assert min(widths) > 100
+        assert visible_step(page) == "step 8"
+        page.locator("input[type=range]").focus()
+        page.keyboard.press("ArrowLeft")
+        assert visible_step(page) == "step 4"
+        text = page.inner_text("body")
+        for part in (result["reference_sha256"][:12], f"n = {result['n']}", "EMA", "raw pixels"):
+            assert part in text
 
 
 def test_play_goes_through_all_grids_and_stops_at_the_last(browser, report):
