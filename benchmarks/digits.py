@@ -148,9 +148,9 @@ seeds, as `python run.py --config=configs/<name>.py --config.seed=<n>` does.
 The distance is Fréchet's in {first["extractor"]} (not FID), with {first["weights"].upper()}
 weights: {first["n"]} generated images against a reference of {first["reference_count"]} real ones.
 The floor, {first["frechet_floor"]:.3f}, is that of {first["n"]} other real images against the same
-reference. A generator can score below it, since it was trained on the reference's images too. Spread
-is the standard deviation over seeds, which change initial weights, order of images, noise and the
-generated images. Two configs whose means are closer than their spreads are not told apart.
+reference. A generator can score below it, since it was trained on the reference's images too.
+Spread is the standard deviation over seeds, which change initial weights, order of images, noise and
+the generated images. Two configs whose means are closer than their spreads are not told apart.
 
 What each config is:
 
