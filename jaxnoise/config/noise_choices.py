@@ -161,6 +161,7 @@ LOG_SNR_LAWS: Choices = {
 MIXED_LAWS: Choices = {name: _with_share(law) for name, law in LOG_SNR_LAWS.items()}
 PACINGS: Choices = {
     "none": noise.NoPacing,
+    "asymmetric": noise.Asymmetric,
     "clts": _clts,
     "difficulty": _difficulty,
     "high_to_low": _high_to_low,

@@ -26,10 +26,12 @@ from jaxnoise.noise.pacing import (
 )
 from jaxnoise.noise.pairs import BetaPairs, LognormalPairs, PolynomialPairs, UniformPairs
 from jaxnoise.noise.partitions import pair_cells, partition, schedule_cells
+from jaxnoise.noise.speed import Asymmetric
 from jaxnoise.noise.uniforms import antithetic, iid, stratified
 
 __all__ = [
     "CLTS",
+    "Asymmetric",
     "BetaPairs",
     "Cauchy",
     "Cosine",
