@@ -149,8 +149,8 @@ The distance is Fréchet's in {first["extractor"]} (not FID), with {first["weigh
 weights: {first["n"]} generated images against a reference of {first["reference_count"]} real ones.
 The floor, {first["frechet_floor"]:.3f}, is that of {first["n"]} other real images against the same
 reference. A generator can score below it, since it was trained on the reference's images too.
-Spread is the standard deviation over seeds, which change initial weights, order of images, noise and
-the generated images. Two configs whose means are closer than their spreads are not told apart.
+Spread is the standard deviation over seeds, which change initial weights, order of images, noise
+and the generated images. Two configs whose means are closer than their spreads are not told apart.
 
 What each config is:
 

@@ -8,7 +8,13 @@ from typing import Any
 import optax
 
 from jaxnoise import noise
-from jaxnoise.config import choices, extractor_choices, noise_choices, objective_choices
+from jaxnoise.config import (
+    choices,
+    extractor_choices,
+    noise_choices,
+    objective_choices,
+    selection_choices,
+)
 from jaxnoise.config.sections import Sections
 from jaxnoise.config.settings import (
     DataSettings,
@@ -19,6 +25,7 @@ from jaxnoise.config.settings import (
 )
 from jaxnoise.errors import ConfigError
 from jaxnoise.evaluation.extractors import Extractor
+from jaxnoise.meta.selection import Selection
 from jaxnoise.noise import LogSnrLaw
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
 from jaxnoise.sampling.samplers import Sampler
@@ -32,6 +39,7 @@ SECTIONS = (
     "curriculum",
     "pacing",
     "objective",
+    "selection",
     "optimizer",
     "ema",
     "train",
@@ -55,6 +63,8 @@ class Experiment:
     """What the objective is shown beside: for consistency training the baseline of high noise
     scheduling with the same grid ends (lognormal law, doubling curriculum 20 to 250 over plain
     Karras levels), for denoising the cosine law; unpaced."""
+    selection: Callable[[], Selection | None]
+    """Opens what chooses among draws of noise; may look for a rater's file."""
     optimizer: optax.GradientTransformation
     ema_rate: float
     train: TrainSettings
@@ -87,6 +97,9 @@ def read(config: Mapping[str, Any]) -> Experiment:
     train = sections.build("train", TrainSettings)
     kind = sections.name("objective", _OBJECTIVES)
     objective, baseline, samplers = _OBJECTIVES[kind](sections, train)
+    selection = sections.choose(
+        "selection", selection_choices.SELECTIONS, default="none", total_steps=train.steps
+    )
     optimizer = sections.choose("optimizer", choices.OPTIMIZERS, total_steps=train.steps)
     rate = sections.build("ema", ema_rate)
     network = sections.choose("model", choices.MODELS)
@@ -108,6 +121,7 @@ def read(config: Mapping[str, Any]) -> Experiment:
         network=network,
         objective=objective,
         baseline=baseline,
+        selection=selection,
         optimizer=optimizer,
         ema_rate=rate,
         train=train,

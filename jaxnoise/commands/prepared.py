@@ -23,6 +23,7 @@ from jaxnoise.evaluation.protocol import (
 )
 from jaxnoise.evaluation.statistics_files import load_statistics
 from jaxnoise.experiment import Experiment
+from jaxnoise.meta.selection import Selection
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.generation import Generator
@@ -41,6 +42,7 @@ class Prepared:
     extractor: Extractor
     network: Any
     """A flax module: a U-Net or a DiT."""
+    selection: Selection | None
     devices: Devices
 
     @property
@@ -181,7 +183,8 @@ def prepare(experiment: Experiment, images: Images | None = None) -> Prepared:
     extractor = open_extractor(experiment, images)
     try:
         network = experiment.network(images.image_shape, images.num_classes)
-        prepared = Prepared(experiment, images, extractor, network, devices)
+        selection = experiment.selection()
+        prepared = Prepared(experiment, images, extractor, network, selection, devices)
         jax.eval_shape(prepared.initial_state)
     except ArgumentError as error:
         raise ConfigError(f"config.model.{error} (images are {images.image_shape})") from error

@@ -64,6 +64,7 @@ def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainSta
         label_dropout=settings.label_dropout,
         dropout=prepared.network.dropout > 0,
         flip=experiment.data.flip,
+        selection=prepared.selection,
     )
     feeder = make_feeder(prepared.images, prepared.devices, experiment.seed, settings.batch, stride)
     rhythm = Rhythm(

@@ -1,6 +1,43 @@
-"""Learning what to train on: exact gradients of the outcome of training."""
+"""Learning what to train on: exact gradients of the outcome of training, and choosing noise."""
 
+from jaxnoise.meta.candidates import (
+    Candidates,
+    LossScore,
+    NearestScore,
+    RandomScore,
+    RaterScore,
+    ShuffledScore,
+    draw_candidates,
+    shuffle_within_levels,
+    top_k_by_level,
+)
+from jaxnoise.meta.selection import (
+    NoiseAssignment,
+    NoiseSelection,
+    Selection,
+    noise_moments,
+    optimal_assignment,
+)
 from jaxnoise.meta.square_root import with_flat_square_root
 from jaxnoise.meta.unroll import InnerState, MetaResult, meta_gradient
 
-__all__ = ["InnerState", "MetaResult", "meta_gradient", "with_flat_square_root"]
+__all__ = [
+    "Candidates",
+    "InnerState",
+    "LossScore",
+    "MetaResult",
+    "NearestScore",
+    "NoiseAssignment",
+    "NoiseSelection",
+    "RandomScore",
+    "RaterScore",
+    "Selection",
+    "ShuffledScore",
+    "draw_candidates",
+    "meta_gradient",
+    "noise_moments",
+    "optimal_assignment",
+    "shuffle_within_levels",
+    "top_k_by_level",
+    "with_flat_square_root",
+]

@@ -1,12 +1,14 @@
 """One training step as a pure per-device function over the named axis "data"."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 
+from jaxnoise.meta.selection import Selection
 from jaxnoise.objectives.objective import Denoiser, Objective
 from jaxnoise.optim.ema import debiased_ema
 from jaxnoise.training.state import Params, TrainState
@@ -114,6 +116,7 @@ def make_step(
     label_dropout: float = 0.0,
     dropout: bool,
     flip: bool,
+    selection: Selection | None = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """Builds the per-device step `(state, batch, key) -> (state, metrics)`.
 
@@ -132,6 +135,7 @@ def make_step(
         image's own, as classifier-free guidance needs it; in [0, 1).
       dropout: whether the network has dropout; student and teacher share one mask.
       flip: whether to mirror images left to right at random.
+      selection: chooses among draws of noise; None trains on the first.
 
     Returns:
       The step, to be mapped over the axis "data" by `jaxnoise.training.parallel`.
@@ -157,7 +161,6 @@ def make_step(
         x0 = to_float(images)
         if flip:
             x0 = flip_some(x0, keys("flip"))
-        eps = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:], x0.dtype))(keys("noise"))
         condition = labels if num_classes else None
         if num_classes and label_dropout:
             condition = drop_labels(labels, keys("label_dropout"), num_classes, label_dropout)
@@ -168,9 +171,9 @@ def make_step(
                 params["network"], x, c_noise, condition, dropout_keys
             )
 
-        def mean_loss(params: Params) -> tuple[jax.Array, jax.Array]:
+        def losses_of(params: Params, x0: jax.Array, eps: jax.Array) -> jax.Array:
             teacher = params if state.teacher is None else state.teacher
-            losses = objective.losses(
+            return objective.losses(
                 bind(params),
                 bind(jax.lax.stop_gradient(teacher)),
                 params["objective"],
@@ -178,6 +181,17 @@ def make_step(
                 eps,
                 levels,
             )
+
+        if selection is None:
+            eps = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:], x0.dtype))(keys("noise"))
+            selected: Metrics = {}
+        else:
+            now = partial(losses_of, state.params)
+            eps, selected = selection.select(keys("noise"), x0, levels.sigma, state.step, now)
+            selected = jax.lax.pmean(selected, AXIS)
+
+        def mean_loss(params: Params) -> tuple[jax.Array, jax.Array]:
+            losses = losses_of(params, x0, eps)
             return jnp.mean(losses), losses
 
         (loss, losses), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
@@ -194,6 +208,7 @@ def make_step(
             "band_count": band_count,
             "nonfinite_sigma": nonfinite_range(losses, levels.sigma),
             **objective.metrics(state.step, state.pace),
+            **selected,
         }
         count = state.step + 1
         return (

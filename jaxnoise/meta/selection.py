@@ -1,0 +1,249 @@
+"""Selecting the noise that is trained on: the best of several candidates, or an assignment.
+
+A selection stands where a training step draws its noise:
+
+    eps, info = selection.select(keys, x0, sigma, step, losses)
+
+Images and levels are fixed before; nothing is differentiated. What is selected is not N(0, I) any
+more: along the direction of a linear score, the best of 4 has mean 1.03 and variance .49. So `info`
+tells the moments of the noise, and `plain_share` and `anneal_steps` take the bias back.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+from jaxnoise.errors import ArgumentError
+from jaxnoise.meta.candidates import Candidates, Losses, Score, draw_candidates, named_keys
+
+Info = dict[str, jax.Array]
+
+
+class Selection(Protocol):
+    """Draws the noise of a batch."""
+
+    def select(
+        self,
+        keys: jax.Array,
+        x0: jax.Array,
+        sigma: jax.Array,
+        step: ArrayLike,
+        losses: Losses | None = None,
+    ) -> tuple[jax.Array, Info]:
+        """Noise for each example.
+
+        Args:
+          keys: key[B], each example's own; without selection its noise is `normal(key)`.
+          x0: float[B, ...], clean images in [-1, 1].
+          sigma: float[B], noise over signal.
+          step: training step k; may be traced.
+          losses: `(x0, eps) -> float[B]`, the student's losses at the levels of this batch; only
+            scores by loss ask for it.
+
+        Returns:
+          eps float[B, ...] in the dtype of x0, and scalars for a record, each a mean over these B
+          examples: over devices with equal parts of a batch, `pmean` them.
+        """
+        ...
+
+
+def noise_moments(x0: jax.Array, eps: jax.Array) -> Info:
+    """Moments of noise by which N(0, I) can be told from what was selected.
+
+    Args:
+      x0: float[B, ...], images of D pixels, D at least 2.
+      eps: float[B, ...], their noise.
+
+    Returns:
+      Scalars, means over the batch, with their values under N(0, I): `noise_mean`, mean over the
+      pixels (0); `noise_variance`, unbiased variance over the pixels (1); `noise_square`,
+      ||eps||^2 / D (1); `noise_along_image`, <x0, eps> / ||x0||, 0 for a black image (0).
+
+    Example:
+      >>> info = noise_moments(jnp.ones((1, 2)), jnp.asarray([[1.0, 3.0]]))
+      >>> {name: round(float(value), 3) for name, value in info.items()}
+      {'noise_mean': 2.0, 'noise_variance': 2.0, 'noise_square': 5.0, 'noise_along_image': 2.828}
+    """
+    chex.assert_equal_shape([x0, eps])
+    x0, eps = (x.reshape(x.shape[0], -1) for x in (x0, eps))
+    norm = jnp.linalg.norm(x0, axis=1)
+    inner = jnp.sum(x0 * eps, axis=1)
+    return {
+        "noise_mean": jnp.mean(eps),
+        "noise_variance": jnp.mean(jnp.var(eps, axis=1, ddof=1)),
+        "noise_square": jnp.mean(eps * eps),
+        "noise_along_image": jnp.mean(inner / jnp.where(norm > 0, norm, 1)),
+    }
+
+
+@dataclass(frozen=True)
+class NoiseSelection:
+    """Best of M: `eps_b = eps_{b,m*}`, `m* = argmax_{m <= m(k)} score_{b,m}`.
+
+    Candidate 1 is the draw of training without selection, and the first of equal scores wins; so
+    M = 1, a constant score and a finished annealing are all bit for bit that training.
+
+    Annealing takes candidates away one by one, `m(k) = max(1, M - floor(M k / K))`: each number
+    from M to 1 stays for K / M steps. All M are drawn and scored all the while.
+
+    A NaN among the scores is selected and makes `score_margin` NaN.
+
+    Args:
+      score: `Candidates -> float[B, M]`; not called if M = 1.
+      candidates: M, at least 1.
+      plain_share: probability that an example keeps candidate 1, in [0, 1], drawn by its own key.
+      anneal_steps: K, at least 1; None keeps M.
+
+    Raises:
+      ArgumentError: an argument is outside its range.
+
+    Example:
+      >>> from jaxnoise.meta.candidates import NearestScore
+      >>> keys, x0 = jax.random.split(jax.random.key(0), 100), jnp.full((100, 4), 0.5)
+      >>> selection = NoiseSelection(NearestScore(), candidates=4)
+      >>> eps, info = selection.select(keys, x0, jnp.ones(100), step=0)
+      >>> eps.shape, bool(info["noise_along_image"] > 0.5)
+      ((100, 4), True)
+
+    Reference: NoiseRater (https://arxiv.org/abs/2605.08144), second stage, known to us by its
+    abstract; `plain_share` and the annealing are our choice.
+    """
+
+    score: Score
+    candidates: int = 4
+    plain_share: float = 0.0
+    anneal_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise ArgumentError("candidates", self.candidates, "at least 1")
+        if not 0 <= self.plain_share <= 1:
+            raise ArgumentError("plain_share", self.plain_share, "a number in [0, 1]")
+        if self.anneal_steps is not None and self.anneal_steps < 1:
+            raise ArgumentError("anneal_steps", self.anneal_steps, "at least 1, or None")
+
+    def in_use(self, step: ArrayLike) -> jax.Array:
+        """m(k), how many candidates compete at `step`: int32[]."""
+        everyone = jnp.asarray(self.candidates, jnp.int32)
+        if self.anneal_steps is None:
+            return everyone
+        # The steps at which M k / K passes 1, 2, ...: integers, so that no rounding moves them.
+        ends = -(np.arange(1, self.candidates) * -self.anneal_steps // self.candidates)
+        return everyone - jnp.sum(
+            jnp.asarray(ends, jnp.int32) <= jnp.asarray(step, jnp.int32), dtype=jnp.int32
+        )
+
+    def select(
+        self,
+        keys: jax.Array,
+        x0: jax.Array,
+        sigma: jax.Array,
+        step: ArrayLike,
+        losses: Losses | None = None,
+    ) -> tuple[jax.Array, Info]:
+        """See `Selection`.
+
+        Beside `noise_moments`, `info` has `changed_share`, the examples whose noise is not
+        candidate 1; `score_margin`, the score of the selected candidate above the mean of those
+        that competed; `candidates_in_use`, m(k).
+        """
+        chex.assert_equal_shape_prefix([keys, x0, sigma], 1)
+        chex.assert_rank([keys, sigma], 1)
+        eps = draw_candidates(keys, self.candidates, x0.shape[1:], x0.dtype)
+        count = self.in_use(step)
+        if self.candidates == 1:
+            selected, margin = eps[:, 0], jnp.zeros_like(sigma)
+            index = jnp.zeros(sigma.shape, jnp.int32)
+        else:
+            seen = Candidates(x0, eps, sigma, named_keys(keys, "score"), losses)
+            scores = jax.lax.stop_gradient(self.score(seen))
+            chex.assert_shape(scores, eps.shape[:2])
+            competes = jnp.broadcast_to(
+                jnp.arange(self.candidates, dtype=jnp.int32)[None] < count, scores.shape
+            )
+            index = jnp.argmax(jnp.where(competes, scores, -jnp.inf), axis=1)
+            if self.plain_share:
+                index = jnp.where(self._stays_plain(keys), 0, index)
+            selected, score = jax.vmap(lambda x, s, i: (x[i], s[i]))(eps, scores, index)
+            margin = score - jnp.mean(scores, axis=1, where=competes)
+        return selected, {
+            **noise_moments(x0, selected),
+            "changed_share": jnp.mean((index > 0).astype(jnp.float32)),
+            "score_margin": jnp.mean(margin),
+            "candidates_in_use": count.astype(jnp.float32),
+        }
+
+    def _stays_plain(self, keys: jax.Array) -> jax.Array:
+        u = jax.vmap(lambda key: jax.random.uniform(key))(named_keys(keys, "plain"))
+        return u < self.plain_share
+
+
+def optimal_assignment(x0: jax.Array, eps: jax.Array) -> jax.Array:
+    """The permutation that brings noise and images nearest: `argmin_p sum ||x0_b - eps_p(b)||^2`.
+
+    Norms do not depend on the permutation, so `sum <x0_b, eps_p(b)>` is maximised, by the Hungarian
+    algorithm on the device: O(B^3) and sequential, a control for batches of some hundred.
+
+    Args:
+      x0: float[B, ...], images.
+      eps: float[B, ...], noise.
+
+    Returns:
+      int32[B]: image b gets `eps[p[b]]`.
+
+    Example:
+      >>> x0 = jnp.asarray([[1.0, 0.0], [0.0, 1.0]])
+      >>> print(optimal_assignment(x0, x0[::-1]))
+      [1 0]
+
+    Reference: Immiscible Diffusion (https://arxiv.org/abs/2406.12303), by its abstract.
+    """
+    chex.assert_equal_shape([x0, eps])
+    rows, columns = (x.reshape(x.shape[0], -1) for x in (x0, eps))
+    inner = jnp.matmul(rows, columns.T, precision=jax.lax.Precision.HIGHEST)
+    image, noise = optax.assignment.hungarian_algorithm(jax.lax.stop_gradient(-inner))
+    return jnp.zeros(x0.shape[0], jnp.int32).at[image].set(noise.astype(jnp.int32))
+
+
+@dataclass(frozen=True)
+class NoiseAssignment:
+    """Control: every example draws its noise as without selection; then the batch hands it around.
+
+    `eps_b = eps_{p(b)}` with p from `optimal_assignment`. The batch as a whole keeps exactly its
+    noise; only what belongs to what changes.
+
+    It sees the batch: the noise stays within the device's part of it, so another number of devices
+    gives another assignment.
+
+    Example:
+      >>> keys, x0 = jax.random.split(jax.random.key(0), 8), jnp.linspace(-1, 1, 32).reshape(8, 4)
+      >>> eps, info = NoiseAssignment().select(keys, x0, jnp.ones(8), step=0)
+      >>> eps.shape, bool(info["noise_along_image"] > 0.5)
+      ((8, 4), True)
+
+    Reference: Immiscible Diffusion (https://arxiv.org/abs/2406.12303), by its abstract.
+    """
+
+    def select(
+        self,
+        keys: jax.Array,
+        x0: jax.Array,
+        sigma: jax.Array,
+        step: ArrayLike,
+        losses: Losses | None = None,
+    ) -> tuple[jax.Array, Info]:
+        """See `Selection`; beside `noise_moments`, `info` has `changed_share`."""
+        del step, losses
+        chex.assert_equal_shape_prefix([keys, x0, sigma], 1)
+        plain = draw_candidates(keys, 1, x0.shape[1:], x0.dtype)[:, 0]
+        permutation = optimal_assignment(x0, plain)
+        changed = permutation != jnp.arange(x0.shape[0], dtype=jnp.int32)
+        selected = plain[permutation]
+        share = jnp.mean(changed.astype(jnp.float32))
+        return selected, {**noise_moments(x0, selected), "changed_share": share}
