@@ -12,13 +12,13 @@ from typing import NoReturn
 from jaxnoise import experiment
 from jaxnoise.commands import compare
 from jaxnoise.config import files, overrides
-from jaxnoise.errors import ConfigError
+from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.training.loop import Interrupted, NonFiniteError
 from jaxnoise.training.parallel import connect
 from jaxnoise.training.records import RunFolder
 
 MODES = ("train", "sample", "evaluate", "plot", "dry_run", "export", "compare")
-EXIT_CODES = {ConfigError: 2, NonFiniteError: 1, Interrupted: 143}
+EXIT_CODES = {ConfigError: 2, ArgumentError: 2, NonFiniteError: 1, Interrupted: 143}
 
 
 class Parser(argparse.ArgumentParser):

@@ -183,6 +183,11 @@ def denoising(name="digits_cosine", **overrides):
         ({"pacing": {"name": "difficulty", "partition": "snrs"}}, ["partition='snrs'", "snr"]),
         ({"pacing": {"name": "high_to_low", "width": 0.0}}, ["config.pacing.width=0.0"]),
         ({"pacing": {"name": "high_to_low", "annealing_steps": 0}}, ["annealing_steps=0"]),
+        (
+            {"pacing": {"name": "high_to_low", "annealing_steps": 9}},
+            ["config.pacing.annealing_steps=9", "train.steps=8"],
+        ),
+        ({"law.low": 1000.0, "law.high": 1001.0}, ["config.law.high=1001.0", "mass"]),
         ({"sample.method.sigma_max": 500.0}, ["config.sample.method.sigma_max=500.0", "trained"]),
         ({"sample.method.name": "multistep"}, ["config.sample.method.name", "heun"]),
         ({"sample.guidance": float("inf")}, ["config.sample.guidance=inf"]),

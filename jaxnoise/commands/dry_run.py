@@ -20,7 +20,7 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     """Prints the resolved config, the parameters, the curriculum's plateaus and the memory."""
     folder.check_same(experiment.config)
     # Shapes are enough, so nothing is downloaded.
-    prepared = prepare(experiment, stand_in(experiment.data.dataset))
+    prepared = prepare(experiment, stand_in(experiment.data.dataset), scored=False)
     print(json.dumps(experiment.config, indent=2))
     print("\nParameters")
     for line in parameter_table(jax.eval_shape(prepared.init, prepared.key)):

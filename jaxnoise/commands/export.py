@@ -32,8 +32,8 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     """Writes export/ in the run folder (programs, weights, card) and prints the paths."""
     _check_packages()
     folder.check_same(experiment.config)
-    prepared = prepare(experiment)
-    state = trained_state(prepared, folder)
+    prepared = prepare(experiment, scored=False)
+    state = trained_state(prepared, folder, experiment.sample.step)
     if jax.process_index() != 0:
         return
     files = _programs_and_weights(prepared, jax.tree.map(np.asarray, state.sampling_params))

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
-from jaxnoise.evaluation.extractors import Extractor, raw_pixels
+from jaxnoise.evaluation.extractors import Extractor, extract, raw_pixels
 from jaxnoise.evaluation.protocol import (
     Reference,
     check_n,
@@ -127,8 +127,9 @@ class Prepared:
     def reference(self) -> Reference:
         """Half of the training images, or published statistics; and the floor beside them."""
         settings = self.experiment.evaluate
-        # Raw pixels are read faster than statistics are looked up.
-        cached = self.extractor.sha256 != ""
+        # Raw pixels are read faster than statistics are looked up, and what a user's function
+        # depends on cannot be told.
+        cached = self.extractor.sha256 != "" and self.extractor.dimension is not None
         return reference_from(
             self.extractor,
             self.images,
@@ -159,15 +160,19 @@ class Prepared:
             weights=weights,
             images_seen=images_seen,
             seed=seed,
+            guidance=self.experiment.sample.guidance,
         )
 
 
-def prepare(experiment: Experiment, images: Images | None = None) -> Prepared:
+def prepare(
+    experiment: Experiment, images: Images | None = None, *, scored: bool = True
+) -> Prepared:
     """Checks what depends on the devices, then opens the images and builds the network.
 
     Args:
       experiment: a checked config.
       images: instead of the config's own.
+      scored: whether a score will be taken, which may need weights.
 
     Raises:
       ConfigError: the batch does not divide, or the images cannot be had or do not fit the network.
@@ -180,7 +185,7 @@ def prepare(experiment: Experiment, images: Images | None = None) -> Prepared:
     check_batch(experiment.train.batch, devices.size)
     images = experiment.data.open() if images is None else images
     check_latents(experiment, images)
-    extractor = open_extractor(experiment, images)
+    extractor = open_extractor(experiment, images) if scored else raw_pixels()
     try:
         network = experiment.network(images.image_shape, images.num_classes)
         selection = experiment.selection()
@@ -220,28 +225,42 @@ def open_extractor(experiment: Experiment, images: Images) -> Extractor:
     """
     settings = experiment.evaluate
     n, half = samples_asked_for(experiment, images), images.num_examples // 2
-    if n > half:
-        raise ConfigError(f"config.evaluate.n={n}: must be at most {half}, half of the images")
     if n == 0:
         return raw_pixels()
+    if n > half and settings.reference is None:
+        raise ConfigError(f"config.evaluate.n={n}: must be at most {half}, half of the images")
+    if n < 2:
+        raise ConfigError(f"config.evaluate.n={n}: must be at least 2")
     try:
         extractor = experiment.extractor()
+        dimension = feature_count(extractor, images)
     except ArgumentError as error:
         raise ConfigError(f"config.evaluate.extractor.{error}") from error
     except ConfigError as error:
         raise ConfigError(f"config.evaluate.extractor: {error}") from error
     try:
         checked_metrics(extractor, settings.metrics, settings.reference is not None)
-        dimension = extractor.dimension and extractor.dimension(images.image_shape)
         check_n(n, dimension, settings.few_samples)
         if settings.reference is not None:
             load_statistics(settings.reference, dimension)
     except ArgumentError as error:
-        key = {"path": "reference"}.get(error.argument, error.argument)
+        key = "reference" if error.argument == "path" else error.argument
         raise ConfigError(
             f"config.evaluate.{key}={error.value!r}: must be {error.allowed}"
         ) from error
     return extractor
+
+
+def feature_count(extractor: Extractor, images: Images) -> int:
+    """How many features the extractor sees in these images; a user's function is called once.
+
+    Raises:
+      ArgumentError: the images do not suit the extractor.
+    """
+    if extractor.dimension is not None:
+        return extractor.dimension(images.image_shape)
+    seen = extract(extractor, [images.load(np.arange(2))[0]])
+    return int(seen.moments.mean.size)
 
 
 def cache_folder() -> Path:

@@ -3,16 +3,22 @@
 import jax
 
 from jaxnoise.commands.prepared import prepare, trained_state
+from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment
-from jaxnoise.training.pictures import save_each, save_samples
+from jaxnoise.training.pictures import can_be_shown, save_each, save_samples
 from jaxnoise.training.records import RunFolder
 
 
 def main(experiment: Experiment, folder: RunFolder) -> None:
     """Writes samples/<sampler>_<step> for every sampler, and prints their paths."""
     folder.check_same(experiment.config)
-    prepared = prepare(experiment)
+    prepared = prepare(experiment, scored=False)
     settings = experiment.sample
+    shape, dtype = prepared.images.image_shape, prepared.images.dtype
+    if settings.format == "png" and not can_be_shown(shape, dtype):
+        raise ConfigError(
+            f"config.sample.format='png': must be npz for {dtype} arrays of {shape[-1]} channels"
+        )
     state = trained_state(prepared, folder, settings.step)
     for sampler in experiment.samplers:
         images = prepared.generator(state.sampling_params, settings.count, settings.seed, sampler)

@@ -79,6 +79,7 @@ def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainSta
     dispatch = prepared.devices.map(step, stride, feeder.resident)
     try:
         with recorder:
+            recorder.make_up(state, rhythm.evaluate_every)
             return train(state, dispatch, feeder, prepared.key, rhythm, recorder)
     finally:
         feeder.close()
@@ -147,6 +148,13 @@ class Recorder:
             save_curves(self._folder.rows(), self._folder.curves)
             write_report(self._folder)
 
+    def make_up(self, state: TrainState, every: int) -> None:
+        """Takes the score of the step that a run was stopped at, if it was due there."""
+        step = int(state.step)
+        scored = any(r["step"] == step and "frechet_floor" in r for r in self._folder.rows())
+        if every and step and step % every == 0 and not scored:
+            self.evaluate(state, step)
+
     def evaluate(self, state: TrainState, step: int) -> None:
         """Adds a row with the score of the parameters that samples are drawn with."""
         result = self._prepared.score(
@@ -174,14 +182,19 @@ class Recorder:
 
 
 def report(prepared: Prepared, state: TrainState, folder: RunFolder) -> None:
-    """Writes and prints the run's score as one JSON line, unless the config asks for none."""
+    """Writes and prints the run's score as one JSON line, unless the config asks for none.
+
+    The score of a checkpoint that was asked for by its step has a file of its own.
+    """
     if prepared.experiment.evaluate.n == 0:
         if jax.process_index() == 0:
             write_report(folder)
         return
     result = score(prepared, state)
     if jax.process_index() == 0:
-        write_whole(folder.result, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        step = prepared.experiment.evaluate.step
+        path = folder.result if step is None else folder.root / f"result_{step:07d}.json"
+        write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         write_report(folder)
         print(json.dumps(result, ensure_ascii=False), flush=True)
 

@@ -66,7 +66,11 @@ def _composed(law: Callable[..., LogSnrLaw]) -> Callable[..., LogSnrLaw]:
             lo, hi = -inf if low is None else low, inf if high is None else high
             if not lo < hi:
                 raise ArgumentError("high", high, f"a number > low={low}")
-            made = made.truncated(lo, hi)
+            try:
+                made = made.truncated(lo, hi)
+            except ArgumentError as error:
+                key = {"lo": "low", "hi": "high"}[error.argument]
+                raise ArgumentError(key, error.value, error.allowed) from error
         return made if quantiles == (0.0, 1.0) else noise.window(made, *quantiles)
 
     shared = [key for name, key in keys_of(build).items() if name != "own"]
@@ -101,8 +105,9 @@ def _clts(
 def _high_to_low(
     total_steps: int, annealing_steps: int | None = None, width: float = 0.1
 ) -> Pacing:
-    if annealing_steps is not None and annealing_steps < 1:
-        raise ArgumentError("annealing_steps", annealing_steps, "at least 1, or None")
+    if annealing_steps is not None and not 1 <= annealing_steps <= total_steps:
+        allowed = f"from 1 to train.steps={total_steps}, or None for all of them"
+        raise ArgumentError("annealing_steps", annealing_steps, allowed)
     return noise.HighToLow(total_steps if annealing_steps is None else annealing_steps, width)
 
 

@@ -15,10 +15,11 @@ class DataSettings:
     """Where images come from.
 
     Attributes:
-      dataset: "digits", "arrays" (a folder of images.npy or latents) or any image data set that
-        TensorFlow Datasets knows.
+      dataset: "digits", "folder" (image files), "arrays" (a folder of images.npy or latents) or any
+        image data set that TensorFlow Datasets knows.
       split: which part to train on.
-      data_dir: folder of prepared data sets, None for the TFDS default; the folder of "arrays".
+      data_dir: folder of prepared data sets, None for the TFDS default; for "folder" and "arrays"
+        the folder itself.
       archive: a local copy of the data set's original archive, or None to download it.
       flip: whether to mirror images left to right at random.
     """

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxnoise.data.array_folder import ArrayFolder, open_arrays
 from jaxnoise.data.digits import open_digits
+from jaxnoise.data.image_folder import open_folder
 from jaxnoise.data.images import ArrayImages, Images, RecordImages, fits_on_device
 from jaxnoise.data.order import batch_indices
 from jaxnoise.errors import ArgumentError
@@ -81,6 +82,8 @@ def open_images(
         raise ArgumentError("archive", os.fspath(archive), "None unless name is 'cifar10'")
     if name == "digits":
         return open_digits(split)
+    if name == "folder":
+        return open_folder(data_dir, split)
     if name == "arrays":
         return open_arrays(data_dir, split)
     from jaxnoise.data.cifar10 import prepare_cifar10

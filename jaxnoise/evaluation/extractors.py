@@ -118,7 +118,7 @@ def inception(
         sha256=weights.sha256,
         resize=resize,
         extract=partial(over_devices(apply, batch), channels=3),
-        dimension=lambda shape: INCEPTION_FEATURES,
+        dimension=partial(_of_colours, INCEPTION_FEATURES),
     )
 
 
@@ -152,7 +152,7 @@ def efficientnet(batch: int = 64) -> Extractor:
         sha256=weights.sha256,
         resize="clean",
         extract=partial(over_devices(apply, batch), channels=3),
-        dimension=lambda shape: FEATURES,
+        dimension=partial(_of_colours, FEATURES),
     )
 
 
@@ -176,7 +176,8 @@ def from_function(path: str) -> Extractor:
     module, colon, name = path.partition(":")
     try:
         function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    # A user's module may raise anything while it is imported.
+    except Exception as error:
         raise ArgumentError("path", path, f"'module:function' ({error})") from error
     if not colon or not callable(function):
         raise ArgumentError("path", path, "'module:function', something that can be called")
@@ -186,7 +187,11 @@ def from_function(path: str) -> Extractor:
         source = path
 
     def extract(images: Pixels) -> Features:
-        features = np.asarray(function(images))
+        try:
+            features = np.asarray(function(images))
+        except Exception as error:
+            raised = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ArgumentError("path", path, f"a function of uint8 images ({raised})") from error
         if features.ndim != 2 or len(features) != len(images):
             raise ArgumentError(
                 "path", path, f"a function to float[{len(images)}, D], not {features.shape}"
@@ -201,6 +206,15 @@ def from_function(path: str) -> Extractor:
         extract=extract,
         dimension=None,
     )
+
+
+def _of_colours(dimension: int, shape: tuple[int, ...]) -> int:
+    """The dimension of a network of colour images, which grey ones are made into."""
+    if shape[-1] not in (1, 3):
+        raise ArgumentError(
+            "name", f"{shape[-1]} channels", "one for these images: it takes 1 or 3"
+        )
+    return dimension
 
 
 def over_devices(apply: Callable[[jax.Array], Features], batch: int) -> Callable[..., Features]:

@@ -122,8 +122,8 @@ def _locate(path: str | os.PathLike[str] | None, fetch: bool) -> Path:
 
 def _cure(folder: Path) -> str:
     return (
-        f"put {WEIGHTS_FILE} from {WEIGHTS_URL} into {folder}, or choose the extractor "
-        "'raw pixels', which needs no weights"
+        f"put {WEIGHTS_FILE} from {WEIGHTS_URL} into {folder}, set fetch=True to download it, "
+        "or choose the extractor 'raw_pixels', which needs no weights"
     )
 
 

@@ -6,6 +6,7 @@ and the SAME n as its floor, the distance of real held-out images: a generator t
 samples would score the floor, not 0.
 """
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ Indices = npt.NDArray[np.int64]
 METRICS = ("frechet", "kernel", "inception_score", "precision_recall")
 
 _AT_ONCE = 1024
+_HALF = "FID (against half of the training images)"
 _KERNEL_SUBSET = 1000
 
 
@@ -74,9 +76,11 @@ class Reference:
       extractor: the feature space.
       sha256: digest of the reference's pixels, or of its published mean and covariance.
       count: images in the reference, or None where a published file does not tell.
-      n: images in the floor set, and required of every generated set.
+      n: images required of every generated set.
       image_shape: (H, W, C).
       metrics: what is measured, of `METRICS`.
+      distance: what the Fréchet distance is called.
+      floor_count: images in the floor set.
       frechet: the reference's mean and covariance, decomposed.
       features: of the reference, kept where a metric needs them.
       floor: each metric of the floor set.
@@ -89,6 +93,8 @@ class Reference:
     n: int
     image_shape: tuple[int, ...]
     metrics: tuple[str, ...]
+    distance: str
+    floor_count: int
     frechet: FrechetReference
     features: npt.NDArray[np.float64] | None
     floor: Mapping[str, float]
@@ -115,7 +121,8 @@ def reference_from(
     Args:
       extractor: the feature space.
       images: the training images; the split is `reference_split(images.num_examples, n)`.
-      n: images in the floor set and in every generated set.
+      n: images in the floor set and in every generated set; with `published` it may be more than
+        there are training images, and the floor is then of all of them.
       name: what the reference is, for the record; with `published` it is the file's name.
       metrics: what is measured, of `METRICS`.
       few_samples: whether n may be below the number of features.
@@ -134,7 +141,12 @@ def reference_from(
     metrics = checked_metrics(extractor, metrics, published is not None)
     dimension = None if extractor.dimension is None else extractor.dimension(images.image_shape)
     check_n(n, dimension, few_samples)
-    reference_idx, floor_idx = reference_split(images.num_examples, n)
+    total = images.num_examples
+    if published is None or n <= total // 2:
+        reference_idx, floor_idx = reference_split(total, n)
+    else:
+        # What the published reference was made of is not known, so no images are kept apart.
+        floor_idx = np.sort(np.random.RandomState(0).permutation(total)[:n]).astype(np.int64)
     keep = bool({"kernel", "precision_recall"} & set(metrics))
     features = None
     count: int | None
@@ -159,6 +171,8 @@ def reference_from(
         n=n,
         image_shape=images.image_shape,
         metrics=metrics,
+        distance=extractor.distance if published or extractor.distance != "FID" else _HALF,
+        floor_count=len(floor_idx),
         frechet=frechet,
         features=features,
         floor=_measured(metrics, frechet, features, held_out, "floor"),
@@ -206,6 +220,7 @@ def report(
     weights: str,
     images_seen: int,
     seed: int,
+    guidance: float = 1.0,
 ) -> dict[str, object]:
     """Distances of generated images to a reference, with everything that gives them a meaning.
 
@@ -217,13 +232,14 @@ def report(
       weights: which weights drew the samples, "raw" or "ema".
       images_seen: training images seen by those weights.
       seed: of the generated images' noise.
+      guidance: scale of classifier-free guidance.
 
     Returns:
       A dict that JSON can hold: `distance` (what it is called), `frechet_<name>` for each set of
       samples and the other metrics likewise, the same for "floor", `n`, `extractor`,
       `extractor_sha256`, `resize`, `reference`, `reference_count`, `reference_sha256`, `nfe`,
-      `levels`, `weights`, `images_seen`, `seed`; and `fewer_samples_than_features` where n is so
-      small.
+      `levels`, `weights`, `images_seen`, `seed`, `guidance`; where it applies `kernel_subset`,
+      `floor_n` (a floor of fewer images), `fewer_samples_than_features`.
 
     Raises:
       ArgumentError: a set of samples of another dtype, shape or size than the floor's, a name
@@ -252,7 +268,7 @@ def report(
         numbers |= _measured(reference.metrics, reference.frechet, reference.features, seen, name)
     extractor = reference.extractor
     record: dict[str, object] = {
-        "distance": extractor.distance,
+        "distance": reference.distance,
         **numbers,
         **reference.floor,
         "n": reference.n,
@@ -267,7 +283,12 @@ def report(
         "weights": weights,
         "images_seen": images_seen,
         "seed": seed,
+        "guidance": guidance,
     }
+    if "kernel" in reference.metrics and reference.features is not None:
+        record["kernel_subset"] = _kernel_subset(len(reference.features), reference.n)
+    if reference.floor_count != reference.n:
+        record["floor_n"] = reference.floor_count
     if reference.is_underdetermined:
         record["fewer_samples_than_features"] = True
     return record
@@ -286,7 +307,7 @@ def _measured(
         if metric == "kernel":
             assert features is not None
             assert seen.features is not None
-            size = min(_KERNEL_SUBSET, len(features), len(seen.features))
+            size = _kernel_subset(len(features), len(seen.features))
             kernel = kernel_distance(features, seen.features, subset_size=size)
             numbers[f"kernel_{name}"] = kernel.mean
             numbers[f"kernel_deviation_{name}"] = kernel.standard_deviation
@@ -298,12 +319,18 @@ def _measured(
         elif metric == "precision_recall":
             assert features is not None
             assert seen.features is not None
-            # Manifolds compare at equal sizes only.
+            # Manifolds compare at equal sizes only; data sets may be sorted by class.
             rows = min(len(features), len(seen.features))
-            both = precision_and_recall(features[:rows], seen.features[:rows])
+            some = np.random.RandomState(0).permutation(len(features))[:rows]
+            both = precision_and_recall(features[some], seen.features[:rows])
             numbers[f"precision_{name}"] = both.precision
             numbers[f"recall_{name}"] = both.recall
     return numbers
+
+
+def _kernel_subset(real: int, generated: int) -> int:
+    """Small beside both sets, or the subsets of all rounds would be nearly the same."""
+    return min(_KERNEL_SUBSET, real // 2, generated // 2)
 
 
 def _cached(
@@ -317,9 +344,9 @@ def _cached(
         "resize": extractor.resize,
     }
     path = folder / f"reference_{digest(*what.values())}.npz"
-    if path.exists():
+    # A file that was damaged or put there by hand is made anew.
+    with contextlib.suppress(ArgumentError):
         statistics = load_statistics(path)
-        # A file that was damaged or put there by hand is made anew.
         if {key: statistics.metadata.get(key) for key in what} == what and statistics.count:
             decomposed = FrechetReference.of(statistics.mean, statistics.covariance)
             return decomposed, str(statistics.metadata["pixels_sha256"]), statistics.count

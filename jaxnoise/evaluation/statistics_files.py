@@ -70,7 +70,8 @@ def save_statistics(path: str | Path, moments: Moments, metadata: Mapping[str, o
     except (TypeError, ValueError) as error:
         raise ArgumentError("metadata", str(error), "JSON values") from error
     path = Path(path)
-    part = path.with_name(path.name + ".part")
+    # Two runs may write the same statistics at once.
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         # An open file, because numpy appends .npz to a name.
         with part.open("wb") as file:

@@ -6,7 +6,16 @@ from typing import Any
 
 from jaxnoise.report.formats import finite, number, quantity, setting
 
-PROTOCOL_KEYS = ("distance", "n", "extractor", "reference", "reference_sha256")
+PROTOCOL_KEYS = (
+    "distance",
+    "n",
+    "extractor",
+    "extractor_sha256",
+    "resize",
+    "reference",
+    "reference_sha256",
+    "guidance",
+)
 """Two numbers can be compared only where all of these agree."""
 
 

@@ -79,6 +79,11 @@ def save_grid(
     Image.fromarray(canvas[..., 0] if channels == 1 else canvas).save(path, format="PNG")
 
 
+def can_be_shown(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bool:
+    """Whether arrays of a shape [..., C] are pictures: uint8 of 1 or 3 channels."""
+    return bool(np.dtype(dtype) == np.uint8 and shape[-1] in (1, 3))
+
+
 def save_samples(images: npt.NDArray[Any], folder: Path, name: str, columns: int) -> Path:
     """Writes a grid `name`.png of images, or `name`.npy of what cannot be shown as such.
 
@@ -92,7 +97,7 @@ def save_samples(images: npt.NDArray[Any], folder: Path, name: str, columns: int
       The file.
     """
     folder.mkdir(exist_ok=True)
-    if images.dtype == np.uint8 and images.shape[-1] in (1, 3):
+    if can_be_shown(images.shape, images.dtype):
         path = folder / f"{name}.png"
         save_grid(images, path, columns)
     else:
@@ -123,6 +128,9 @@ def save_each(images: npt.NDArray[Any], folder: Path, name: str, form: str) -> P
         return path
     path = folder / name
     path.mkdir(exist_ok=True)
+    # Those of an earlier call may be of other settings.
+    for old in path.glob("*.png"):
+        old.unlink()
     for i, image in enumerate(images):
         save_grid(image[None], path / f"{i:06d}.png", scale=1, gap=0)
     return path

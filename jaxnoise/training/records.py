@@ -15,6 +15,9 @@ VIEWING = (
     "data.data_dir",
     "data.archive",
     "train.keep_checkpoints",
+    "train.sample_every",
+    "train.checkpoint_every",
+    "train.mapping",
     "train.tensorboard",
 )
 """Settings that do not change training: a run goes on, or is looked at, under other ones."""

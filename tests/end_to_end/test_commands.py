@@ -76,7 +76,8 @@ def test_any_checkpoint_can_be_scored(trained, capsys):
     older = experiment.read(tiny.digits_config(**CONDITIONAL, **{"evaluate.step": 4}))
     evaluate.main(older, folder)
     assert json.loads(capsys.readouterr().out)["images_seen"] == 64
-    folder.result.write_text(kept)
+    assert json.loads((folder.root / "result_0000004.json").read_text())["images_seen"] == 64
+    assert folder.result.read_text() == kept
     missing = experiment.read(tiny.digits_config(**CONDITIONAL, **{"evaluate.step": 5}))
     with pytest.raises(ConfigError, match=r"holds no step 5; it holds 4, 8"):
         evaluate.main(missing, folder)
@@ -101,6 +102,14 @@ def test_scores_during_training_are_rows_of_the_record(tmp_path):
     [
         ({"evaluate.n": 63}, ["config.evaluate.n=63", "at least 64", "few_samples=True"]),
         ({"evaluate.extractor": {"name": "inception"}}, ["config.evaluate.extractor: ", ".pth"]),
+        (
+            {"evaluate.extractor": {"name": "function", "path": "numpy:ravel"}},
+            ["config.evaluate.extractor.path='numpy:ravel'", "float[2, D]"],
+        ),
+        (
+            {"evaluate.extractor": {"name": "function", "path": "numpy:linalg"}},
+            ["config.evaluate.extractor.path='numpy:linalg'"],
+        ),
         (
             {"evaluate.extractor": {"name": "function", "path": "nowhere:f"}},
             ["config.evaluate.extractor.path='nowhere:f'"],

@@ -120,6 +120,7 @@ def test_report_holds_the_distances_and_the_protocol(
         "weights": "ema",
         "images_seen": 128_000,
         "seed": 7,
+        "guidance": 1.0,
     }
     assert json.loads(json.dumps(result)) == result
 
@@ -176,10 +177,11 @@ def test_every_metric_is_taken_of_the_samples_and_of_the_floor(digits: np.ndarra
 
     real = features(digits[real_idx])
     for name, pixels in (("a", digits[400:550]), ("floor", digits[floor_idx])):
-        kernel = kernel_distance(real, features(pixels), subset_size=150)
+        kernel = kernel_distance(real, features(pixels), subset_size=75)
         assert result[f"kernel_{name}"] == pytest.approx(kernel.mean, rel=1e-9)
         assert result[f"kernel_deviation_{name}"] == pytest.approx(kernel.standard_deviation)
-        both = precision_and_recall(real[:150], features(pixels))
+        some = np.random.RandomState(0).permutation(200)[:150]
+        both = precision_and_recall(real[some], features(pixels))
         assert result[f"precision_{name}"] == both.precision
         assert result[f"recall_{name}"] == both.recall
 
@@ -247,6 +249,42 @@ def test_reference_statistics_are_kept_under_what_they_depend_on(
     assert not np.allclose(other.frechet.mean, first.frechet.mean)
     reference_from(raw_pixels(), as_images(digits[:202]), 64, "x", cache=tmp_path)
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_sorted_data_set_has_all_its_classes_in_the_manifold() -> None:
+    """Images of ten far-away classes, sorted by class, as data sets on disk often are."""
+    random = np.random.RandomState(0)
+    labels = np.repeat(np.arange(10), 100)
+    pixels = (25 * labels[:, None, None, None] + random.randint(0, 4, (1000, 2, 2, 1))).astype(
+        np.uint8
+    )
+    metrics = ("frechet", "precision_recall")
+    made = reference_from(raw_pixels(), as_images(pixels), 100, "x", metrics=metrics)
+    fair = report(made, {"a": pixels[random.permutation(1000)[:100]]}, **SAID)
+    assert fair["precision_a"] > 0.8
+    assert fair["recall_a"] > 0.8
+    assert made.floor["precision_floor"] > 0.8
+
+
+def test_a_damaged_file_of_statistics_is_made_anew(digits: np.ndarray, tmp_path) -> None:
+    first = reference_from(raw_pixels(), as_images(digits[:200]), 64, "x", cache=tmp_path)
+    (kept,) = tmp_path.iterdir()
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[: len(whole) // 2])
+    again = reference_from(raw_pixels(), as_images(digits[:200]), 64, "x", cache=tmp_path)
+    np.testing.assert_array_equal(again.frechet.mean, first.frechet.mean)
+    assert len(kept.read_bytes()) == len(whole)
+
+
+def test_a_published_reference_takes_more_samples_than_there_are_images(
+    digits: np.ndarray, tmp_path
+) -> None:
+    path = tmp_path / "published.npz"
+    mean, covariance = moments(digits)
+    np.savez(path, mu=mean, sigma=covariance)
+    made = reference_from(raw_pixels(), as_images(digits[:100]), 300, "x", published=path)
+    result = report(made, {"a": digits[:300]}, **SAID)
+    assert (result["n"], result["floor_n"]) == (300, 100)
 
 
 def test_streams_of_any_portions_give_the_same_moments(digits: np.ndarray) -> None:

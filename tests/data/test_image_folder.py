@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxnoise.data import open_images
+from jaxnoise.data.image_folder import open_folder
+from jaxnoise.errors import ArgumentError, ConfigError
+
+PIXELS = np.random.RandomState(0).randint(0, 256, (6, 5, 4, 3)).astype(np.uint8)
+
+
+def write(folder, pixels, *names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for image, name in zip(pixels, names, strict=True):
+        Image.fromarray(image).save(folder / name)
+
+
+def test_sub_folders_are_classes_in_the_order_of_their_names(tmp_path):
+    write(tmp_path / "train" / "dog", PIXELS[:2], "2.png", "1.png")
+    write(tmp_path / "train" / "cat", PIXELS[2:5], "a.png", "b.png", "c.png")
+    write(tmp_path / "test" / "cat", PIXELS[5:], "a.png")
+    images = open_images("folder", data_dir=tmp_path)
+    assert (images.num_examples, images.image_shape, images.num_classes) == (5, (5, 4, 3), 2)
+    pixels, labels = images.load(np.array([4, 0, 3]))
+    np.testing.assert_array_equal(pixels, PIXELS[[0, 2, 1]])
+    assert labels.tolist() == [1, 0, 1]
+    assert open_images("folder", data_dir=tmp_path, split="test").num_examples == 1
+
+
+def test_a_flat_folder_is_unlabelled_and_grey_stays_grey(tmp_path):
+    write(tmp_path, PIXELS[:3, :, :, 0], "a.png", "b.png", "c.png")
+    (tmp_path / ".hidden").touch()
+    images = open_folder(tmp_path)
+    assert (images.image_shape, images.num_classes) == ((5, 4, 1), 0)
+    np.testing.assert_array_equal(images.load(np.arange(3))[0], PIXELS[:3, :, :, :1])
+
+
+def test_another_file_is_another_fingerprint(tmp_path):
+    write(tmp_path, PIXELS[:2], "a.png", "b.png")
+    before = open_folder(tmp_path).fingerprint
+    assert open_folder(tmp_path).fingerprint == before
+    write(tmp_path, PIXELS[2:3], "c.png")
+    assert open_folder(tmp_path).fingerprint != before
+
+
+def test_what_is_wrong_is_one_line_that_names_the_file(tmp_path):
+    with pytest.raises(ArgumentError, match="data_dir=None: must be a folder"):
+        open_folder(None)
+    with pytest.raises(ConfigError, match="holds no image file"):
+        open_folder(tmp_path)
+    write(tmp_path, PIXELS[:1], "a.png")
+    with pytest.raises(ArgumentError, match="split='test': must be a sub-folder"):
+        open_folder(tmp_path, "test")
+    (tmp_path / "notes.txt").write_text("not an image")
+    with pytest.raises(ConfigError, match=r"notes\.txt: is no image file"):
+        open_folder(tmp_path)
+    (tmp_path / "notes.txt").rename(tmp_path / "b.png")
+    with pytest.raises(ConfigError, match=r"b\.png: cannot be read as an image"):
+        open_folder(tmp_path).load(np.arange(2))
+    write(tmp_path, [PIXELS[0, :3]], "b.png")
+    with pytest.raises(ConfigError, match="example 1 is 3x4x3 but example 0 is 5x4x3"):
+        open_folder(tmp_path).load(np.arange(2))
+    write(tmp_path / "cat", PIXELS[:1], "c.png")
+    with pytest.raises(ConfigError, match="lies beside sub-folders"):
+        open_folder(tmp_path)
