@@ -1,6 +1,7 @@
-"""Networks: the U-Net family of EDM (DDPM++, NCSN++), diffusion transformers, and their layers."""
+"""Networks: U-Nets of EDM (DDPM++, NCSN++), diffusion transformers, raters of noise."""
 
 from jaxnoise.models.dit import DIT_PRESETS, DiT
+from jaxnoise.models.rater import RATERS, scores_over_candidates
 from jaxnoise.models.unet import PRESETS, UNet, preset
 
-__all__ = ["DIT_PRESETS", "PRESETS", "DiT", "UNet", "preset"]
+__all__ = ["DIT_PRESETS", "PRESETS", "RATERS", "DiT", "UNet", "preset", "scores_over_candidates"]
