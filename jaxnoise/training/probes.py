@@ -1,0 +1,173 @@
+"""Questions to ask of meta-training now and then: is there anything to learn, and is it stable?"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxnoise.errors import ArgumentError
+from jaxnoise.meta.unroll import InnerState, meta_gradient
+from jaxnoise.objectives.objective import Objective
+from jaxnoise.training.population import Problem
+from jaxnoise.training.step import AXIS, Batch, Network
+
+
+class NoiseSignal(NamedTuple):
+    """How much of a derivative by a weight is due to the noise that it weighs.
+
+    Args:
+      ratio: float[...], variance due to the draw of noise, over the variance that remains in one
+        measurement. Unbiased but for the division, so below 0 now and then where there is none.
+      f: float[...], F-ratio: 1 + R ratio; without a signal it follows F(K - 1, (K - 1)(R - 1)).
+    """
+
+    ratio: jax.Array
+    f: jax.Array
+
+
+def signal_to_noise(slopes: jax.Array) -> NoiseSignal:
+    """Whether d value / d w tells draws of noise apart, at a fixed image and level.
+
+      s_kr = m + a_k + b_r + e_kr     draw of noise k = 1..K, measured on outer batch r = 1..R
+      f = [R sum_k (s_k. - s_..)^2 / (K-1)] / [sum_kr (s_kr - s_k. - s_.r + s_..)^2 / ((K-1)(R-1))]
+      ratio = (f - 1) / R,            which estimates var(a) / var(e)
+
+    What an outer batch does to all draws alike, b_r, is taken out, since a softmax over draws
+    cancels it. At a ratio near 0 a rater has nothing to learn from one image and level; the mean of
+    R measurements has the ratio R times as large.
+
+    Args:
+      slopes: float[..., K, R], K >= 2, R >= 2, e.g. from `make_signal_probe`.
+
+    Returns:
+      NoiseSignal of float[...].
+
+    Raises:
+      ArgumentError: fewer than two draws or measurements.
+
+    Example:
+      >>> signal = signal_to_noise(jnp.array([[1.0, 1.5], [3.0, 2.5], [5.0, 5.0]]))
+      >>> print(f"{signal.ratio:.1f} {signal.f:.1f}")
+      28.0 57.0
+
+    Reference: two-way analysis of variance without replication; asking it here is our choice.
+    """
+    draws, repeats = slopes.shape[-2:]
+    if min(draws, repeats) < 2:
+        raise ArgumentError("slopes", slopes.shape, "of shape [..., K, R] with K, R >= 2")
+    whole = jnp.mean(slopes, axis=(-2, -1), keepdims=True)
+    by_draw = jnp.mean(slopes, axis=-1, keepdims=True) - whole
+    by_batch = jnp.mean(slopes, axis=-2, keepdims=True) - whole
+    rest = slopes - whole - by_draw - by_batch
+    f = repeats * (repeats - 1) * jnp.sum(by_draw**2, axis=(-2, -1)) / jnp.sum(rest**2, (-2, -1))
+    return NoiseSignal(ratio=(f - 1) / repeats, f=f)
+
+
+def gradient_cosine(a: Any, b: Any) -> jax.Array:
+    """Cosine of the angle between two gradients, e.g. the exact and the first-order one.
+
+    Args:
+      a: pytree of float arrays.
+      b: the same.
+
+    Returns:
+      float[] in [-1, 1]; nan if either is 0.
+
+    Example:
+      >>> one, other = {"w": jnp.array([3.0, 0.0])}, {"w": jnp.array([3.0, 4.0])}
+      >>> print(f"{gradient_cosine(one, other):.2f}")
+      0.60
+    """
+    return optax.tree.vdot(a, b) / (optax.tree.norm(a) * optax.tree.norm(b))
+
+
+def score_autocorrelation(before: jax.Array, after: jax.Array) -> jax.Array:
+    """Pearson's correlation of a rater's scores of fixed examples at two meta-steps.
+
+    Args:
+      before: float[N].
+      after: float[N], scores of the same examples later.
+
+    Returns:
+      float[] in [-1, 1]; nan if either is constant.
+
+    Example:
+      >>> print(f"{score_autocorrelation(jnp.array([1.0, 2.0, 3.0]), jnp.array([3.0, 5.0, 7.0])):.2f}")
+      1.00
+    """  # noqa: E501
+    chex.assert_rank([before, after], 1)
+    return gradient_cosine(before - jnp.mean(before), after - jnp.mean(after))
+
+
+def make_signal_probe(
+    network: Network,
+    objective: Objective,
+    inner_optimizer: optax.GradientTransformation,
+    *,
+    draws: int,
+    repeats: int,
+    global_batch: int,
+    num_classes: int,
+    dropout: bool,
+    flip: bool,
+) -> Callable[[InnerState, jax.Array, Batch, jax.Array], tuple[jax.Array, jax.Array]]:
+    """Builds the per-device probe that measures slopes for `signal_to_noise`.
+
+      slopes_bkr = d value_r / d w_bk   at   w = 1 / (B K),   after one inner step (T = 1),
+
+    for K draws of noise of each of B images at one level, and R outer batches.
+
+    Args:
+      network: the raw network `F`.
+      objective: what inner models train on.
+      inner_optimizer: of the inner model.
+      draws: K, at least 2.
+      repeats: R, at least 2.
+      global_batch: B, images over all devices.
+      num_classes: labels that the network sees are below it; 0 for an unconditional network.
+      dropout: whether the network has dropout, in the inner step.
+      flip: whether to mirror the images of the inner step at random.
+
+    Returns:
+      `(inner, step, batch, key) -> (slopes float[B, K, R], sigma float[B])`, replicated, for one
+      inner model that has made `step` steps, over the axis "data". The batch holds [b, 1, 1 + R]
+      examples: `meta_indices(..., population=1, inner_steps=1, outer_batch=R * B)`.
+
+    Raises:
+      ArgumentError: an argument out of range.
+    """
+    for name, value in (("draws", draws), ("repeats", repeats)):
+        if value < 2:
+            raise ArgumentError(name, value, "at least 2")
+    problem = Problem(network, objective, global_batch, num_classes, dropout, flip, draws)
+    count = global_batch * draws
+
+    def uniform(eta: Any, examples: Any) -> jax.Array:
+        del eta
+        return jnp.full(examples.x0.shape[0], 1 / count, examples.x0.dtype)
+
+    solve = meta_gradient(
+        problem.losses, uniform, problem.outer_loss, inner_optimizer, axis_name=AXIS
+    )
+
+    def probe(
+        inner: InnerState, step: jax.Array, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        images, labels = (jnp.moveaxis(x[:, 0], 0, 1) for x in batch.read())
+        if images.shape[0] != 1 + repeats:
+            raise ArgumentError("batch", images.shape, f"examples [{1 + repeats}, b, ...]")
+        examples = problem.draw(key, step, images[0], labels[0])
+        steps = jax.tree.map(lambda x: x[None], examples)
+        slopes = []
+        for r in range(1, 1 + repeats):
+            outer_key = jax.random.fold_in(key, r)
+            outer = problem.draw_outer(outer_key, step + 1, images[r : r + 1], labels[r : r + 1])
+            slopes.append(solve((), inner, steps, outer).weight_gradients[0])
+        found = jnp.stack(slopes, axis=1).reshape(-1, draws, repeats)
+        sigma = examples.levels.sigma[::draws]
+        return jax.lax.all_gather((found, sigma), AXIS, tiled=True)
+
+    return probe

@@ -1,0 +1,101 @@
+import jax
+import jax.numpy as jnp
+import linear_network
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+
+from jaxnoise.errors import ArgumentError
+from jaxnoise.meta import InnerState
+from jaxnoise.noise import Cosine
+from jaxnoise.objectives import DenoisingObjective, Prediction, min_snr_weight
+from jaxnoise.training.probes import (
+    gradient_cosine,
+    make_signal_probe,
+    score_autocorrelation,
+    signal_to_noise,
+)
+from jaxnoise.training.step import AXIS, Batch
+
+OBJECTIVE = DenoisingObjective(Cosine().truncated(-8.0, 8.0), min_snr_weight(), Prediction("v"))
+DRAWS, REPEATS = 5, 4
+
+
+def simulated(spread, count=500):
+    generator = np.random.default_rng(0)
+    draw = spread * generator.normal(size=(count, DRAWS, 1))
+    outer = 3 * generator.normal(size=(count, 1, REPEATS))
+    rest = generator.normal(size=(count, DRAWS, REPEATS))
+    return jnp.asarray(7 + draw + outer + rest, jnp.float32)
+
+
+def test_without_signal_the_ratio_follows_the_f_law():
+    f = signal_to_noise(simulated(0.0)).f
+    law = stats.f(DRAWS - 1, (DRAWS - 1) * (REPEATS - 1))
+    assert stats.kstest(np.asarray(f), law.cdf).pvalue > 1e-3
+
+
+def test_signal_is_recovered():
+    found = signal_to_noise(simulated(2.0))
+    # E[f] = (1 + R ratio) d / (d - 2), d = (K - 1)(R - 1) = 12; here ratio = 4.
+    expected = (1 + REPEATS * 4.0) * 12 / 10
+    assert abs(found.f.mean() - expected) < 0.15 * expected
+    np.testing.assert_allclose(found.ratio, (found.f - 1) / REPEATS, rtol=1e-5, atol=1e-6)
+
+
+def test_cosine_and_correlation():
+    a, b = {"u": jnp.array([1.0, 2.0]), "v": jnp.array(2.0)}, {"u": jnp.zeros(2), "v": jnp.ones(())}
+    assert abs(gradient_cosine(a, b) - 2 / 3) < 1e-6
+    x, y = np.random.default_rng(0).normal(size=(2, 50)).astype(np.float32)
+    found = score_autocorrelation(jnp.asarray(x), jnp.asarray(x + y))
+    assert abs(found - np.corrcoef(x, x + y)[0, 1]) < 1e-5
+
+
+@pytest.fixture(scope="module")
+def probe():
+    """Slopes of 8 images from 2 devices and from 1, and how large the inner step is."""
+    optimizer = optax.sgd(0.1)
+    measure = make_signal_probe(
+        linear_network.apply, OBJECTIVE, optimizer, draws=DRAWS, repeats=REPEATS, global_batch=8,
+        num_classes=0, dropout=True, flip=True,
+    )  # fmt: skip
+    params = linear_network.init(jax.random.key(0))
+    inner = InnerState(params, optimizer.init(params))
+    pixels = np.random.RandomState(0).normal(size=(8, 1, 1 + REPEATS, 4, 4, 2)) / 2
+
+    def on(count):
+        def one(images):
+            labels = jnp.zeros(images.shape[:3], jnp.int32)
+            batch = Batch(index=None, images=images, labels=labels)
+            return measure(inner, jnp.int32(3), batch, jax.random.key(1))
+
+        pieces = jnp.asarray(pixels, jnp.float32).reshape(count, -1, *pixels.shape[1:])
+        return jax.tree.map(lambda x: x[0], jax.jit(jax.vmap(one, axis_name=AXIS))(pieces))
+
+    return on(2), on(1)
+
+
+def test_probe_measures_each_draw_on_each_outer_batch(probe):
+    (slopes, sigma), _ = probe
+    assert slopes.shape == (8, DRAWS, REPEATS)
+    assert sigma.shape == (8,)
+    assert len(np.unique(np.asarray(slopes))) == slopes.size
+    assert len(np.unique(np.asarray(sigma))) == 8
+    # The same noise throughout: what draws have in common over outer batches is not chance.
+    assert np.median(signal_to_noise(slopes).f) > stats.f(4, 12).ppf(0.999)
+
+
+def test_probe_is_the_same_on_two_devices(probe):
+    for two, one in zip(*probe, strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
+
+
+def test_bad_arguments():
+    with pytest.raises(ArgumentError, match="slopes"):
+        signal_to_noise(jnp.ones((3, 1)))
+    settings = {"global_batch": 8, "num_classes": 0, "dropout": False, "flip": False}
+    with pytest.raises(ArgumentError, match="repeats"):
+        make_signal_probe(
+            linear_network.apply, OBJECTIVE, optax.sgd(0.1), draws=2, repeats=1, **settings
+        )
