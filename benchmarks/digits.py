@@ -136,7 +136,7 @@ def page(arms: list[Arm], results: list[dict[str, Any]]) -> str:
     claims = [f"* `{config}`: {claim_of(config)}." for config in CONFIGS]
     return f"""# The digits configs side by side
 
-Made by `python benchmarks/digits.py`, which trains every `configs/digits_*.py` with several
+Made by `python benchmarks/digits.py`, which trains every config of the digits with several
 seeds, as `python run.py --config=configs/<name>.py --config.seed=<n>` does.
 
 | config | sampler | NFE | images seen | distance | spread | lowest | highest | seeds |
