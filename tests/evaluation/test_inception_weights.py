@@ -128,7 +128,7 @@ def test_missing_weights_say_where_to_put_them(cache):
     with pytest.raises(ConfigError) as caught:
         weights_path()
     message = one_line(caught)
-    for part in (str(cache), WEIGHTS_FILE, inception_weights.WEIGHTS_URL, "'raw pixels'"):
+    for part in (str(cache), WEIGHTS_FILE, inception_weights.WEIGHTS_URL, "'raw_pixels'"):
         assert part in message
 
 
