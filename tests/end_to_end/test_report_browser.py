@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 import tiny
+from playwright.sync_api import sync_playwright
 from report.run_folders import CONFIG, make_run
 
 from jaxnoise import experiment
@@ -20,10 +21,10 @@ SIZES = ((1280, 900), (600, 900), (360, 740))
 
 @pytest.fixture(scope="module")
 def browser():
+    # A browser is no Python package, so `make test` cannot install one; .ci/run does.
     if EXECUTABLE is None:
         pytest.skip(f"no browser on this machine: looked for {', '.join(BROWSERS)}")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=EXECUTABLE, args=["--no-sandbox"])
         yield browser
         browser.close()
