@@ -1,5 +1,6 @@
 """Which noise level, and how many: pure functions of a key, a step and the levels."""
 
+from jaxnoise.noise.clts import CLTS
 from jaxnoise.noise.discretization import (
     Curriculum,
     constant,
@@ -15,7 +16,6 @@ from jaxnoise.noise.logsnr_law import LogSnrLaw, window
 from jaxnoise.noise.logsnr_mixture import mixture
 from jaxnoise.noise.logsnr_tabulated import Tabulated
 from jaxnoise.noise.pacing import (
-    CLTS,
     Difficulty,
     DifficultyState,
     HighToLow,

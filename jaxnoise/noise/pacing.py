@@ -8,31 +8,29 @@ with all of them. The density of what is drawn gains one factor:
 """
 
 from dataclasses import dataclass
-from math import erfc, inf, log, pi, sqrt
+from math import inf
 from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr
 from jax.typing import ArrayLike
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.noise.logsnr_law import as_level, check_positive, within
-from jaxnoise.noise.logsnr_mixture import bisect
+from jaxnoise.noise.logsnr_law import as_level, within
 
 
-def _check_at_least_one(argument: str, value: int) -> None:
+def check_at_least_one(argument: str, value: int) -> None:
     if not isinstance(value, int | np.integer) or value < 1:
         raise ArgumentError(argument, value, "an integer >= 1")
 
 
-def _below_one(t: jax.Array) -> jax.Array:
+def below_one(t: jax.Array) -> jax.Array:
     return jnp.clip(t, 0, 1 - float(jnp.finfo(t.dtype).epsneg))
 
 
-def _progress(step: ArrayLike, total_steps: int) -> jax.Array:
+def progress_of(step: ArrayLike, total_steps: int) -> jax.Array:
     return jnp.clip(jnp.asarray(step, jnp.result_type(float)) / total_steps, 0, 1)
 
 
@@ -53,7 +51,7 @@ def windowed_uniform(u: ArrayLike, lo: ArrayLike, hi: ArrayLike) -> jax.Array:
     """
     u = as_level(u)
     lo, hi = jnp.asarray(lo, u.dtype), jnp.asarray(hi, u.dtype)
-    return _below_one(lo + (hi - lo) * u)
+    return below_one(lo + (hi - lo) * u)
 
 
 class Pacing:
@@ -202,13 +200,13 @@ class HighToLow(_Windowed):
     width: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_at_least_one("total_steps", self.total_steps)
+        check_at_least_one("total_steps", self.total_steps)
         if not 0 < self.width <= 1:
             raise ArgumentError("width", self.width, "a number in (0, 1]")
 
     def window(self, state: Any, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
         del state
-        progress = _progress(step, self.total_steps)
+        progress = progress_of(step, self.total_steps)
         return (1 - self.width) * (1 - progress), jnp.ones_like(progress)
 
 
@@ -260,8 +258,8 @@ class Difficulty(_Windowed):
     partition: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_at_least_one("clusters", self.clusters)
-        _check_at_least_one("patience", self.patience)
+        check_at_least_one("clusters", self.clusters)
+        check_at_least_one("patience", self.patience)
         if self.partition is None:
             return
         ends = np.asarray(self.partition)
@@ -300,84 +298,6 @@ class Difficulty(_Windowed):
         boundaries = [i / n for i in range(n + 1)] if self.partition is None else self.partition
         lo = jnp.asarray(boundaries, jnp.result_type(float))[n - state.stage]
         return lo, jnp.ones_like(lo)
-
-
-@dataclass(frozen=True)
-class CLTS(Pacing):
-    """From all timesteps alike towards a Gaussian around one of them.
-
-    `p_k(t) = w_k N(t; mu, sig^2) + (1 - w_k)`, the Gaussian truncated to [0, 1] and normalised
-    there, `w_k = clip(k / ramp_steps, 0, max_weight)`. Drawn by its inverse CDF.
-
-    `sig`, `ramp_steps` and `max_weight` are not published; the defaults are our choice, and half of
-    the draws stay uniform.
-
-    Args:
-      ramp_steps: steps after which w would reach 1.
-      mu: middle of the Gaussian in [0, 1]; 0 is clean.
-      sig: its width, > 0; worth a sweep over .1, .2, .3, 1.
-      max_weight: largest w, in [0, 1].
-
-    Raises:
-      ArgumentError: an argument is outside its range.
-
-    Example:
-      >>> pacing = CLTS(ramp_steps=100)
-      >>> [round(float(pacing.warp(0.9, (), step)), 3) for step in (0, 50)]
-      [0.9, 0.806]
-
-    Reference: in the style of "Towards Faster Training of Diffusion Models" (arXiv 2404.07946).
-    """
-
-    ramp_steps: int
-    mu: float = 0.3
-    sig: float = 0.2
-    max_weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        _check_at_least_one("ramp_steps", self.ramp_steps)
-        check_positive("sig", self.sig)
-        for argument in ("mu", "max_weight"):
-            if not 0 <= getattr(self, argument) <= 1:
-                raise ArgumentError(argument, getattr(self, argument), "a number in [0, 1]")
-
-    def _weight(self, step: ArrayLike, dtype: jnp.dtype) -> jax.Array:
-        return jnp.minimum(_progress(step, self.ramp_steps), self.max_weight).astype(dtype)
-
-    def metrics(self, state: Any, step: ArrayLike) -> dict[str, jax.Array]:
-        """`gaussian_weight`, the share w_k of the Gaussian."""
-        del state
-        return {"gaussian_weight": self._weight(step, jnp.dtype(jnp.float32))}
-
-    def _mass_below(self, t: float) -> float:
-        """Mass of the untruncated Gaussian below t."""
-        return erfc((self.mu - t) / (self.sig * sqrt(2))) / 2
-
-    def _mass_inside(self) -> float:
-        return self._mass_below(1.0) - self._mass_below(0.0)
-
-    def warp(self, u: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
-        u = as_level(u)
-        fixed = jax.lax.stop_gradient(u)
-        ends = jnp.zeros_like(u), jnp.ones_like(u)
-        t = bisect(lambda t: self.cdf(t, state, step) < fixed, *ends)
-        # A term of value zero that carries d t / d u = 1 / p.
-        density = jnp.exp(jax.lax.stop_gradient(self.log_prob(t, state, step)))
-        return _below_one(t + (u - fixed) / jnp.where(density > 0, density, 1))
-
-    def cdf(self, t: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
-        t = as_level(t)
-        weight = self._weight(step, t.dtype)
-        gaussian = ndtr((t - self.mu) / self.sig) - self._mass_below(0.0)
-        return jnp.clip(weight * (gaussian / self._mass_inside()) + (1 - weight) * t, 0, 1)
-
-    def log_prob(self, t: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
-        t = as_level(t)
-        weight = self._weight(step, t.dtype)
-        z = (t - self.mu) / self.sig
-        log_gaussian = -z * z / 2 - log(self.sig * sqrt(2 * pi) * self._mass_inside())
-        mixed = jnp.logaddexp(jnp.log(weight) + log_gaussian, jnp.log1p(-weight))
-        return jnp.where((t >= 0) & (t <= 1), mixed, -jnp.inf)
 
 
 def paced_probs(pacing: Pacing, probs: jax.Array, state: Any, step: ArrayLike) -> jax.Array:
