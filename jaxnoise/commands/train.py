@@ -2,12 +2,14 @@
 
 import json
 import sys
+from functools import partial
 from typing import Any
 
 import jax
 
 from jaxnoise.commands import plot
 from jaxnoise.commands.prepared import Prepared, prepare, warn
+from jaxnoise.data.order import batch_indices
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment
 from jaxnoise.report import write_report
@@ -66,7 +68,8 @@ def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainSta
         flip=experiment.data.flip,
         selection=prepared.selection,
     )
-    feeder = make_feeder(prepared.images, prepared.devices, experiment.seed, settings.batch, stride)
+    indices = partial(batch_indices, experiment.seed, prepared.images.num_examples, settings.batch)
+    feeder = make_feeder(prepared.images, prepared.devices, indices, stride)
     rhythm = Rhythm(
         steps=settings.steps,
         batch=settings.batch,

@@ -18,7 +18,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from jaxnoise.errors import ConfigError
-from jaxnoise.training.state import TrainState
+from jaxnoise.training.state import State, Stepped
 
 
 def digests(tree: Any) -> dict[str, str]:
@@ -74,11 +74,11 @@ class Checkpoints:
 
     def restore(
         self,
-        abstract: TrainState,
+        abstract: State,
         set_aside: bool,
         check_meta: Callable[[dict[str, Any]], None] = lambda meta: None,
         step: int | None = None,
-    ) -> TrainState | None:
+    ) -> State | None:
         """The newest state that reads and verifies, or that of one step.
 
         Args:
@@ -123,8 +123,8 @@ class Checkpoints:
         return None
 
     def _read(
-        self, step: int, abstract: TrainState, check_meta: Callable[[dict[str, Any]], None]
-    ) -> TrainState:
+        self, step: int, abstract: State, check_meta: Callable[[dict[str, Any]], None]
+    ) -> State:
         folder = self._folder / str(step)
         # One-off readers, so that a damaged step cannot leave the manager in a broken state.
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "meta")) as reader:
@@ -162,7 +162,7 @@ class Checkpoints:
             target.parent.mkdir(parents=True, exist_ok=True)
             (self._folder / str(step)).rename(target)
 
-    def save(self, state: TrainState, meta: dict[str, Any]) -> None:
+    def save(self, state: Stepped, meta: dict[str, Any]) -> None:
         """Copies the state from the devices and writes it in the background.
 
         Args:

@@ -1,14 +1,18 @@
 """Brings the examples of each step to the devices."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from jaxnoise.data.images import Images, fits_on_device
-from jaxnoise.data.order import batch_indices
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.step import Batch
+
+Indices = Callable[[int], NDArray[np.int64]]
+"""Step -> which examples it trains on: int64[B, ...], B the GLOBAL batch."""
 
 
 class Feeder(Protocol):
@@ -26,17 +30,15 @@ class ResidentFeeder:
 
     resident = True
 
-    def __init__(
-        self, images: Images, devices: Devices, seed: int, batch: int, steps_per_dispatch: int
-    ):
+    def __init__(self, images: Images, devices: Devices, indices: Indices, steps_per_dispatch: int):
         pixels, labels = images.load(np.arange(images.num_examples))
         self._pixels = devices.replicate(pixels)
         self._labels = devices.replicate(labels)
         self._devices = devices
-        self._indices = _Indices(images.num_examples, seed, batch, steps_per_dispatch)
+        self._indices, self._stride = indices, steps_per_dispatch
 
     def __call__(self, step: int) -> Batch:
-        index = self._indices(step).astype(np.int32)
+        index = _several(self._indices, step, self._stride).astype(np.int32)
         return Batch(
             index=self._devices.split(index, axis=1), images=self._pixels, labels=self._labels
         )
@@ -50,26 +52,23 @@ class StreamingFeeder:
 
     resident = False
 
-    def __init__(
-        self, images: Images, devices: Devices, seed: int, batch: int, steps_per_dispatch: int
-    ):
+    def __init__(self, images: Images, devices: Devices, indices: Indices, steps_per_dispatch: int):
         self._images = images
         self._devices = devices
-        self._stride = steps_per_dispatch
-        self._indices = _Indices(images.num_examples, seed, batch, steps_per_dispatch)
-        self._rows = devices.local_rows(batch)
+        self._indices, self._stride = indices, steps_per_dispatch
+        self._rows = devices.local_rows(len(indices(0)))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
         self._ahead: dict[int, Future[tuple[np.ndarray, np.ndarray]]] = {}
 
     def _read(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        index = self._indices(step)
-        pixels, labels = self._images.load(index[:, self._rows].reshape(-1))
+        index = _several(self._indices, step, self._stride)
+        local = index[:, self._rows]
+        pixels, labels = self._images.load(local.reshape(-1))
         # Rows of other processes are never touched, so they take no memory.
         all_pixels = np.empty((*index.shape, *self._images.image_shape), self._images.dtype)
         all_labels = np.empty(index.shape, np.int32)
-        local = (index.shape[0], len(self._rows))
-        all_pixels[:, self._rows] = pixels.reshape(*local, *self._images.image_shape)
-        all_labels[:, self._rows] = labels.reshape(local)
+        all_pixels[:, self._rows] = pixels.reshape(*local.shape, *self._images.image_shape)
+        all_labels[:, self._rows] = labels.reshape(local.shape)
         return all_pixels, all_labels
 
     def __call__(self, step: int) -> Batch:
@@ -87,26 +86,20 @@ class StreamingFeeder:
         self._pool.shutdown(cancel_futures=True)
 
 
-class _Indices:
-    def __init__(self, num_examples: int, seed: int, batch: int, steps_per_dispatch: int):
-        self._arguments = (seed, num_examples, batch)
-        self._steps = steps_per_dispatch
-
-    def __call__(self, step: int) -> np.ndarray:
-        return np.stack([batch_indices(*self._arguments, step + i) for i in range(self._steps)])
+def _several(indices: Indices, step: int, count: int) -> NDArray[np.int64]:
+    return np.stack([indices(step + i) for i in range(count)])
 
 
 def make_feeder(
-    images: Images, devices: Devices, seed: int, batch: int, steps_per_dispatch: int
+    images: Images, devices: Devices, indices: Indices, steps_per_dispatch: int
 ) -> Feeder:
     """A resident feeder for data sets that fit on a device, a streaming one for larger ones.
 
     Args:
       images: example index -> uint8 image or float32 latent, label.
       devices: where the batch goes.
-      seed: of the order of examples.
-      batch: GLOBAL batch.
+      indices: which examples each step trains on.
       steps_per_dispatch: how many steps one dispatch makes.
     """
     kind = ResidentFeeder if fits_on_device(images) else StreamingFeeder
-    return kind(images, devices, seed, batch, steps_per_dispatch)
+    return kind(images, devices, indices, steps_per_dispatch)

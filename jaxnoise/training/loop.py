@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -16,8 +16,10 @@ from jax.experimental import multihost_utils
 
 from jaxnoise.training.feeding import Feeder
 from jaxnoise.training.parallel import Step
-from jaxnoise.training.state import TrainState
+from jaxnoise.training.state import State
 from jaxnoise.training.step import BAND_NAMES
+
+State_ = TypeVar("State_", contravariant=True)
 
 IN_FLIGHT = 2
 """Dispatches under way at once: enough to keep a device busy, few enough to stop soon."""
@@ -31,7 +33,7 @@ class Interrupted(RuntimeError):  # noqa: N818
     """The run was asked to stop; its state was saved first."""
 
 
-class Observer(Protocol):
+class Observer(Protocol[State_]):
     """What the loop tells the outside world."""
 
     def progress(self, step: int, loss: float) -> None:
@@ -40,13 +42,13 @@ class Observer(Protocol):
     def log(self, row: dict[str, Any]) -> None:
         """One row of means since the last one."""
 
-    def sample(self, state: TrainState, step: int) -> None:
-        """It is time for a sample grid."""
+    def sample(self, state: State_, step: int) -> None:
+        """It is time for pictures."""
 
-    def evaluate(self, state: TrainState, step: int) -> None:
+    def evaluate(self, state: State_, step: int) -> None:
         """It is time for a score."""
 
-    def save(self, state: TrainState, step: int) -> None:
+    def save(self, state: State_, step: int) -> None:
         """It is time for a checkpoint; the state is known to be finite."""
 
     def last_good(self) -> str:
@@ -67,13 +69,13 @@ class Rhythm:
 
 
 def train(
-    state: TrainState,
-    dispatch: Step,
+    state: State,
+    dispatch: Step[State],
     feeder: Feeder,
     key: jax.Array,
     rhythm: Rhythm,
-    observer: Observer,
-) -> TrainState:
+    observer: Observer[State],
+) -> State:
     """Trains from `state.step` to `rhythm.steps`.
 
     Args:

@@ -18,10 +18,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxnoise.errors import ArgumentError, ConfigError, one_of
-from jaxnoise.training.state import TrainState
+from jaxnoise.training.state import State
 from jaxnoise.training.step import AXIS, Batch, Metrics
 
-Step = Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]
+Step = Callable[[State, Batch, jax.Array], tuple[State, Metrics]]
 MAPPINGS = ("auto", "pmap", "shard_map")
 
 
@@ -96,9 +96,7 @@ class Devices:
         placed = NamedSharding(self.mesh, P(AXIS)).addressable_devices_indices_map((batch,))
         return np.unique(np.concatenate([np.arange(batch)[index] for index in placed.values()]))
 
-    def map(
-        self, step: Step, steps_per_dispatch: int, resident: bool
-    ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
+    def map(self, step: Step[State], steps_per_dispatch: int, resident: bool) -> Step[State]:
         """Compiles `steps_per_dispatch` steps into one call over all devices; donates the state.
 
         Args:
@@ -112,7 +110,7 @@ class Devices:
           `(state, batch, key) -> (state, metrics)`; batch leaves come from `split(..., axis=1)`,
           metrics have a leading axis [steps].
         """
-        many = _several(step, steps_per_dispatch, resident)
+        many = _several(step, steps_per_dispatch)
         if self.uses_pmap:
             cut, whole = 0, None
             return jax.pmap(
@@ -141,17 +139,17 @@ def _specs(cut: Any, whole: Any, resident: bool) -> Batch:
     return Batch(index=None, images=cut, labels=cut)
 
 
-def _several(step: Step, count: int, resident: bool) -> Step:
+def _several(step: Step[State], count: int) -> Step[State]:
     def pick(batch: Batch, i: Any) -> Batch:
         if batch.index is not None:
             return batch.replace(index=batch.index[i])
         return batch.replace(images=batch.images[i], labels=batch.labels[i])
 
-    def single(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+    def single(state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
         state, metrics = step(state, pick(batch, 0), key)
         return state, jax.tree.map(lambda x: x[None], metrics)
 
-    def many(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
+    def many(state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
         return jax.lax.scan(
             lambda carry, i: step(carry, pick(batch, i), key), state, jnp.arange(count)
         )

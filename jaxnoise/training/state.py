@@ -1,7 +1,7 @@
 """Everything that the next step reads."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,15 @@ import optax
 from flax import struct
 
 Params = Any
+
+
+class Stepped(Protocol):
+    """Any state that counts its steps: that of a model, or of a rater of noise."""
+
+    step: jax.Array
+
+
+State = TypeVar("State", bound=Stepped)
 
 
 class TrainState(struct.PyTreeNode):

@@ -1,5 +1,7 @@
 """A user's own folder of .npy files."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -237,7 +239,7 @@ def test_floats_are_fed_and_trained_on_as_they_are(tmp_path, monkeypatch, reside
     images = opened(write(tmp_path, LATENTS, LABELS, [4]))
     if not resident:
         monkeypatch.setattr(feeding, "fits_on_device", lambda images: False)
-    feeder = make_feeder(images, devices, 0, 8, 3)
+    feeder = make_feeder(images, devices, partial(batch_indices, 0, 11, 8), 3)
     assert feeder.resident == resident
     batch = feeder(6)
     feeder.close()

@@ -1,10 +1,12 @@
+from functools import partial
+
 import jax
 import linear_network
 import numpy as np
 import optax
 import pytest
 
-from jaxnoise.data import ArrayImages
+from jaxnoise.data import ArrayImages, batch_indices
 from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import PolynomialPairs, PredefinedGrid, sinusoidal
 from jaxnoise.objectives import ConsistencyObjective, inverse_gap, pseudo_huber
@@ -21,6 +23,7 @@ IMAGES = ArrayImages(
     np.arange(40) % 3,
     num_classes=3,
 )
+INDICES = partial(batch_indices, 0, 40, BATCH)
 
 
 def run(devices, stride=1, feeder=ResidentFeeder):
@@ -42,7 +45,7 @@ def run(devices, stride=1, feeder=ResidentFeeder):
         dropout=True,
         flip=True,
     )
-    feed = feeder(IMAGES, devices, 0, BATCH, stride)
+    feed = feeder(IMAGES, devices, INDICES, stride)
     dispatch = devices.map(step, stride, feed.resident)
     state = devices.replicate(
         create_state(linear_network.init, optimizer, jax.random.key(0), teacher=False)
@@ -90,7 +93,7 @@ def test_state_stays_a_plain_tree_without_a_device_axis(reference):
 
 
 def test_small_sets_are_resident():
-    feeder = make_feeder(IMAGES, Devices("pmap", 1), 0, BATCH, 1)
+    feeder = make_feeder(IMAGES, Devices("pmap", 1), INDICES, 1)
     assert feeder.resident
 
 
