@@ -11,9 +11,11 @@ from jaxnoise.meta.candidates import (
     shuffle_within_levels,
     top_k_by_level,
 )
+from jaxnoise.meta.pool import PoolSelection
 from jaxnoise.meta.selection import (
     NoiseAssignment,
     NoiseSelection,
+    Selected,
     Selection,
     noise_moments,
     optimal_assignment,
@@ -29,8 +31,10 @@ __all__ = [
     "NearestScore",
     "NoiseAssignment",
     "NoiseSelection",
+    "PoolSelection",
     "RandomScore",
     "RaterScore",
+    "Selected",
     "Selection",
     "ShuffledScore",
     "draw_candidates",

@@ -99,8 +99,9 @@ def _flat(x: jax.Array, axis: int) -> jax.Array:
 class RaterScore:
     """What a frozen rater says of each candidate: `score_{b,m} = r(x0_b, eps_{b,m}, lambda_b)`.
 
-    With a rater of the level alone all candidates of an example tie, and the first is taken: that
-    control is training without selection, at the rater's cost.
+    With a rater of the level alone all candidates of an example tie, and `NoiseSelection` takes the
+    first: that control is training without selection, at the rater's cost. `PoolSelection` chooses
+    levels by it.
 
     The candidates go through the rater together, as a batch of B M.
 
@@ -180,7 +181,7 @@ class LossScore:
     """Control: candidates ranked by the student's own loss, `score = +-loss(x0, eps)`.
 
     Costs M forward passes of the objective, with the dropout mask that training will use. It asks
-    `NoiseSelection.select` for `losses`.
+    `select` for `losses`.
 
     Args:
       order: "highest" trains on the hardest candidate, "lowest" on the easiest.

@@ -2,15 +2,15 @@
 
 A selection stands where a training step draws its noise:
 
-    eps, info = selection.select(keys, x0, sigma, step, losses)
+    eps, source, info = selection.select(keys, x0, sigma, step, losses)
 
-Images and levels are fixed before; nothing is differentiated. What is selected is not N(0, I) any
+Images and levels are drawn before; nothing is differentiated. What is selected is not N(0, I) any
 more: along the direction of a linear score, the best of 4 has mean 1.03 and variance .49. So `info`
 tells the moments of the noise, and `plain_share` and `anneal_steps` take the bias back.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import chex
 import jax
@@ -25,6 +25,19 @@ from jaxnoise.meta.candidates import Candidates, Losses, Score, draw_candidates,
 Info = dict[str, jax.Array]
 
 
+class Selected(NamedTuple):
+    """What to train on."""
+
+    eps: jax.Array
+    """float[B, ...], noise, in the dtype of the images."""
+    source: jax.Array | None
+    """int32[B], the example of the batch whose image and level (and label and dropout mask) each
+    noise belongs to; None: to its own."""
+    info: Info
+    """Scalars for a record, each a mean over these B examples: over devices with equal parts of a
+    batch, `pmean` them."""
+
+
 class Selection(Protocol):
     """Draws the noise of a batch."""
 
@@ -35,8 +48,8 @@ class Selection(Protocol):
         sigma: jax.Array,
         step: ArrayLike,
         losses: Losses | None = None,
-    ) -> tuple[jax.Array, Info]:
-        """Noise for each example.
+    ) -> Selected:
+        """B noises, and the example that each belongs to.
 
         Args:
           keys: key[B], each example's own; without selection its noise is `normal(key)`.
@@ -45,10 +58,6 @@ class Selection(Protocol):
           step: training step k; may be traced.
           losses: `(x0, eps) -> float[B]`, the student's losses at the levels of this batch; only
             scores by loss ask for it.
-
-        Returns:
-          eps float[B, ...] in the dtype of x0, and scalars for a record, each a mean over these B
-          examples: over devices with equal parts of a batch, `pmean` them.
         """
         ...
 
@@ -107,7 +116,7 @@ class NoiseSelection:
       >>> from jaxnoise.meta.candidates import NearestScore
       >>> keys, x0 = jax.random.split(jax.random.key(0), 100), jnp.full((100, 4), 0.5)
       >>> selection = NoiseSelection(NearestScore(), candidates=4)
-      >>> eps, info = selection.select(keys, x0, jnp.ones(100), step=0)
+      >>> eps, _, info = selection.select(keys, x0, jnp.ones(100), step=0)
       >>> eps.shape, bool(info["noise_along_image"] > 0.5)
       ((100, 4), True)
 
@@ -146,7 +155,7 @@ class NoiseSelection:
         sigma: jax.Array,
         step: ArrayLike,
         losses: Losses | None = None,
-    ) -> tuple[jax.Array, Info]:
+    ) -> Selected:
         """See `Selection`.
 
         Beside `noise_moments`, `info` has `changed_share`, the examples whose noise is not
@@ -172,12 +181,13 @@ class NoiseSelection:
                 index = jnp.where(self._stays_plain(keys), 0, index)
             selected, score = jax.vmap(lambda x, s, i: (x[i], s[i]))(eps, scores, index)
             margin = score - jnp.mean(scores, axis=1, where=competes)
-        return selected, {
+        info = {
             **noise_moments(x0, selected),
             "changed_share": jnp.mean((index > 0).astype(jnp.float32)),
             "score_margin": jnp.mean(margin),
             "candidates_in_use": count.astype(jnp.float32),
         }
+        return Selected(selected, None, info)
 
     def _stays_plain(self, keys: jax.Array) -> jax.Array:
         u = jax.vmap(lambda key: jax.random.uniform(key))(named_keys(keys, "plain"))
@@ -223,7 +233,7 @@ class NoiseAssignment:
 
     Example:
       >>> keys, x0 = jax.random.split(jax.random.key(0), 8), jnp.linspace(-1, 1, 32).reshape(8, 4)
-      >>> eps, info = NoiseAssignment().select(keys, x0, jnp.ones(8), step=0)
+      >>> eps, _, info = NoiseAssignment().select(keys, x0, jnp.ones(8), step=0)
       >>> eps.shape, bool(info["noise_along_image"] > 0.5)
       ((8, 4), True)
 
@@ -237,7 +247,7 @@ class NoiseAssignment:
         sigma: jax.Array,
         step: ArrayLike,
         losses: Losses | None = None,
-    ) -> tuple[jax.Array, Info]:
+    ) -> Selected:
         """See `Selection`; beside `noise_moments`, `info` has `changed_share`."""
         del step, losses
         chex.assert_equal_shape_prefix([keys, x0, sigma], 1)
@@ -246,4 +256,4 @@ class NoiseAssignment:
         changed = permutation != jnp.arange(x0.shape[0], dtype=jnp.int32)
         selected = plain[permutation]
         share = jnp.mean(changed.astype(jnp.float32))
-        return selected, {**noise_moments(x0, selected), "changed_share": share}
+        return Selected(selected, None, {**noise_moments(x0, selected), "changed_share": share})

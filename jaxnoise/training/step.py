@@ -1,7 +1,6 @@
 """One training step as a pure per-device function over the named axis "data"."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,7 @@ import optax
 from flax import struct
 
 from jaxnoise.meta.selection import Selection
-from jaxnoise.objectives.objective import Denoiser, Objective
+from jaxnoise.objectives.objective import Denoiser, Levels, Objective
 from jaxnoise.optim.ema import debiased_ema
 from jaxnoise.training.state import Params, TrainState
 from jaxnoise.training.streams import example_keys, stream_key
@@ -43,6 +42,23 @@ class Batch(struct.PyTreeNode):
         if self.index is None:
             return self.images, self.labels
         return self.images[self.index], self.labels[self.index]
+
+
+class Examples(struct.PyTreeNode):
+    """All that a loss takes of each example but its noise; every array has b rows."""
+
+    x0: jax.Array
+    """float[b, H, W, C], clean images."""
+    levels: Levels
+    """As the objective draws them."""
+    labels: jax.Array | None
+    """int32[b], as the network sees them, or None if it is unconditional."""
+    dropout_keys: jax.Array | None
+    """key[b], or None without dropout."""
+
+    def take(self, source: jax.Array) -> "Examples":
+        """The examples of these indices, int32[b]."""
+        return jax.tree.map(lambda x: x[source], self)
 
 
 def to_float(images: jax.Array) -> jax.Array:
@@ -135,7 +151,8 @@ def make_step(
         image's own, as classifier-free guidance needs it; in [0, 1).
       dropout: whether the network has dropout; student and teacher share one mask.
       flip: whether to mirror images left to right at random.
-      selection: chooses among draws of noise; None trains on the first.
+      selection: chooses among draws of noise, and may choose among the examples of a device; None
+        trains on the first draw of each.
 
     Returns:
       The step, to be mapped over the axis "data" by `jaxnoise.training.parallel`.
@@ -164,34 +181,39 @@ def make_step(
         condition = labels if num_classes else None
         if num_classes and label_dropout:
             condition = drop_labels(labels, keys("label_dropout"), num_classes, label_dropout)
-        dropout_keys = keys("dropout") if dropout else None
+        drawn = Examples(x0, levels, condition, keys("dropout") if dropout else None)
 
-        def bind(params: Params) -> Denoiser:
-            return lambda x, c_noise: network(
-                params["network"], x, c_noise, condition, dropout_keys
-            )
+        def losses_of(params: Params, examples: Examples, eps: jax.Array) -> jax.Array:
+            def bind(params: Params) -> Denoiser:
+                return lambda x, c_noise: network(
+                    params["network"], x, c_noise, examples.labels, examples.dropout_keys
+                )
 
-        def losses_of(params: Params, x0: jax.Array, eps: jax.Array) -> jax.Array:
             teacher = params if state.teacher is None else state.teacher
             return objective.losses(
                 bind(params),
                 bind(jax.lax.stop_gradient(teacher)),
                 params["objective"],
-                x0,
+                examples.x0,
                 eps,
-                levels,
+                examples.levels,
             )
 
+        def losses_now(x0: jax.Array, eps: jax.Array) -> jax.Array:
+            return losses_of(state.params, drawn.replace(x0=x0), eps)
+
+        trained, selected = drawn, {}
         if selection is None:
             eps = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:], x0.dtype))(keys("noise"))
-            selected: Metrics = {}
         else:
-            now = partial(losses_of, state.params)
-            eps, selected = selection.select(keys("noise"), x0, levels.sigma, state.step, now)
-            selected = jax.lax.pmean(selected, AXIS)
+            eps, source, info = selection.select(
+                keys("noise"), x0, levels.sigma, state.step, losses_now
+            )
+            trained = drawn if source is None else drawn.take(source)
+            selected = jax.lax.pmean(info, AXIS)
 
         def mean_loss(params: Params) -> tuple[jax.Array, jax.Array]:
-            losses = losses_of(params, x0, eps)
+            losses = losses_of(params, trained, eps)
             return jnp.mean(losses), losses
 
         (loss, losses), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
@@ -200,13 +222,13 @@ def make_step(
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        band_sum, band_count = loss_by_band(losses, levels.sigma)
+        band_sum, band_count = loss_by_band(losses, trained.levels.sigma)
         metrics = {
             "loss": loss,
             "grad_norm": optax.tree.norm(gradient),
             "band_sum": band_sum,
             "band_count": band_count,
-            "nonfinite_sigma": nonfinite_range(losses, levels.sigma),
+            "nonfinite_sigma": nonfinite_range(losses, trained.levels.sigma),
             **objective.metrics(state.step, state.pace),
             **selected,
         }

@@ -124,7 +124,7 @@ def test_more_candidates_leave_the_first_ones_alone(few):
 @pytest.mark.parametrize("name,step", [("one", 0), ("level only", 0), ("annealed", 99)])
 def test_nothing_to_select_is_bitwise_the_plain_noise(many, name, step):
     _, plain, _, results = many
-    eps, info = results[step][name]
+    eps, _, info = results[step][name]
     np.testing.assert_array_equal(eps, plain)
     assert info["changed_share"] == 0
     np.testing.assert_allclose(info["score_margin"], 0, atol=1e-6)
@@ -134,7 +134,8 @@ def test_nothing_to_select_is_bitwise_the_plain_noise(many, name, step):
 def test_best_of_four_along_a_direction(many):
     """The law of a maximum of four normals along v, and untouched normals across it."""
     *_, results = many
-    eps, info = results[0]["linear"]
+    eps, source, info = results[0]["linear"]
+    assert source is None
     flat = eps.reshape(MANY, -1).astype(np.float64)
     along = flat @ V.ravel().astype(np.float64)
     assert stats.kstest(along, lambda z: stats.norm.cdf(z) ** 4).pvalue > 1e-3
@@ -150,18 +151,18 @@ def test_best_of_four_along_a_direction(many):
 
 def test_plain_share_keeps_its_share(many):
     _, plain, _, results = many
-    best, mixed = results[0]["linear"][0], results[0]["linear, half plain"][0]
+    best, mixed = results[0]["linear"].eps, results[0]["linear, half plain"].eps
     kept = (mixed == plain).all(axis=(1, 2, 3))
     moved = (best != plain).all(axis=(1, 2, 3))
     np.testing.assert_array_equal(mixed[~kept], best[~kept])
     assert stats.binomtest(int(kept[moved].sum()), int(moved.sum()), 0.5).pvalue > 1e-3
-    share = results[0]["linear, half plain"][1]["changed_share"]
+    share = results[0]["linear, half plain"].info["changed_share"]
     np.testing.assert_allclose(share, 1 - kept.mean(), rtol=1e-6)
 
 
 def test_random_selection_leaves_the_law_alone(many):
     _, plain, _, results = many
-    eps, info = results[0]["random"]
+    eps, _, info = results[0]["random"]
     assert all(stats.kstest(x, "norm").pvalue > 1e-3 for x in eps.reshape(MANY, -1).T)
     changed = (eps != plain).any(axis=(1, 2, 3))
     assert stats.binomtest(int(changed.sum()), MANY, 0.75).pvalue > 1e-3
@@ -175,7 +176,7 @@ def test_nearest_noise_is_nearer_and_shuffled_scores_are_not(many):
     def distance(eps):
         return np.linalg.norm((x0 - eps).reshape(MANY, -1), axis=1)
 
-    eps, info = results[0]["nearest"]
+    eps, _, info = results[0]["nearest"]
     assert (distance(eps) <= distance(plain) + 1e-6).all()
     gain = (distance(plain) - distance(eps)).mean()
     assert gain > 0.4
@@ -184,7 +185,7 @@ def test_nearest_noise_is_nearer_and_shuffled_scores_are_not(many):
     np.testing.assert_array_equal(eps, everyone[np.arange(MANY), far.argmin(axis=1)])
     np.testing.assert_allclose(info["score_margin"], (far.mean(1) - far.min(1)).mean(), rtol=1e-4)
 
-    eps, info = results[0]["shuffled"]
+    eps, _, info = results[0]["shuffled"]
     assert stats.ttest_rel(distance(eps), distance(plain)).pvalue > 1e-3
     np.testing.assert_allclose(info["changed_share"], 0.75, atol=0.03)
     assert abs(info["noise_along_image"]) < 4.5 / np.sqrt(MANY)
@@ -192,7 +193,7 @@ def test_nearest_noise_is_nearer_and_shuffled_scores_are_not(many):
 
 def test_moments_of_plain_noise(many):
     *_, results = many
-    info = results[0]["one"][1]
+    info = results[0]["one"].info
     pixels = MANY * 4
     assert abs(info["noise_mean"]) < 4 / np.sqrt(pixels)
     assert abs(info["noise_along_image"]) < 4 / np.sqrt(MANY)
@@ -216,7 +217,7 @@ def test_selection_is_the_argmax_and_the_first_of_equals(few):
     margin = {0: [1, 2 / 3, 3, 0], 10: [1, 0, 0.5, 0], 20: [0] * 4}
     for step, index in expected.items():
         everyone, _, results = run(jnp.asarray(step))
-        eps, info = results["table"]
+        eps, _, info = results["table"]
         np.testing.assert_array_equal(eps, everyone[np.arange(FEW), index * 4])
         np.testing.assert_allclose(info["changed_share"], np.mean(np.asarray(index) > 0))
         if step in margin:
@@ -225,7 +226,7 @@ def test_selection_is_the_argmax_and_the_first_of_equals(few):
 
 def test_a_nan_score_is_not_hidden(few):
     *_, run = few
-    assert np.isnan(run(jnp.asarray(0))[2]["nan"][1]["score_margin"])
+    assert np.isnan(run(jnp.asarray(0))[2]["nan"].info["score_margin"])
 
 
 @pytest.mark.parametrize("order,pick", [("highest", np.argmax), ("lowest", np.argmin)])
@@ -234,9 +235,9 @@ def test_loss_ranked(few, order, pick):
     everyone, _, results = run(jnp.asarray(0))
     table = np.stack([losses(x0, everyone[:, m]) for m in range(3)], axis=1)
     index = pick(table, axis=1)
-    np.testing.assert_array_equal(results[order][0], everyone[np.arange(FEW), index])
+    np.testing.assert_array_equal(results[order].eps, everyone[np.arange(FEW), index])
     margin = np.abs(table[np.arange(FEW), index] - table.mean(axis=1)).mean()
-    np.testing.assert_allclose(results[order][1]["score_margin"], margin, rtol=1e-5)
+    np.testing.assert_allclose(results[order].info["score_margin"], margin, rtol=1e-5)
     with pytest.raises(ArgumentError, match="losses=None"):
         LossScore(order)(Candidates(x0, everyone, sigma, keys, None))
 
@@ -265,16 +266,19 @@ def test_devices_change_nothing():
     single = jax.jit(jax.vmap(lambda *one: select(*(x[None] for x in one))))(*batch)
     halves = [x.reshape(2, FEW // 2, *x.shape[1:]) for x in batch]
     split = jax.pmap(
-        lambda *half: {n: (e, jax.lax.pmean(i, "data")) for n, (e, i) in select(*half).items()},
+        lambda *half: {
+            name: (found.eps, jax.lax.pmean(found.info, "data"))
+            for name, found in select(*half).items()
+        },
         axis_name="data",
         devices=jax.devices()[:2],
     )(*halves)
     for name in names:
-        eps, info = whole[name]
-        np.testing.assert_array_equal(single[name][0][:, 0], eps)
+        eps, _, info = whole[name]
+        np.testing.assert_array_equal(single[name].eps[:, 0], eps)
         np.testing.assert_array_equal(np.concatenate(split[name][0]), eps)
         for key, value in info.items():
-            np.testing.assert_allclose(np.mean(single[name][1][key]), value, atol=2e-6)
+            np.testing.assert_allclose(np.mean(single[name].info[key]), value, atol=2e-6)
             np.testing.assert_allclose(split[name][1][key], np.full(2, value), atol=2e-6)
 
 
@@ -293,7 +297,7 @@ def test_no_gradient_flows_into_scores():
 
     def outcome(weight):
         score = RaterScore(lambda x0, e, lam: weight * linear(x0, e, lam))
-        eps, info = NoiseSelection(score, 2).select(*batch, 0)
+        eps, _, info = NoiseSelection(score, 2).select(*batch, 0)
         return jnp.sum(eps) + info["score_margin"]
 
     value, slope = jax.jit(jax.value_and_grad(outcome))(1.0)
@@ -357,9 +361,10 @@ def test_assigned_noise_is_the_plain_noise_handed_around():
     """On two devices each hands around its own half."""
     batch, plain = batch_of(FEW)
     halves = [x.reshape(2, FEW // 2, *x.shape[1:]) for x in batch]
-    eps, info = jax.pmap(
+    eps, source, info = jax.pmap(
         lambda *half: NoiseAssignment().select(*half, step=0), devices=jax.devices()[:2]
     )(*halves)
+    assert source is None
     assign = jax.jit(optimal_assignment)
     for half, own in enumerate(plain.reshape(2, FEW // 2, *PIXELS)):
         x0 = halves[1][half]

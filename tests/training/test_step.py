@@ -7,7 +7,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnoise.meta.candidates import LossScore, NearestScore, RandomScore
+from jaxnoise.meta.candidates import LossScore, NearestScore, RandomScore, draw_candidates
+from jaxnoise.meta.pool import PoolSelection
 from jaxnoise.meta.selection import NoiseAssignment, NoiseSelection
 from jaxnoise.noise import KarrasGrid, LognormalPairs, constant, square_root_ema_rate
 from jaxnoise.objectives import ConsistencyObjective, inverse_gap, squared_l2
@@ -22,6 +23,7 @@ from jaxnoise.training.step import (
     nonfinite_range,
     to_float,
 )
+from jaxnoise.training.streams import example_keys, stream_key
 
 BATCH = 8
 IMAGES = np.random.RandomState(0).randint(0, 256, (20, 4, 4, 2)).astype(np.uint8)
@@ -104,8 +106,6 @@ def test_student_and_teacher_share_the_mask_and_steps_do_not():
 def test_update_is_sgd_on_the_mean_of_the_losses():
     states, metrics = run(dropout=False)
     target = objective()
-    from jaxnoise.training.streams import example_keys, stream_key
-
     key = jax.random.key(5)
     pairs = target.draw(stream_key(key, "levels", 0), stream_key(key, "grid"), jnp.int32(0), BATCH)
     keys = example_keys(stream_key(key, "noise", 0), jnp.arange(BATCH))
@@ -184,10 +184,18 @@ def test_dropped_labels_reach_the_network():
     np.testing.assert_array_equal(shown[shown != 20], LABELS[:BATCH][shown != 20])
 
 
-@pytest.mark.parametrize("score", [NearestScore(), LossScore("lowest"), RandomScore()])
-def test_one_candidate_is_training_without_selection(score):
+@pytest.mark.parametrize(
+    "selection",
+    [
+        NoiseSelection(NearestScore(), candidates=1),
+        NoiseSelection(LossScore("lowest"), candidates=1),
+        NoiseSelection(RandomScore(), candidates=1),
+        PoolSelection(LossScore("lowest"), candidates=1, bins=2),
+    ],
+)
+def test_one_candidate_is_training_without_selection(selection):
     plain, _ = run(steps=2)
-    one, metrics = run(steps=2, selection=NoiseSelection(score, candidates=1))
+    one, metrics = run(steps=2, selection=selection)
     for a, b in zip(
         jax.tree.leaves(plain[-1].params), jax.tree.leaves(one[-1].params), strict=True
     ):
@@ -206,6 +214,51 @@ def test_selected_noise_is_trained_on():
         assert sign * (float(chosen[0]["loss"]) - float(plain[0]["loss"])) > 0
     _, assigned = run(selection=NoiseAssignment())
     assert float(assigned[0]["noise_along_image"]) > 0
+
+
+def test_pool_is_scored_whole_and_trained_on_as_gathered():
+    """Image, level, label and dropout mask go with the noise that was selected for them."""
+    candidates, bins = 3, 2
+    selection = PoolSelection(LossScore("highest"), candidates, bins)
+    states, metrics = run(selection=selection, num_classes=20)
+    target, key, params = objective(), jax.random.key(5), states[0].params["network"]
+    pairs = target.draw(stream_key(key, "levels", 0), stream_key(key, "grid"), jnp.int32(0), BATCH)
+    keys = {n: example_keys(stream_key(key, n, 0), jnp.arange(BATCH)) for n in ("noise", "dropout")}
+    x0, labels = to_float(jnp.asarray(IMAGES[:BATCH])), jnp.asarray(LABELS[:BATCH])
+    eps = draw_candidates(keys["noise"], candidates, x0.shape[1:], x0.dtype)
+
+    @jax.jit
+    def losses(student, source, eps):
+        def network(params):
+            own = labels[source], keys["dropout"][source]
+            return lambda x, c: linear_network.apply(params, x, c, *own)
+
+        levels = jax.tree.map(lambda x: x[source], pairs)
+        return target.losses(network(student), network(params), {}, x0[source], eps, levels)
+
+    everyone = jnp.arange(BATCH)
+    scores = np.stack([losses(params, everyone, eps[:, m]) for m in range(candidates)], axis=1)
+    # Stratified levels ascend, so a stratum is a half of the batch.
+    assert (np.diff(pairs.sigma) >= 0).all()
+    halves = np.argsort(-scores.reshape(bins, -1), axis=1)[:, : BATCH // bins]
+    picks = np.sort((halves + np.arange(bins)[:, None] * scores.size // bins).ravel())
+    source, gathered = picks // candidates, eps.reshape(-1, *x0.shape[1:])[picks]
+    assert 1 < len(np.unique(source)) < BATCH
+    assert float(metrics[0]["image_share"]) == len(np.unique(source)) / BATCH
+    margin = scores.ravel()[picks].mean() - scores.mean()
+    np.testing.assert_allclose(metrics[0]["score_margin"], margin, rtol=1e-4)
+
+    value, gradient = jax.value_and_grad(lambda p: losses(p, source, gathered).mean())(params)
+    np.testing.assert_allclose(metrics[0]["loss"], value, rtol=1e-5)
+    for name, old in params.items():
+        np.testing.assert_allclose(
+            states[1].params["network"][name], old - 1e-3 * gradient[name], rtol=1e-4, atol=1e-6
+        )
+    sigma = np.asarray(pairs.sigma)
+    counts = np.histogram(sigma[source], [0, 0.1, 1, 10, 100])[0]
+    assert (counts != np.histogram(sigma, [0, 0.1, 1, 10, 100])[0]).any()
+    np.testing.assert_array_equal(metrics[0]["band_count"], counts)
+    np.testing.assert_allclose(metrics[0]["band_sum"].sum(), value * BATCH, rtol=1e-5)
 
 
 def test_metrics_by_band_count_every_example_once():

@@ -1,0 +1,210 @@
+"""Which triples of image, level and noise are selected from a pool, and what that does to them."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxnoise.errors import ArgumentError
+from jaxnoise.meta.candidates import LossScore, NearestScore, RaterScore, draw_candidates
+from jaxnoise.meta.pool import PoolSelection
+from jaxnoise.meta.selection import NoiseSelection, noise_moments
+
+COUNT, CANDIDATES, PIXELS = 4000, 4, (2, 2, 1)
+V = np.asarray([0.6, 0.0, -0.8, 0.0], np.float32).reshape(PIXELS)
+
+
+def linear(x0, eps, lam):
+    """Likes one direction of the noise, whatever the image and level."""
+    del x0, lam
+    return jnp.sum(eps * jnp.asarray(V)[None], axis=(1, 2, 3))
+
+
+def leaning(x0, eps, lam):
+    """Likes high noise and one direction of the noise at every image."""
+    return linear(x0, eps, lam) - lam + jnp.sum(x0, axis=(1, 2, 3))
+
+
+def middling(x0, eps, lam):
+    """A rater of the level alone."""
+    del x0, eps
+    return -jnp.abs(lam)
+
+
+def losses(x0, eps):
+    """Of everyone in the batch, by his place in it."""
+    assert x0.shape == eps.shape == (COUNT, *PIXELS)
+    place = jnp.arange(COUNT, dtype=x0.dtype)
+    return jnp.sum((x0 - 0.5 * eps) ** 2, axis=(1, 2, 3)) + 1e-3 * place
+
+
+SELECTIONS = {
+    "leaning 1": PoolSelection(RaterScore(leaning), 4, bins=1),
+    f"leaning {COUNT}": PoolSelection(RaterScore(leaning), 4, bins=COUNT),
+    "middling 1": PoolSelection(RaterScore(middling), 4, bins=1),
+    "middling 8": PoolSelection(RaterScore(middling), 4, bins=8),
+    "linear 8": PoolSelection(RaterScore(linear), 4, bins=8),
+    "loss 8": PoolSelection(LossScore("highest"), 4, bins=8),
+    "one": PoolSelection(NearestScore(), 1, bins=8),
+    "best of 4": NoiseSelection(RaterScore(leaning), 4),
+}
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """x0, sigma and candidates of a batch in no order of level, and {selection: result}."""
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(COUNT))
+    x0 = jax.random.uniform(jax.random.key(1), (COUNT, *PIXELS), minval=-1.0, maxval=1.0)
+    levels = np.random.default_rng(0).permutation(np.linspace(-5.0, 4.0, COUNT))
+    # Every level twice: ties must not tear the candidates of an example apart.
+    sigma = jnp.exp(jnp.asarray(np.repeat(levels[::2], 2), jnp.float32))
+
+    @jax.jit
+    def run():
+        eps = draw_candidates(keys, CANDIDATES, PIXELS, jnp.float32)
+        return eps, {n: s.select(keys, x0, sigma, 0, losses) for n, s in SELECTIONS.items()}
+
+    return jax.tree.map(np.asarray, (x0, sigma, *run()))
+
+
+def scores_of(name, x0, eps, sigma):
+    """float64[B, M], by formulas of numpy."""
+    along = (eps * V).sum(axis=(2, 3, 4), dtype=np.float64)
+    lam = -2 * np.log(sigma.astype(np.float64))[:, None]
+    if name == "leaning":
+        return along - lam + x0.sum(axis=(1, 2, 3))[:, None]
+    if name == "loss":
+        loss = ((x0[:, None] - 0.5 * eps) ** 2).sum(axis=(2, 3, 4))
+        return loss + 1e-3 * np.arange(COUNT)[:, None]
+    return along
+
+
+def best_of_each_stratum(scores, sigma, bins):
+    """int[B], ascending places in the pool."""
+    size, picks = COUNT // bins, []
+    for members in np.split(np.argsort(sigma, kind="stable"), bins):
+        flat = (members[:, None] * CANDIDATES + np.arange(CANDIDATES)).ravel()
+        picks += list(flat[np.argsort(-scores.ravel()[flat], kind="stable")][:size])
+    return np.sort(picks)
+
+
+@pytest.mark.parametrize("name,bins", [("leaning", 1), ("linear", 8), ("loss", 8)])
+def test_picks_are_the_best_of_each_stratum(pool, name, bins):
+    x0, sigma, everyone, results = pool
+    scores = scores_of(name, x0, everyone, sigma)
+    picks = best_of_each_stratum(scores, sigma, bins)
+    eps, source, info = results[f"{name} {bins}"]
+    assert source.dtype == np.int32
+    np.testing.assert_array_equal(source, picks // CANDIDATES)
+    np.testing.assert_array_equal(eps, everyone.reshape(-1, *PIXELS)[picks])
+
+    stratum = np.empty(COUNT, int)
+    stratum[np.argsort(sigma, kind="stable")] = np.arange(COUNT) * bins // COUNT
+    np.testing.assert_array_equal(np.bincount(stratum[source]), np.full(bins, COUNT // bins))
+
+    margin = scores.ravel()[picks].mean() - scores.mean()
+    np.testing.assert_allclose(info["score_margin"], margin, rtol=1e-3)
+    np.testing.assert_allclose(info["changed_share"], np.mean(picks % CANDIDATES > 0), rtol=1e-6)
+    np.testing.assert_allclose(info["image_share"], len(np.unique(source)) / COUNT, rtol=1e-6)
+    for key, value in noise_moments(jnp.asarray(x0[source]), jnp.asarray(eps)).items():
+        np.testing.assert_allclose(info[key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_one_candidate_is_bitwise_the_plain_batch(pool):
+    _, _, everyone, results = pool
+    eps, source, info = results["one"]
+    assert source is None
+    np.testing.assert_array_equal(eps, everyone[:, 0])
+    assert (info["changed_share"], info["score_margin"], info["image_share"]) == (0, 0, 1)
+
+
+def test_a_stratum_for_each_example_is_the_best_of_its_own(pool):
+    *_, results = pool
+    eps, source, info = results[f"leaning {COUNT}"]
+    np.testing.assert_array_equal(source, np.arange(COUNT))
+    np.testing.assert_array_equal(eps, results["best of 4"].eps)
+    expected = results["best of 4"].info
+    for key in set(info) & set(expected):
+        np.testing.assert_allclose(info[key], expected[key], rtol=1e-4, atol=1e-5)
+
+
+def test_a_rater_of_the_level_moves_levels_as_far_as_strata_let_it(pool):
+    """All candidates of an example tie, so whole examples win: a quarter of them, four times.
+
+    A stratum for each example lets it move none: the test above.
+    """
+    _, sigma, everyone, results = pool
+    lam = np.abs(-2 * np.log(sigma.astype(np.float64)))
+
+    def nearest(members):
+        return members[np.argsort(lam[members], kind="stable")][: len(members) // CANDIDATES]
+
+    by_level = np.argsort(sigma, kind="stable")
+    for bins in (1, 8):
+        eps, source, info = results[f"middling {bins}"]
+        expected = np.sort(np.concatenate([nearest(part) for part in np.split(by_level, bins)]))
+        np.testing.assert_array_equal(source, np.repeat(expected, CANDIDATES))
+        np.testing.assert_array_equal(eps, everyone[expected].reshape(-1, *PIXELS))
+        np.testing.assert_allclose(info["image_share"], 0.25, rtol=1e-6)
+        np.testing.assert_allclose(info["changed_share"], 0.75, rtol=1e-6)
+    # ln sigma is uniform on [-5, 4]: a quarter of that about 0 reaches to 1.125.
+    far = np.abs(np.log(sigma[results["middling 1"].source])).max()
+    np.testing.assert_allclose(far, 9 / 8, atol=0.05)
+
+
+def test_top_quarter_of_a_normal_pool(pool):
+    """Along the score's direction a normal above its upper quartile, untouched across it."""
+    _, _, _, results = pool
+    eps, _, info = results["linear 8"]
+    flat = eps.reshape(COUNT, -1).astype(np.float64)
+    along = flat @ V.ravel().astype(np.float64)
+    np.testing.assert_allclose(along.mean(), 1.2711, atol=0.03)
+    np.testing.assert_allclose(along.var(), 0.2417, rtol=0.1)
+    assert stats.kstest(flat @ np.asarray([0.8, 0, 0.6, 0]), "norm").pvalue > 1e-3
+    np.testing.assert_allclose(info["score_margin"], 1.2711, atol=0.04)
+    np.testing.assert_allclose(info["changed_share"], 0.75, atol=0.03)
+    np.testing.assert_allclose(info["image_share"], 1 - 0.75**4, atol=0.03)
+
+
+def small(count):
+    keys = jax.random.split(jax.random.key(0), count)
+    return keys, jnp.linspace(-1, 1, 2 * count).reshape(count, 2), jnp.linspace(0.1, 9, count)
+
+
+def test_nan_scores_are_selected_last_and_are_not_hidden():
+    table = jnp.asarray([[1.0, np.nan, 3.0], [2.0, np.nan, np.nan]])
+    selection = PoolSelection(lambda seen: table, 3, bins=1)
+    _, source, info = jax.jit(lambda: selection.select(*small(2), 0))()
+    np.testing.assert_array_equal(source, [0, 1])
+    assert np.isnan(info["score_margin"])
+
+
+def test_no_gradient_flows_into_scores():
+    batch = small(4)
+
+    def outcome(weight):
+        score = RaterScore(lambda x0, eps, lam: weight * (eps[:, 0] + lam))
+        eps, _, info = PoolSelection(score, 2, bins=2).select(*batch, 0)
+        return jnp.sum(eps) + info["score_margin"]
+
+    value, slope = jax.jit(jax.value_and_grad(outcome))(1.0)
+    assert np.isfinite(value)
+    assert slope == 0
+
+
+@pytest.mark.parametrize(
+    "argument,call",
+    [
+        ("candidates", lambda: PoolSelection(NearestScore(), 0)),
+        ("bins", lambda: PoolSelection(NearestScore(), 2, bins=0)),
+        ("bins", lambda: PoolSelection(NearestScore(), 2, bins=3).select(*small(8), 0)),
+        ("bins", lambda: PoolSelection(NearestScore(), 1, bins=16).select(*small(8), 0)),
+        ("losses", lambda: PoolSelection(LossScore(), 2, bins=1).select(*small(2), 0)),
+    ],
+)
+def test_refuses(argument, call):
+    with pytest.raises(ArgumentError, match=f"^{argument}="):
+        jax.eval_shape(call)
