@@ -12,7 +12,6 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnoise.errors import ArgumentError
 from jaxnoise.meta import InnerState, MetaResult, meta_gradient
-from jaxnoise.models import UNet, preset
 
 BATCH, TOKENS, WIDTH = 4, 3, 4
 OPTIMIZERS = {
@@ -31,8 +30,18 @@ OPTIMIZERS = {
 
 @pytest.fixture(autouse=True, scope="module")
 def float64():
+    # Compiling takes longer than running here, and less of it without optimisations.
+    jax.config.update("jax_disable_most_optimizations", True)
     with jax.enable_x64(True):
         yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def optimised():
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 def transformer_init(key):
@@ -82,54 +91,15 @@ def weights(eta, batch):
 ETA = {"slope": np.linspace(-0.5, 0.7, 9), "label": np.array(0.3)}
 
 
-@lru_cache
-def unet():
-    """A U-Net with the fused layers, its losses and parameters away from their initial zeros."""
-    network = UNet(
-        **preset("tiny", out_channels=1, model_channels=8, channel_mult=(1,)), dtype=jnp.float64
-    )
-
-    # One compiled function serves every mode, optimizer and number of steps.
-    @jax.jit
-    def losses(theta, batch):
-        x = batch["x"] + batch["noise"]
-        error = network.apply({"params": theta}, x, batch["c_noise"]) - batch["noise"]
-        return jnp.mean(error**2, axis=(1, 2, 3))
-
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
-    generator = np.random.RandomState(0)
-    params = jax.tree.map(
-        lambda x: jnp.asarray(generator.randn(*x.shape) / np.sqrt(np.prod(x.shape[:-1]))),
-        shapes["params"],
-    )
-    return losses, params
+def outer(theta, batch):
+    return jnp.mean(transformer_losses(theta, batch))
 
 
-def unet_batch(key, *leading):
-    keys = jax.random.split(key, 3)
-    return {
-        "x": jax.random.normal(keys[0], (*leading, 8, 8, 1)),
-        "noise": jax.random.normal(keys[1], (*leading, 8, 8, 1)),
-        "c_noise": jax.random.normal(keys[2], leading),
-    }
-
-
-def unet_weights(eta, batch):
-    return jax.nn.softmax(batch["noise"].reshape(batch["noise"].shape[0], -1)[:, :10] @ eta)
-
-
-UNET_ETA = np.linspace(-0.4, 0.5, 10)
-
-
-def outer(theta, batch, losses=transformer_losses):
-    return jnp.mean(losses(theta, batch))
-
-
-def under_way(params, optimizer, losses, make_batch, steps=6):
+def under_way(params, optimizer, steps=6):
     """Inner training under way: RAdam rectifies from step 5 on."""
     inner = (params, optimizer.init(params))
-    batch = make_batch(jax.random.key(7), BATCH)
-    gradient = jax.grad(lambda theta: jnp.mean(losses(theta, batch)))
+    batch = transformer_batch(jax.random.key(7), BATCH)
+    gradient = jax.grad(lambda theta: outer(theta, batch))
 
     @jax.jit
     def step(inner, gradient):
@@ -142,19 +112,19 @@ def under_way(params, optimizer, losses, make_batch, steps=6):
     return InnerState(*inner)
 
 
-def batches(make_batch, steps):
+def batches(steps):
     keys = jax.random.split(jax.random.key(5), 2)
-    return make_batch(keys[0], steps, BATCH), make_batch(keys[1], BATCH)
+    return transformer_batch(keys[0], steps, BATCH), transformer_batch(keys[1], BATCH)
 
 
 @lru_cache
 def transformer(name):
     params = transformer_init(jax.random.key(4))
-    return under_way(params, OPTIMIZERS[name], transformer_losses, transformer_batch)
+    return under_way(params, OPTIMIZERS[name])
 
 
 def arguments(name, steps):
-    return ETA, transformer(name), *batches(transformer_batch, steps)
+    return ETA, transformer(name), *batches(steps)
 
 
 def solver(optimizer, weigh=weights, **options):
@@ -189,16 +159,6 @@ def test_mixed_is_reverse_on_a_transformer(name, steps):
     assert_same(solver(name)(*given), reverse, 1e-10)
 
 
-@pytest.mark.parametrize("name, steps", [("sgd", 1), ("momentum", 3), ("adam", 2), ("radam", 4)])
-def test_mixed_is_reverse_on_a_unet(name, steps):
-    losses, params = unet()
-    inner = under_way(params, OPTIMIZERS[name], losses, unet_batch)
-    problem = (losses, unet_weights, partial(outer, losses=losses), OPTIMIZERS[name])
-    given = (UNET_ETA, inner, *batches(unet_batch, steps))
-    reverse = meta_gradient(*problem, mode="reverse", unroll=True)(*given)
-    assert_same(meta_gradient(*problem, unroll=True)(*given), reverse, 1e-10)
-
-
 @pytest.mark.parametrize("mode", ["mixed", "reverse"])
 def test_scan_is_the_loop(mode):
     given = arguments("adam", 3)
@@ -222,7 +182,7 @@ def test_gradient_by_finite_differences():
 def test_one_step_is_its_closed_form():
     # Adam's first step is -lr g / (|g| + eps), so u = -lr eps / (|g| + eps)^2 grad outer.
     params = transformer_init(jax.random.key(4))
-    steps, outer_batch = batches(transformer_batch, 1)
+    steps, outer_batch = batches(1)
     batch = jax.tree.map(lambda x: x[0], steps)
     w, pull = jax.vjp(lambda eta: weights(eta, batch), jax.tree.map(jnp.asarray, ETA))
     per_example = jax.vmap(lambda tree: ravel_pytree(tree)[0])(
@@ -258,7 +218,9 @@ def test_a_population_is_its_members():
     eta, _, steps, outer_batch = arguments("momentum", 2)
     population = jax.tree.map(lambda *x: jnp.stack(x), *members)
     solve = solver("momentum")
-    together = jax.vmap(solve, in_axes=(None, 0, None, None))(eta, population, steps, outer_batch)
+    together = jax.jit(jax.vmap(solve, in_axes=(None, 0, None, None)))(
+        eta, population, steps, outer_batch
+    )
     for i, member in enumerate(members):
         alone = solve(eta, member, steps, outer_batch)
         assert_same(jax.tree.map(lambda x, i=i: x[i], together), alone, 1e-12)
@@ -319,7 +281,7 @@ def spread(mapping, count, mode):
         jax.tree.map(partial(cut, axis=0), outer_batch),
     )
     if mapping == "vmap":
-        mapped = jax.vmap(solve, in_axes=(None, None, 0, 0), axis_name="data")
+        mapped = jax.jit(jax.vmap(solve, in_axes=(None, None, 0, 0), axis_name="data"))
     else:
         mapped = jax.pmap(solve, in_axes=(None, None, 0, 0), axis_name="data")
     result = mapped(eta, inner, *pieces)
@@ -370,6 +332,8 @@ def test_a_dead_unit_leaves_the_gradient_finite(optimizer):
     def weigh(eta, batch):
         return jax.nn.softmax(batch @ eta)
 
+    @jax.jit
+    @jax.grad
     def plainly(eta):
         theta, state = inner
         for batch in steps:
@@ -380,14 +344,18 @@ def test_a_dead_unit_leaves_the_gradient_finite(optimizer):
             theta = optax.apply_updates(theta, updates)
         return jnp.mean(losses(theta, steps[0]))
 
+    @jax.jit
+    def in_modes(eta):
+        return [
+            meta_gradient(losses, weigh, lambda p, b: jnp.mean(losses(p, b)), optimizer, mode=mode)(
+                eta, inner, steps, steps[0]
+            )
+            for mode in ("mixed", "reverse")
+        ]
+
     eta = jnp.array([0.3, -0.5])
-    assert np.isnan(jax.grad(plainly)(eta)).all()
-    results = [
-        meta_gradient(losses, weigh, lambda p, b: jnp.mean(losses(p, b)), optimizer, mode=mode)(
-            eta, inner, steps, steps[0]
-        )
-        for mode in ("mixed", "reverse")
-    ]
+    assert np.isnan(plainly(eta)).all()
+    results = in_modes(eta)
     assert np.linalg.norm(results[0].gradient) > 1e-5
     assert_same(*results, 1e-10)
 
@@ -411,6 +379,7 @@ def test_first_order_drops_the_hessian_and_nothing_else():
     assert_same(*one, 1e-13)
 
 
+@pytest.mark.usefixtures("optimised")
 def test_memory_hardly_grows_with_the_number_of_steps():
     def losses(theta, batch):
         for w in theta:
