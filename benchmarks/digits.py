@@ -33,7 +33,13 @@ from jaxnoise.training.figure_style import (  # noqa: E402
 )
 
 RUNS = ROOT / "runs" / "digits"
-CONFIGS = tuple(sorted(p.stem for p in (ROOT / "configs").glob("digits_*.py")))
+CONFIGS = tuple(
+    sorted(
+        path.stem
+        for path in (ROOT / "configs").glob("digits_*.py")
+        if not path.stem.startswith("digits_noise_")  # those have a page of their own
+    )
+)
 
 
 @dataclass(frozen=True)

@@ -88,3 +88,26 @@ def digits_denoising() -> ConfigDict:
     config.sample = ConfigDict({"method": {"name": "heun", "steps": 18}})
     config.evaluate = ConfigDict({"n": 898})
     return config
+
+
+def rating(config: ConfigDict) -> ConfigDict:
+    """A config that trains a rater of noise, with inner models that train as `config` says.
+
+    Inner models have no moving average, and nobody looks at their samples.
+    """
+    for name in ("ema", "sample", "evaluate"):
+        del config[name]
+    return config
+
+
+def digits_noise() -> ConfigDict:
+    """What the digits_noise runs share: `digits_denoising` with a network of a tenth of the size.
+
+    The learning rate stays, so the run is its own beginning: scores on the way compare runs at
+    equal steps and at equal cost.
+    """
+    config = digits_denoising()
+    config.model.update(model_channels=16, channel_mult=(1,), num_blocks=1)
+    config.train.update(steps=1_600, checkpoint_every=800, sample_every=1_600)
+    config.evaluate.every = 200
+    return config

@@ -16,19 +16,21 @@ from jaxnoise.config import (
     selection_choices,
 )
 from jaxnoise.config.sections import Sections
+from jaxnoise.config.selection_choices import OpenSelection
 from jaxnoise.config.settings import (
     DataSettings,
     EvaluateSettings,
+    MetaSettings,
     SampleSettings,
     TrainSettings,
     ema_rate,
 )
-from jaxnoise.errors import ConfigError
-from jaxnoise.evaluation.extractors import Extractor
-from jaxnoise.meta.selection import Selection
+from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.evaluation.extractors import Extractor, raw_pixels
 from jaxnoise.noise import LogSnrLaw
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
 from jaxnoise.sampling.samplers import Sampler
+from jaxnoise.training.population import check_stateless
 
 SECTIONS = (
     "seed",
@@ -48,6 +50,21 @@ SECTIONS = (
 )
 
 
+# A rater draws no images, and its inner models see all noise that is drawn.
+WITHOUT_RATER = ("selection", "ema", "sample", "evaluate")
+OF_RATER = ("rater", "meta")
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A rater of noise and how it is learned."""
+
+    network: Any
+    """A flax module, `(x0, eps, lam) -> scores`."""
+    optimizer: optax.GradientTransformation
+    meta: MetaSettings
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A checked config as plain objects; nothing is downloaded, compiled or written yet."""
@@ -63,7 +80,7 @@ class Experiment:
     """What the objective is shown beside: for consistency training the baseline of high noise
     scheduling with the same grid ends (lognormal law, doubling curriculum 20 to 250 over plain
     Karras levels), for denoising the cosine law; unpaced."""
-    selection: Callable[[], Selection | None]
+    selection: Callable[[], OpenSelection]
     """Opens what chooses among draws of noise; may look for a rater's file."""
     optimizer: optax.GradientTransformation
     ema_rate: float
@@ -74,6 +91,20 @@ class Experiment:
     evaluate: EvaluateSettings
     extractor: Callable[[], Extractor]
     """Opens the space in which distances are measured; may look for weights."""
+    rating: Rating | None = None
+    """What makes this the training of a rater: then `objective` and `optimizer` are those of inner
+    models, and `train.steps` counts meta-steps."""
+
+    @property
+    def schedule_steps(self) -> int:
+        """Updates of a model that trains on this noise, which its schedules are laid out for."""
+        return self.train.steps if self.rating is None else self.rating.meta.total_inner_steps
+
+    @property
+    def images_per_step(self) -> int:
+        """Images that one step, or meta-step, sees."""
+        batch = self.train.batch
+        return batch if self.rating is None else self.rating.meta.images_per_step(batch)
 
 
 def read(config: Mapping[str, Any]) -> Experiment:
@@ -90,21 +121,27 @@ def read(config: Mapping[str, Any]) -> Experiment:
     """
     config = config.to_dict() if hasattr(config, "to_dict") else config
     sections = Sections(config)
-    sections.check_names(list(SECTIONS))
+    rates = sections.has("rater")
+    unused = WITHOUT_RATER if rates else OF_RATER
+    names = [*SECTIONS, *OF_RATER]
+    sections.check_names([name for name in names if name not in unused])
     seed = sections.value("seed", int, 0)
     if not 0 <= seed < 2**32:
         raise ConfigError(f"config.seed={seed}: must be from 0 to 2^32 - 1")
     train = sections.build("train", TrainSettings)
+    data_settings = sections.build("data", DataSettings)
+    network = sections.choose("model", choices.MODELS)
+    if rates:
+        return _read_rater(sections, seed, train, data_settings, network)
     kind = sections.name("objective", _OBJECTIVES)
-    objective, baseline, samplers = _OBJECTIVES[kind](sections, train)
+    objective, baseline = _OBJECTIVES[kind](sections, train.steps)
+    samplers = _samplers(kind, sections, objective)
     selection = sections.choose(
         "selection", selection_choices.SELECTIONS, default="none", total_steps=train.steps
     )
     optimizer = sections.choose("optimizer", choices.OPTIMIZERS, total_steps=train.steps)
     rate = sections.build("ema", ema_rate)
-    network = sections.choose("model", choices.MODELS)
     sample = sections.build("sample", SampleSettings)
-    data_settings = sections.build("data", DataSettings)
     evaluate = sections.build("evaluate", EvaluateSettings)
     if evaluate.every % train.steps_per_dispatch:
         raise ConfigError(
@@ -133,17 +170,67 @@ def read(config: Mapping[str, Any]) -> Experiment:
     )
 
 
+def _read_rater(
+    sections: Sections, seed: int, train: TrainSettings, data_settings: DataSettings, network: Any
+) -> Experiment:
+    meta = sections.build("meta", MetaSettings)
+    try:
+        meta.images_per_step(train.batch)
+    except ArgumentError as error:
+        raise ConfigError(f"config.meta.{error}") from error
+    if train.label_dropout:
+        raise ConfigError(
+            f"config.train.label_dropout={train.label_dropout}: must be 0 where a rater is trained"
+        )
+    if meta.probe_every % train.steps_per_dispatch:
+        raise ConfigError(
+            f"config.meta.probe_every={meta.probe_every}: must be a multiple of "
+            f"train.steps_per_dispatch={train.steps_per_dispatch}"
+        )
+    steps = meta.total_inner_steps
+    sections.total_steps_key = "meta.lifetime"
+    objective, baseline = _OBJECTIVES[sections.name("objective", _OBJECTIVES)](sections, steps)
+    try:
+        check_stateless(objective)
+    except ArgumentError as error:
+        raise ConfigError(f"config.{error}") from error
+    optimizer = sections.choose("optimizer", choices.OPTIMIZERS, total_steps=steps)
+    rating = Rating(
+        network=sections.choose("rater", choices.RATERS),
+        optimizer=sections.build("meta.optimizer", choices.meta_adamw),
+        meta=meta,
+    )
+    sections.check_all_read()
+    return Experiment(
+        data=data_settings,
+        seed=seed,
+        network=network,
+        objective=objective,
+        baseline=baseline,
+        selection=OpenSelection,
+        optimizer=optimizer,
+        ema_rate=0.0,
+        train=train,
+        sample=SampleSettings(),
+        samplers=(),
+        evaluate=EvaluateSettings(n=0),
+        extractor=raw_pixels,
+        rating=rating,
+        config=sections.resolved,
+    )
+
+
 def _consistency(
-    sections: Sections, train: TrainSettings
-) -> tuple[ConsistencyObjective, ConsistencyObjective, tuple[Sampler, ...]]:
-    curriculum = sections.choose("curriculum", noise_choices.CURRICULA, total_steps=train.steps)
+    sections: Sections, total_steps: int
+) -> tuple[ConsistencyObjective, ConsistencyObjective]:
+    curriculum = sections.choose("curriculum", noise_choices.CURRICULA, total_steps=total_steps)
     grid = sections.choose("grid", noise_choices.GRIDS, curriculum=curriculum)
     law = sections.choose("law", noise_choices.PAIR_LAWS)
     pacing = sections.choose(
         "pacing",
         noise_choices.PACINGS,
         default="none",
-        total_steps=train.steps,
+        total_steps=total_steps,
         cells=partial(noise_choices.pair_cells, grid, law, curriculum),
     )
     distance = sections.choose("objective.distance", objective_choices.DISTANCES)
@@ -156,8 +243,7 @@ def _consistency(
         distance=distance,
         pacing=pacing,
     )
-    samplers = sections.choose("sample.method", choices.CONSISTENCY_SAMPLERS, objective=objective)
-    plateaus = noise.doubling(s0=20, s1=250, total_steps=train.steps)
+    plateaus = noise.doubling(s0=20, s1=250, total_steps=total_steps)
     baseline = replace(
         objective,
         grid=noise.KarrasGrid(plateaus.max_levels, grid.sigma_min, grid.sigma_max, grid.rho),
@@ -165,12 +251,12 @@ def _consistency(
         curriculum=plateaus,
         pacing=noise.NoPacing(),
     )
-    return objective, baseline, samplers
+    return objective, baseline
 
 
 def _denoising(
-    sections: Sections, train: TrainSettings
-) -> tuple[DenoisingObjective, DenoisingObjective, tuple[Sampler, ...]]:
+    sections: Sections, total_steps: int
+) -> tuple[DenoisingObjective, DenoisingObjective]:
     law = sections.choose("law", noise_choices.LOG_SNR_LAWS)
     if sections.has("law.mixed"):
         other, share = sections.choose("law.mixed", noise_choices.MIXED_LAWS)
@@ -179,7 +265,7 @@ def _denoising(
         "pacing",
         noise_choices.PACINGS,
         default="none",
-        total_steps=train.steps,
+        total_steps=total_steps,
         cells=partial(noise_choices.log_snr_cells, law),
     )
     objective = sections.choose(
@@ -192,11 +278,17 @@ def _denoising(
             "objective.uncertainty", objective_choices.UNCERTAINTIES, default="none"
         ),
     )
-    samplers = sections.choose(
-        "sample.method", choices.DENOISING_SAMPLERS, default="heun", objective=objective
-    )
     baseline = DenoisingObjective(noise.Cosine(), objective.weight, objective.prediction)
-    return objective, baseline, samplers
+    return objective, baseline
+
+
+def _samplers(kind: str, sections: Sections, objective: Any) -> tuple[Sampler, ...]:
+    path = "sample.method"
+    if kind == "consistency":
+        found = sections.choose(path, choices.CONSISTENCY_SAMPLERS, objective=objective)
+    else:
+        found = sections.choose(path, choices.DENOISING_SAMPLERS, "heun", objective=objective)
+    return tuple(found)
 
 
 def _snr_weight(sections: Sections) -> Any:
@@ -208,7 +300,7 @@ def _snr_weight(sections: Sections) -> Any:
     return sections.choose(path, weights, of=of)
 
 
-_OBJECTIVES: Mapping[str, Callable[[Sections, TrainSettings], tuple[Any, Any, Any]]] = {
+_OBJECTIVES: Mapping[str, Callable[[Sections, int], tuple[Any, Any]]] = {
     "consistency": _consistency,
     "denoising": _denoising,
 }

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnoise.commands.prepared import Prepared, prepare
+from jaxnoise.commands.prepared_rater import PreparedRater
 from jaxnoise.data import stand_in
 from jaxnoise.data.images import fits_on_device
 from jaxnoise.experiment import Experiment
@@ -22,7 +23,14 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     # Shapes are enough, so nothing is downloaded.
     prepared = prepare(experiment, stand_in(experiment.data.dataset), scored=False)
     print(json.dumps(experiment.config, indent=2))
-    print("\nParameters")
+    if experiment.rating is not None:
+        rater = PreparedRater(prepared, experiment.rating)
+        print("\nParameters of the rater")
+        for line in parameter_table(jax.eval_shape(rater.initial_state).eta):
+            print(line)
+        print(f"\nParameters of each of {experiment.rating.meta.population} inner models")
+    else:
+        print("\nParameters")
     for line in parameter_table(jax.eval_shape(prepared.init, prepared.key)):
         print(line)
     if isinstance(experiment.objective, ConsistencyObjective):
@@ -32,7 +40,7 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     else:
         low, high = experiment.objective.trained_range
         print(f"\nNoise: log SNR from {low:.2f} to {high:.2f}, {experiment.objective.law}")
-    images_seen = experiment.train.steps * experiment.train.batch
+    images_seen = experiment.train.steps * experiment.images_per_step
     print(f"\n{experiment.train.steps:,} steps, {images_seen:,} images seen")
     print("\nMemory of one device (estimate)")
     for name, size in memory(prepared).items():
@@ -51,7 +59,7 @@ def parameter_table(params: Any) -> Iterator[str]:
 
 
 def memory(prepared: Prepared) -> dict[str, int]:
-    """Bytes on one device by purpose, from shapes alone.
+    """Bytes on one device by purpose, from shapes alone; inner models are counted one by one.
 
     Activations are what the backward pass keeps, as autodiff sees it before the compiler fuses or
     recomputes anything: an upper estimate.
@@ -60,6 +68,8 @@ def memory(prepared: Prepared) -> dict[str, int]:
     state = jax.eval_shape(prepared.initial_state)
     params = nbytes(state.params)
     batch = experiment.train.batch // prepared.devices.size
+    if experiment.rating is not None:
+        batch *= experiment.rating.meta.candidates or 1
     shape = (batch, *prepared.images.image_shape)
     labels = jax.ShapeDtypeStruct((batch,), jnp.int32) if prepared.conditional else None
 
@@ -74,16 +84,27 @@ def memory(prepared: Prepared) -> dict[str, int]:
         labels,
     )
     data = prepared.images.num_examples * int(np.prod(prepared.images.image_shape))
+    if experiment.rating is None:
+        held = {"parameters": params, "EMA": nbytes(state.ema), "teacher": nbytes(state.teacher)}
+        held |= {"optimizer": nbytes(state.opt_state), "gradient": params}
+    else:
+        held = rater_memory(PreparedRater(prepared, experiment.rating), params)
     sizes = {
-        "parameters": params,
-        "EMA": nbytes(state.ema),
-        "teacher": nbytes(state.teacher),
-        "optimizer": nbytes(state.opt_state),
-        "gradient": params,
+        **held,
         f"activations, batch {batch} a device": max(nbytes(kept) - params, 0),
         "data set": data if fits_on_device(prepared.images) else 2 * int(np.prod(shape)),
     }
     return {**sizes, "all": sum(sizes.values())}
+
+
+def rater_memory(rater: PreparedRater, params: int) -> dict[str, int]:
+    """Bytes of a rater's training, in which T inner steps keep parameters and gradients each."""
+    state, meta = jax.eval_shape(rater.initial_state), rater.rating.meta
+    return {
+        "rater and its optimizers": nbytes(state.eta) + nbytes(state.meta_opt_state),
+        f"{meta.population} inner models with optimizers": nbytes(state.inner),
+        f"{meta.inner_steps} inner steps of one model": 2 * meta.inner_steps * params,
+    }
 
 
 def nbytes(tree: Any) -> int:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnoise
-from jaxnoise.commands.prepared import Prepared, prepare, trained_state
+from jaxnoise.commands.prepared import Prepared, check_draws_images, prepare, trained_state
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment
 from jaxnoise.export import PLATFORMS, argument_names, evaluations, export_sampler, save_weights
@@ -32,6 +32,7 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     """Writes export/ in the run folder (programs, weights, card) and prints the paths."""
     _check_packages()
     folder.check_same(experiment.config)
+    check_draws_images(experiment)
     prepared = prepare(experiment, scored=False)
     state = trained_state(prepared, folder, experiment.sample.step)
     if jax.process_index() != 0:

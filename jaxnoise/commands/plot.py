@@ -49,7 +49,7 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
 def draw(experiment: Experiment, folder: RunFolder) -> None:
     """Writes noise.png."""
     objective, baseline = experiment.objective, experiment.baseline
-    steps = experiment.train.steps
+    steps = experiment.schedule_steps
     if isinstance(objective, ConsistencyObjective) and isinstance(baseline, ConsistencyObjective):
         key = stream_key(jax.random.key(experiment.seed), "grid")
         save_noise_plot(

@@ -2,8 +2,9 @@
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnoise.config.selection_choices import OpenSelection
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.evaluation.extractors import Extractor, extract, raw_pixels
@@ -24,12 +26,13 @@ from jaxnoise.evaluation.protocol import (
 from jaxnoise.evaluation.statistics_files import load_statistics
 from jaxnoise.experiment import Experiment
 from jaxnoise.meta.selection import Selection
+from jaxnoise.models.rater_file import SavedRater
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.generation import Generator
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.records import RunFolder, differences
-from jaxnoise.training.state import Params, TrainState, create_state
+from jaxnoise.training.state import Params, State, TrainState, create_state
 from jaxnoise.training.streams import stream_key
 
 
@@ -43,6 +46,8 @@ class Prepared:
     network: Any
     """A flax module: a U-Net or a DiT."""
     selection: Selection | None
+    rater: SavedRater | None
+    """The frozen rater that the selection asks."""
     devices: Devices
 
     @property
@@ -76,6 +81,16 @@ class Prepared:
             "objective": self.experiment.objective.init(objective_key),
         }
 
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What a checkpoint says of the run that it belongs to."""
+        rater = None if self.rater is None else self.rater.sha256
+        return {
+            "config": self.experiment.config,
+            "data": self.images.fingerprint,
+            "rater": rater,
+        }
+
     def check_meta(self, meta: dict[str, Any]) -> None:
         """Raises ConfigError unless a checkpoint is of this config and of these images."""
         difference = differences(meta["config"], self.experiment.config)
@@ -85,6 +100,10 @@ class Prepared:
             raise ConfigError(
                 f"config.data.dataset={self.experiment.data.dataset!r}: the images are not those "
                 "that the checkpoint was trained on"
+            )
+        if self.rater is not None and meta.get("rater") != self.rater.sha256:
+            raise ConfigError(
+                "config.selection.file: it is not the rater that the checkpoint was trained with"
             )
 
     def initial_state(self) -> TrainState:
@@ -96,13 +115,6 @@ class Prepared:
             teacher=self.experiment.objective.has_teacher,
             pace=self.experiment.objective.pacing.init(),
             ema=self.experiment.ema_rate > 0,
-        )
-
-    def abstract_state(self) -> TrainState:
-        """The state's shapes, dtypes and shardings, without computing it."""
-        return jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.devices.replicated),
-            jax.eval_shape(self.initial_state),
         )
 
     @cached_property
@@ -165,7 +177,11 @@ class Prepared:
 
 
 def prepare(
-    experiment: Experiment, images: Images | None = None, *, scored: bool = True
+    experiment: Experiment,
+    images: Images | None = None,
+    *,
+    scored: bool = True,
+    selects: bool = False,
 ) -> Prepared:
     """Checks what depends on the devices, then opens the images and builds the network.
 
@@ -173,6 +189,7 @@ def prepare(
       experiment: a checked config.
       images: instead of the config's own.
       scored: whether a score will be taken, which may need weights.
+      selects: whether noise will be selected, which may need a rater's file.
 
     Raises:
       ConfigError: the batch does not divide, or the images cannot be had or do not fit the network.
@@ -188,13 +205,64 @@ def prepare(
     extractor = open_extractor(experiment, images) if scored else raw_pixels()
     try:
         network = experiment.network(images.image_shape, images.num_classes)
-        selection = experiment.selection()
-        prepared = Prepared(experiment, images, extractor, network, selection, devices)
+        opened = open_selection(experiment, images, devices.size) if selects else OpenSelection()
+        prepared = Prepared(
+            experiment, images, extractor, network, opened.selection, opened.rater, devices
+        )
         jax.eval_shape(prepared.initial_state)
     except ArgumentError as error:
         raise ConfigError(f"config.model.{error} (images are {images.image_shape})") from error
     check_labels(prepared)
     return prepared
+
+
+def abstract(devices: Devices, initial_state: Callable[[], State]) -> State:
+    """A state's shapes, dtypes and shardings, without computing it."""
+    state: State = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.replicated),
+        jax.eval_shape(initial_state),
+    )
+    return state
+
+
+def open_selection(experiment: Experiment, images: Images, devices: int) -> OpenSelection:
+    """The selection of noise, with its rater, and a check that it fits images and batch.
+
+    Raises:
+      ConfigError: the rater's file cannot be read or is for other images, or strata of levels do
+        not fit a device's part of the batch.
+    """
+    try:
+        opened = experiment.selection()
+        if opened.selection is not None:
+            local = experiment.train.batch // devices
+            x0 = jax.ShapeDtypeStruct((local, *images.image_shape), jnp.float32)
+            if opened.rater is not None and opened.rater.card["image_shape"] != [*x0.shape[1:]]:
+                shape = tuple(opened.rater.card["image_shape"])
+                file = experiment.config["selection"]["file"]
+                raise ArgumentError(
+                    "file", file, f"a rater of images {x0.shape[1:]}; it is one of {shape}"
+                )
+            keys = jax.eval_shape(partial(jax.random.split, num=local), jax.random.key(0))
+            sigma = jax.ShapeDtypeStruct((local,), jnp.float32)
+            select = partial(opened.selection.select, step=0, losses=_first_pixels)
+            jax.eval_shape(select, keys, x0, sigma)
+    except ArgumentError as error:
+        raise ConfigError(f"config.selection.{error}") from error
+    return opened
+
+
+def _first_pixels(x0: jax.Array, eps: jax.Array) -> jax.Array:
+    """Stands for losses where shapes alone matter."""
+    return eps.reshape(eps.shape[0], -1)[:, 0]
+
+
+def check_draws_images(experiment: Experiment) -> None:
+    """Raises ConfigError for a config that trains a rater, which has no samples to look at."""
+    if experiment.rating is not None:
+        raise ConfigError(
+            "config.rater: a rater of noise draws no images; --mode must be train, plot or dry_run"
+        )
 
 
 def check_labels(prepared: Prepared) -> None:
@@ -304,7 +372,10 @@ def trained_state(prepared: Prepared, folder: RunFolder, step: int | None = None
     folder.check_same(prepared.experiment.config)
     checkpoints = Checkpoints(folder.checkpoints, on_skip=warn)
     state = checkpoints.restore(
-        prepared.abstract_state(), set_aside=False, check_meta=prepared.check_meta, step=step
+        abstract(prepared.devices, prepared.initial_state),
+        set_aside=False,
+        check_meta=prepared.check_meta,
+        step=step,
     )
     if state is None:
         raise ConfigError(f"--workdir={folder.root}: holds no checkpoint; train first")

@@ -2,7 +2,7 @@
 
 import jax
 
-from jaxnoise.commands.prepared import prepare, trained_state
+from jaxnoise.commands.prepared import check_draws_images, prepare, trained_state
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment
 from jaxnoise.training.pictures import can_be_shown, save_each, save_samples
@@ -11,6 +11,7 @@ from jaxnoise.training.records import RunFolder
 
 def main(experiment: Experiment, folder: RunFolder) -> None:
     """Writes samples/<sampler>_<step> for every sampler, and prints their paths."""
+    check_draws_images(experiment)
     folder.check_same(experiment.config)
     prepared = prepare(experiment, scored=False)
     settings = experiment.sample

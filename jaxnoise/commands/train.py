@@ -7,17 +7,24 @@ from typing import Any
 
 import jax
 
-from jaxnoise.commands import plot
-from jaxnoise.commands.prepared import Prepared, prepare, warn
+from jaxnoise.commands import train_rater
+from jaxnoise.commands.prepared import Prepared, prepare
+from jaxnoise.commands.recording import (
+    Record,
+    images_seen,
+    operations,
+    resumed,
+    rhythm_of,
+    write_cost,
+)
 from jaxnoise.data.order import batch_indices
-from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment
+from jaxnoise.meta.selection import Selection
 from jaxnoise.report import write_report
-from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
-from jaxnoise.training.loop import Rhythm, train
+from jaxnoise.training.loop import train
+from jaxnoise.training.parallel import Step
 from jaxnoise.training.pictures import save_curves, save_samples
-from jaxnoise.training.progress import Progress
 from jaxnoise.training.records import RunFolder, write_whole
 from jaxnoise.training.state import TrainState
 from jaxnoise.training.step import make_step
@@ -26,26 +33,13 @@ from jaxnoise.training.step import make_step
 def main(experiment: Experiment, folder: RunFolder) -> None:
     """Trains to `train.steps`, resuming from the newest whole checkpoint; prints one JSON line."""
     folder.check_same(experiment.config)
-    prepared = prepare(experiment)
-    if jax.process_index() == 0:
-        folder.claim(experiment.config)
-        plot.draw(experiment, folder)
-    checkpoints = Checkpoints(
-        folder.checkpoints, keep=experiment.train.keep_checkpoints, on_skip=warn
-    )
-    try:
-        state = checkpoints.restore(
-            prepared.abstract_state(), set_aside=True, check_meta=prepared.check_meta
-        )
-        if state is None:
-            state = prepared.devices.replicate(prepared.initial_state())
-        else:
-            print(f"resuming from step {int(state.step)}", file=sys.stderr, flush=True)
-        if jax.process_index() == 0:
-            folder.rewind(int(state.step))
+    if experiment.rating is not None:
+        train_rater.main(experiment, folder)
+        return
+    prepared = prepare(experiment, selects=True)
+    with resumed(prepared, folder, prepared.initial_state) as (state, checkpoints):
+        write_cost(folder, cost(prepared))
         state = run(prepared, state, Recorder(prepared, folder, checkpoints, int(state.step)))
-    finally:
-        checkpoints.close()
     report(prepared, state, folder)
 
 
@@ -55,31 +49,11 @@ def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainSta
     settings = experiment.train
     if int(state.step) >= settings.steps:
         return state
-    stride = 1 if jax.default_backend() == "cpu" else settings.steps_per_dispatch
-    step = make_step(
-        prepared.apply,
-        experiment.objective,
-        experiment.optimizer,
-        ema_rate=experiment.ema_rate,
-        global_batch=settings.batch,
-        num_classes=prepared.network.num_classes,
-        label_dropout=settings.label_dropout,
-        dropout=prepared.network.dropout > 0,
-        flip=experiment.data.flip,
-        selection=prepared.selection,
-    )
+    step = step_of(prepared, prepared.selection)
+    rhythm = rhythm_of(prepared, experiment.evaluate.every if experiment.evaluate.n != 0 else 0)
     indices = partial(batch_indices, experiment.seed, prepared.images.num_examples, settings.batch)
-    feeder = make_feeder(prepared.images, prepared.devices, indices, stride)
-    rhythm = Rhythm(
-        steps=settings.steps,
-        batch=settings.batch,
-        steps_per_dispatch=stride,
-        log_every=settings.log_every,
-        sample_every=settings.sample_every,
-        checkpoint_every=settings.checkpoint_every,
-        evaluate_every=experiment.evaluate.every if experiment.evaluate.n != 0 else 0,
-    )
-    dispatch = prepared.devices.map(step, stride, feeder.resident)
+    feeder = make_feeder(prepared.images, prepared.devices, indices, rhythm.steps_per_dispatch)
+    dispatch = prepared.devices.map(step, rhythm.steps_per_dispatch, feeder.resident)
     try:
         with recorder:
             recorder.make_up(state, rhythm.evaluate_every)
@@ -88,56 +62,39 @@ def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainSta
         feeder.close()
 
 
-class Recorder:
-    """Writes what the loop tells it into the run folder and draws the progress bar."""
+def step_of(prepared: Prepared, selection: Selection | None) -> Step[TrainState]:
+    """The per-device step of a run."""
+    experiment = prepared.experiment
+    return make_step(
+        prepared.apply,
+        experiment.objective,
+        experiment.optimizer,
+        ema_rate=experiment.ema_rate,
+        global_batch=experiment.train.batch,
+        num_classes=prepared.network.num_classes,
+        label_dropout=experiment.train.label_dropout,
+        dropout=prepared.network.dropout > 0,
+        flip=experiment.data.flip,
+        selection=selection,
+    )
 
-    def __init__(
-        self, prepared: Prepared, folder: RunFolder, checkpoints: Checkpoints, first_step: int
-    ):
-        self._prepared = prepared
-        self._folder = folder
-        self._checkpoints = checkpoints
-        self._lead = jax.process_index() == 0
-        settings = prepared.experiment.train
-        self._events = self._open_events(folder) if settings.tensorboard and self._lead else None
-        self._bar = (
-            Progress(total_steps=settings.steps, batch=settings.batch, initial_step=first_step)
-            if self._lead
-            else None
-        )
 
-    def __enter__(self) -> "Recorder":
-        return self
+def cost(prepared: Prepared) -> dict[str, float]:
+    """Operations of a step on one device, and the share of them that selects noise."""
 
-    def __exit__(self, *error: object) -> None:
-        if self._bar:
-            self._bar.close()
-        if self._events:
-            self._events.close()
+    def counted(selection: Selection | None) -> float | None:
+        step = step_of(prepared, selection)
+        return operations(prepared, step, prepared.initial_state, prepared.experiment.train.batch)
 
-    @staticmethod
-    def _open_events(folder: RunFolder) -> Any:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise ConfigError(
-                "config.train.tensorboard=True: needs pip install -e '.[tensorboard]'"
-            ) from error
-        return SummaryWriter(str(folder.root / "tensorboard"))
+    whole = counted(prepared.selection)
+    if whole is None:
+        return {}
+    plain = whole if prepared.selection is None else counted(None) or 0.0
+    return {"operations_per_step": whole, "selection_share": 1 - plain / whole}
 
-    def progress(self, step: int, loss: float) -> None:
-        """Moves the bar."""
-        if self._bar:
-            self._bar.update(step, loss=loss)
 
-    def log(self, row: dict[str, Any]) -> None:
-        """Adds a row to metrics.jsonl."""
-        if self._lead:
-            self._folder.append(row)
-        if self._events:
-            for name, value in row.items():
-                if value is not None:
-                    self._events.add_scalar(name, value, row["step"])
+class Recorder(Record):
+    """Adds samples and scores of a model in training."""
 
     def sample(self, state: TrainState, step: int) -> None:
         """Writes samples of the first sampler and redraws the curves."""
@@ -166,22 +123,6 @@ class Recorder:
         if self._lead:
             numbers = {name: value for name, value in result.items() if isinstance(value, float)}
             self._folder.append({"step": step, "images_seen": result["images_seen"], **numbers})
-
-    def save(self, state: TrainState, step: int) -> None:
-        """Writes a checkpoint in the background."""
-        self._checkpoints.save(
-            state,
-            {
-                "config": self._prepared.experiment.config,
-                "data": self._prepared.images.fingerprint,
-                "images_seen": images_seen(self._prepared, step),
-            },
-        )
-
-    def last_good(self) -> str:
-        """The newest checkpoint's folder."""
-        steps = self._checkpoints.steps()
-        return str(self._folder.checkpoints / str(steps[-1])) if steps else "none yet"
 
 
 def report(prepared: Prepared, state: TrainState, folder: RunFolder) -> None:
@@ -216,8 +157,3 @@ def score(prepared: Prepared, state: TrainState) -> dict[str, Any]:
 def weights_of(prepared: Prepared) -> str:
     """Which parameters samples are drawn with."""
     return "ema" if prepared.experiment.ema_rate > 0 else "raw"
-
-
-def images_seen(prepared: Prepared, step: int) -> int:
-    """Training images after `step` updates."""
-    return step * prepared.experiment.train.batch

@@ -125,6 +125,41 @@ def _clipped(
     return optax.chain(optax.clip_by_global_norm(clip_norm), update)
 
 
+def meta_adamw(
+    learning_rate: float = 1e-3,
+    weight_decay: float = 0.1,
+    warmup_steps: int = 100,
+    clip_norm: float | None = 0.01,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+    """AdamW of a rater; the defaults but the learning rate are DataRater's (arXiv 2505.17895)."""
+    check_rate("b1", b1)
+    check_rate("b2", b2)
+    if not eps > 0:
+        raise ArgumentError("eps", eps, "a number > 0")
+    if not 0 <= weight_decay < inf:
+        raise ArgumentError("weight_decay", weight_decay, "a finite number, at least 0")
+    rate = _warmed_up(learning_rate, warmup_steps)
+    return _clipped(optax.adamw(rate, b1, b2, eps, weight_decay=weight_decay), clip_norm)
+
+
+def _rater(name: str) -> Callable[..., Any]:
+    """A rater's own fields as keys; builds the flax module."""
+    network = models.RATERS[name]
+    fields = inspect.signature(network).parameters
+    hidden = ("dtype", "parent", "name")
+
+    def build(dtype: str, **own: Any) -> Any:
+        one_of("dtype", dtype, ("float32", "bfloat16"))
+        return network(**own, dtype=jnp.dtype(dtype))
+
+    kind = inspect.Parameter.KEYWORD_ONLY
+    dtype = inspect.Parameter("dtype", kind, default="float32", annotation=str)
+    return with_keys(build, [*(fields[key] for key in fields if key not in hidden), dtype])
+
+
 def _multistep(
     objective: ConsistencyObjective, sigmas: tuple[float, ...] = (0.821,)
 ) -> tuple[Sampler, ...]:
@@ -158,6 +193,7 @@ OPTIMIZERS: Choices = {
     "adam": _adaptive(optax.adam),
     "momentum_decay": _momentum_decay,
 }
+RATERS: Choices = {name: _rater(name) for name in models.RATERS}
 MODELS: Choices = {
     **_family(models.UNet, models.PRESETS),
     **_family(models.DiT, models.DIT_PRESETS),

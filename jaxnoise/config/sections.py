@@ -25,6 +25,8 @@ class Sections:
         self._config = config
         self._read: set[str] = set()
         self.resolved: dict[str, Any] = {}
+        self.total_steps_key = "train.steps"
+        """Which key decides the `total_steps` that schedules are laid out for."""
 
     def check_names(self, names: list[str]) -> None:
         """Raises ConfigError for a top-level key that is not one of `names`."""
@@ -151,7 +153,7 @@ class Sections:
             return make(**arguments, **context)
         except ArgumentError as error:
             key = f"{path}.{error.argument}" if error.argument in arguments else error.argument
-            key = {"total_steps": "train.steps"}.get(key, key)
+            key = {"total_steps": self.total_steps_key}.get(key, key)
             raise ConfigError(f"config.{key}={error.value!r}: must be {error.allowed}") from error
 
     def _record(self, path: str, arguments: dict[str, Any]) -> None:

@@ -4,35 +4,97 @@ Each choice gives what opens the selection, so that a rater's file is looked for
 starts and not while a config is read.
 """
 
+import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from jaxnoise.config.noise_choices import Choices
 from jaxnoise.config.sections import keys_of, with_keys
-from jaxnoise.meta.candidates import LossScore, NearestScore, RandomScore, Score
+from jaxnoise.meta.candidates import (
+    LossScore,
+    NearestScore,
+    RandomScore,
+    RaterScore,
+    Score,
+    ShuffledScore,
+)
+from jaxnoise.meta.pool import PoolSelection
 from jaxnoise.meta.selection import NoiseAssignment, NoiseSelection, Selection
+from jaxnoise.models.rater_file import SavedRater, load_rater
 
-Opener = Callable[[], Selection | None]
+
+@dataclass(frozen=True)
+class OpenSelection:
+    """A selection, and the frozen rater that it asks."""
+
+    selection: Selection | None = None
+    rater: SavedRater | None = None
 
 
-def _best_of(score: Callable[..., Score]) -> Callable[..., Opener]:
-    """Adds to a score's own keys those of choosing the best of several candidates."""
+Opener = Callable[[], OpenSelection]
 
-    def build(
-        candidates: int = 4, plain_share: float = 0.0, anneal_steps: int | None = None, **own: Any
-    ) -> Opener:
+_FILE = inspect.Parameter("file", inspect.Parameter.KEYWORD_ONLY, annotation=str)
+
+
+def _best_of(
+    score: Score, candidates: int = 4, plain_share: float = 0.0, anneal_steps: int | None = None
+) -> Selection:
+    return NoiseSelection(score, candidates, plain_share, anneal_steps)
+
+
+def _pool(score: Score, candidates: int = 4, bins: int = 8) -> Selection:
+    return PoolSelection(score, candidates, bins)
+
+
+def _keys(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return [key for name, key in keys_of(function).items() if name != "score"]
+
+
+def _by_score(score: Callable[..., Score]) -> Callable[..., Opener]:
+    """The best of several candidates by a score without a rater; the score's keys are added."""
+    own = keys_of(score)
+
+    def build(**given: Any) -> Opener:
         # Made once here, so that bad values are named while the config is read.
-        selection = NoiseSelection(score(**own), candidates, plain_share, anneal_steps)
-        return lambda: selection
+        made = score(**{name: given.pop(name) for name in own})
+        opened = OpenSelection(_best_of(made, **given))
+        return lambda: opened
 
-    shared = [key for name, key in keys_of(build).items() if name != "own"]
-    return with_keys(build, [*keys_of(score).values(), *shared])
+    return with_keys(build, [*own.values(), *_keys(_best_of)])
+
+
+def _by_rater(
+    select: Callable[..., Selection], score: Callable[..., Score] = RaterScore
+) -> Callable[..., Opener]:
+    """Selection by a rater's file; the keys of the selection and of the score are added."""
+    own = {name: key for name, key in keys_of(score).items() if name not in ("rate", "score")}
+
+    def build(file: str, **given: Any) -> Opener:
+        settings = {name: given.pop(name) for name in own}
+
+        def made(rate: Any) -> Selection:
+            rated = RaterScore(rate)
+            return select(rated if score is RaterScore else score(rated, **settings), **given)
+
+        made(None)  # bad values are named while the config is read
+
+        def open_file() -> OpenSelection:
+            rater = load_rater(file)
+            return OpenSelection(made(rater.rate), rater)
+
+        return open_file
+
+    return with_keys(build, [_FILE, *own.values(), *_keys(select)])
 
 
 SELECTIONS: Choices = {
-    "none": lambda: lambda: None,
-    "random": _best_of(RandomScore),
-    "nearest": _best_of(NearestScore),
-    "loss": _best_of(LossScore),
-    "assignment": lambda: NoiseAssignment,
+    "none": lambda: OpenSelection,
+    "random": _by_score(RandomScore),
+    "nearest": _by_score(NearestScore),
+    "loss": _by_score(LossScore),
+    "assignment": lambda: lambda: OpenSelection(NoiseAssignment()),
+    "rater": _by_rater(_best_of),
+    "rater_shuffled": _by_rater(_best_of, ShuffledScore),
+    "rater_pool": _by_rater(_pool),
 }

@@ -1,13 +1,16 @@
 """Settings of a run that are numbers and names rather than objects, checked."""
 
 from dataclasses import dataclass
-from math import isfinite
+from math import inf, isfinite
 
 from jaxnoise import data
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError, one_of
 from jaxnoise.evaluation.protocol import METRICS
+from jaxnoise.meta.unroll import MODES
 from jaxnoise.optim.ema import check_rate
+from jaxnoise.training.noise_rater import AVERAGING
+from jaxnoise.training.population import Population, outer_columns
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,83 @@ class EvaluateSettings:
         if self.n is not None and self.n != 0 and self.n < 2:
             raise ArgumentError("n", self.n, "at least 2, 0 for no score, or None")
         check_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class MetaSettings:
+    """How a rater of noise is learned: stage 1 of NoiseRater.
+
+    Attributes:
+      outer_batch: held-out images of the outer loss over all devices, a multiple of train.batch.
+      inner_steps: T, weighted updates of each inner model in a meta-step.
+      population: P, inner models.
+      lifetime: meta-steps after which an inner model is begun afresh.
+      held_out: share of the images that only the outer loss sees, in (0, 1).
+      candidates: M, draws of noise for one image that compete for its weight; None for a softmax
+        over the batch.
+      temperature: of the softmax.
+      averaging: "updates", an optimizer for each inner model, or "gradients", one for all.
+      mode: "mixed" (exact), "reverse" (exact, by plain reverse mode) or "first_order".
+      unroll: whether inner steps and models are unrolled when compiled; None for unrolled on a CPU
+        and scanned elsewhere.
+      probe_every: meta-steps between probes (autocorrelation of scores, cosine of the first-order
+        to the exact gradient, signal to noise); 0 for one at the end only.
+      probe_draws: K, draws of noise for one image in the probe of signal to noise.
+      probe_repeats: R, outer batches that each draw is measured on.
+    """
+
+    outer_batch: int
+    inner_steps: int = 2
+    population: int = 8
+    lifetime: int = 1000
+    held_out: float = 0.2
+    candidates: int | None = None
+    temperature: float = 1.0
+    averaging: str = "updates"
+    mode: str = "mixed"
+    unroll: bool | None = None
+    probe_every: int = 0
+    probe_draws: int = 8
+    probe_repeats: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("outer_batch", "inner_steps", "population", "lifetime"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(name, getattr(self, name), "at least 1")
+        if not 0 < self.held_out < 1:
+            raise ArgumentError("held_out", self.held_out, "a number in (0, 1)")
+        if self.candidates is not None and self.candidates < 2:
+            raise ArgumentError("candidates", self.candidates, "at least 2, or None")
+        if not 0 < self.temperature < inf:
+            raise ArgumentError("temperature", self.temperature, "a finite number > 0")
+        one_of("averaging", self.averaging, AVERAGING)
+        one_of("mode", self.mode, MODES)
+        if self.probe_every < 0:
+            raise ArgumentError("probe_every", self.probe_every, "at least 1, or 0 for the end")
+        for name in ("probe_draws", "probe_repeats"):
+            if getattr(self, name) < 2:
+                raise ArgumentError(name, getattr(self, name), "at least 2")
+
+    @property
+    def inner_models(self) -> Population:
+        """How many inner models there are, and how long they live."""
+        return Population(self.population, self.lifetime)
+
+    @property
+    def total_inner_steps(self) -> int:
+        """Updates of an inner model in its life, which its curriculum is laid out for."""
+        return self.lifetime * self.inner_steps
+
+    def images_per_step(self, batch: int) -> int:
+        """Images that a meta-step trains or measures on.
+
+        Args:
+          batch: images of an inner step over all devices.
+
+        Raises:
+          ArgumentError: `outer_batch` is no multiple of it.
+        """
+        return self.population * batch * (self.inner_steps + outer_columns(batch, self.outer_batch))
 
 
 def check_seed(seed: int) -> None:

@@ -13,24 +13,20 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.meta.unroll import InnerState, meta_gradient
-from jaxnoise.objectives.objective import Objective
-from jaxnoise.training.population import Examples, Population, Problem, outer_columns, over_members
+from jaxnoise.errors import one_of
+from jaxnoise.meta.unroll import InnerState
+from jaxnoise.training.lesson import Lesson
+from jaxnoise.training.population import Population, over_members
 from jaxnoise.training.state import Params
 from jaxnoise.training.step import (
     AXIS,
     BAND_NAMES,
     Batch,
     Metrics,
-    Network,
     loss_by_band,
     nonfinite_range,
 )
 from jaxnoise.training.streams import stream_key
-
-Rater = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
-"""`(eta, x0 float[B,H,W,C], eps float[B,H,W,C], lam f32[B]) -> f32[B]`, lam = log SNR."""
 
 AVERAGING = ("updates", "gradients")
 
@@ -114,51 +110,17 @@ def _begin(
     return InnerState(params, inner_optimizer.init(params))
 
 
-def softmax_over_devices(logits: jax.Array) -> jax.Array:
-    """A softmax over the examples of all devices along the axis "data".
-
-    Args:
-      logits: float[b].
-
-    Returns:
-      float[b], this device's part; all parts together sum to 1.
-    """
-    # Cancels in the ratio, so it needs no derivative, and pmax has none.
-    highest = jax.lax.pmax(jax.lax.stop_gradient(jnp.max(logits)), AXIS)
-    exponentials = jnp.exp(logits - highest)
-    return exponentials / jax.lax.psum(jnp.sum(exponentials), AXIS)
-
-
 def make_meta_step(
-    network: Network,
-    objective: Objective,
-    inner_optimizer: optax.GradientTransformation,
-    rater: Rater,
+    lesson: Lesson,
     meta_optimizer: optax.GradientTransformation,
     *,
     init_inner: Callable[[jax.Array], Params],
-    inner_steps: int,
-    population: Population,
-    global_batch: int,
-    outer_batch: int,
-    temperature: float,
-    num_classes: int,
-    dropout: bool,
-    flip: bool,
-    candidates: int | None = None,
     mode: str = "mixed",
     averaging: str = "updates",
-    unroll: bool | None = None,
 ) -> Callable[[RaterState, Batch, jax.Array], tuple[RaterState, Metrics]]:
     """Builds the per-device meta-step `(state, batch, key) -> (state, metrics)`.
 
-      g_k = grad_theta sum_i w_i l_i(theta_k),   k = 0..T-1,   T weighted steps of each inner model
-      candidates = None:   w_i = softmax(r / temperature)_i over the global batch
-      candidates = M:      w_bm = softmax(r_b / temperature)_m / B over M draws of noise for one
-                           image at one level
-      eta moves against d/d eta of the outer loss: mean l(theta_T), unweighted, on held-out images
-      with noise of their own and without dropout
-
+    Each inner model goes through a `Lesson`; eta moves against the derivative of its outer loss.
     Equal scores give the mean loss, so a rater that starts at zero starts with plain training. The
     inner models go on from theta_T in the next meta-step; each is begun afresh at the end of its
     life. Levels, noise, dropout and flips of a model in its life are those of `make_step` under the
@@ -169,32 +131,18 @@ def make_meta_step(
     so that a model with steep gradients does not outvote the others; with "gradients" the averaged
     gradient goes into one. Soft weights that enter the inner loss, T, and hard selection afterwards
     are NoiseRater's; the population that lives on, its staggered renewal and averaged updates are
-    DataRater's; the softmax over candidates is our choice. The recipe of DataRater is T = 2,
-    P = 8, inner and outer batch 128, and AdamW with weight decay 0.1, 100 steps of warm-up and
-    gradients clipped to a global norm of 0.01.
+    DataRater's. The recipe of DataRater is T = 2, P = 8, inner and outer batch 128, and AdamW with
+    weight decay 0.1, 100 steps of warm-up and gradients clipped to a global norm of 0.01.
 
     A consistency objective's teacher is theta_k itself, held constant: second derivatives leave out
     how theta_k moves its own target.
 
     Args:
-      network: the raw network `F`.
-      objective: what inner models train on, with a teacher and a pacing without own state.
-      inner_optimizer: of the inner models.
-      rater: `(eta, x0, eps, lam) -> scores`.
+      lesson: what inner models do in a meta-step.
       meta_optimizer: of the rater.
       init_inner: PRNG key -> `{"network": ..., "objective": ...}`, for models begun afresh.
-      inner_steps: T, at least 1.
-      population: how many inner models there are, and how long they live.
-      global_batch: B, images per inner step over all devices.
-      outer_batch: images of the outer loss over all devices, a multiple R B.
-      temperature: of the softmax, > 0.
-      num_classes: labels that the network sees are below it; 0 for an unconditional network.
-      dropout: whether the network has dropout, in inner steps.
-      flip: whether to mirror the images of inner steps at random.
-      candidates: M, at least 2, or None for a softmax over the batch.
       mode: of `meta_gradient`.
       averaging: "updates" or "gradients".
-      unroll: whether models and inner steps are a Python loop; None for a loop on CPU.
 
     Returns:
       The step, to be mapped over the axis "data" by `jaxnoise.training.parallel`. Its batch holds
@@ -205,43 +153,16 @@ def make_meta_step(
       where it is empty.
 
     Raises:
-      ArgumentError: an argument out of range, or an objective with a state of its own.
+      ArgumentError: an argument out of range.
 
     Reference: NoiseRater (arXiv 2605.08144), abstract; DataRater (arXiv 2505.17895).
     """
     one_of("averaging", averaging, AVERAGING)
-    columns = outer_columns(global_batch, outer_batch)
-    if inner_steps < 1:
-        raise ArgumentError("inner_steps", inner_steps, "at least 1")
-    if not temperature > 0:
-        raise ArgumentError("temperature", temperature, "a number > 0")
-    problem = Problem(network, objective, global_batch, num_classes, dropout, flip, candidates)
-
-    def scores(eta: Any, examples: Examples) -> jax.Array:
-        lam = -2 * jnp.log(examples.levels.sigma)
-        return rater(eta, examples.x0, examples.eps, lam)
-
-    def weights(eta: Any, examples: Examples) -> jax.Array:
-        logits = scores(eta, examples) / temperature
-        if candidates is None:
-            return softmax_over_devices(logits)
-        return jax.nn.softmax(logits.reshape(-1, candidates)).reshape(-1) / global_batch
-
-    solve = meta_gradient(
-        problem.losses,
-        weights,
-        problem.outer_loss,
-        inner_optimizer,
-        mode=mode,
-        unroll=unroll,
-        axis_name=AXIS,
-    )
+    population = lesson.population
+    solve = lesson.solver(mode)
 
     def step(state: RaterState, batch: Batch, key: jax.Array) -> tuple[RaterState, Metrics]:
-        images, labels = batch.read()
-        if images.shape[1:3] != (population.size, inner_steps + columns):
-            allowed = f"examples [b, {population.size}, {inner_steps + columns}, ...]"
-            raise ArgumentError("batch", images.shape, allowed)
+        by_member = lesson.by_member(*batch.read())
 
         def live(
             member: jax.Array,
@@ -251,19 +172,13 @@ def make_meta_step(
             labels: jax.Array,
         ) -> _Outcome:
             own = population.key(key, member, state.step)
-            made = age * inner_steps
-            examples = jax.vmap(lambda k, *of_step: problem.draw(own, made + k, *of_step))(
-                jnp.arange(inner_steps), images[:inner_steps], labels[:inner_steps]
-            )
-            outer = problem.draw_outer(
-                own, made + inner_steps, images[inner_steps:], labels[inner_steps:]
-            )
+            examples, outer = lesson.draw(own, age, images, labels)
             result = solve(state.eta, inner, examples, outer)
             after = state.step + 1
             _, renewed = population.life(member, after)
             next_inner = jax.lax.cond(
                 renewed,
-                lambda: _begin(init_inner, inner_optimizer, population.key(key, member, after)),
+                lambda: _begin(init_inner, lesson.optimizer, population.key(key, member, after)),
                 lambda: result.inner,
             )
             return _Outcome(
@@ -274,12 +189,11 @@ def make_meta_step(
                 weights=result.weights,
                 losses=result.losses,
                 sigma=examples.levels.sigma,
-                scores=jax.vmap(lambda one: scores(state.eta, one))(examples),
+                scores=jax.vmap(lambda one: lesson.scores(state.eta, one))(examples),
             )
 
         members = jnp.arange(population.size)
-        by_member = [jnp.moveaxis(x, 0, 2) for x in (images, labels)]
-        outcome = over_members(live, (members, state.inner, state.age, *by_member), unroll)
+        outcome = over_members(live, (members, state.inner, state.age, *by_member), lesson.unroll)
         gradient = jax.tree.map(lambda g: jnp.mean(g, axis=0), outcome.gradient)
 
         def move(gradient: Any, opt_state: optax.OptState) -> tuple[Any, optax.OptState]:
@@ -295,7 +209,7 @@ def make_meta_step(
         metrics = {
             "loss": jnp.mean(outcome.value),
             "grad_norm": optax.tree.norm(gradient),
-            **_metrics(outcome, candidates, global_batch),
+            **_metrics(outcome, lesson.problem.candidates, lesson.problem.global_batch),
         }
         return (
             RaterState(

@@ -96,8 +96,10 @@ class Devices:
         placed = NamedSharding(self.mesh, P(AXIS)).addressable_devices_indices_map((batch,))
         return np.unique(np.concatenate([np.arange(batch)[index] for index in placed.values()]))
 
-    def map(self, step: Step[State], steps_per_dispatch: int, resident: bool) -> Step[State]:
-        """Compiles `steps_per_dispatch` steps into one call over all devices; donates the state.
+    def map(
+        self, step: Step[State], steps_per_dispatch: int, resident: bool, *, donate: bool = True
+    ) -> Step[State]:
+        """Compiles `steps_per_dispatch` steps into one call over all devices.
 
         Args:
           step: the per-device step.
@@ -105,6 +107,7 @@ class Devices:
           resident: whether the batch's images are the whole data set, replicated, and `index`
             int32[steps, batch] says what to train on; else images carry the leading axes
             [steps, batch].
+          donate: whether the call may use the memory of the state that it is given.
 
         Returns:
           `(state, batch, key) -> (state, metrics)`; batch leaves come from `split(..., axis=1)`,
@@ -118,7 +121,7 @@ class Devices:
                 axis_name=AXIS,
                 in_axes=(None, _specs(cut, whole, resident), None),
                 out_axes=(None, None),
-                donate_argnums=(0,),
+                donate_argnums=(0,) if donate else (),
                 devices=self.mesh.devices.tolist(),
             )
         return jax.jit(
@@ -129,7 +132,7 @@ class Devices:
                 out_specs=(P(), P()),
                 check_vma=False,
             ),
-            donate_argnums=(0,),
+            donate_argnums=(0,) if donate else (),
         )
 
 

@@ -1,6 +1,7 @@
 """Questions to ask of meta-training now and then: is there anything to learn, and is it stable?"""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import chex
@@ -10,9 +11,10 @@ import optax
 
 from jaxnoise.errors import ArgumentError
 from jaxnoise.meta.unroll import InnerState, meta_gradient
-from jaxnoise.objectives.objective import Objective
+from jaxnoise.training.lesson import Lesson
+from jaxnoise.training.noise_rater import RaterState
 from jaxnoise.training.population import Problem
-from jaxnoise.training.step import AXIS, Batch, Network
+from jaxnoise.training.step import AXIS, Batch
 
 
 class NoiseSignal(NamedTuple):
@@ -102,17 +104,35 @@ def score_autocorrelation(before: jax.Array, after: jax.Array) -> jax.Array:
     return gradient_cosine(before - jnp.mean(before), after - jnp.mean(after))
 
 
+def make_order_probe(lesson: Lesson) -> Callable[[RaterState, Batch, jax.Array], jax.Array]:
+    """Builds the per-device probe of how good the first-order meta-gradient would be.
+
+    Args:
+      lesson: what inner models do in a meta-step.
+
+    Returns:
+      `(state, batch, key) -> float[]`: the cosine of the first-order to the exact meta-gradient of
+      inner model 0 over the axis "data", on the batch of the next meta-step; nan where either is 0.
+    """
+    exact, first_order = (lesson.solver(mode) for mode in ("mixed", "first_order"))
+
+    def probe(state: RaterState, batch: Batch, key: jax.Array) -> jax.Array:
+        images, labels = lesson.by_member(*batch.read())
+        inner, age = jax.tree.map(lambda x: x[0], (state.inner, state.age))
+        own = lesson.population.key(key, jnp.int32(0), state.step)
+        examples = lesson.draw(own, age, images[0], labels[0])
+        given = (state.eta, inner, *examples)
+        return gradient_cosine(first_order(*given).gradient, exact(*given).gradient)
+
+    return probe
+
+
 def make_signal_probe(
-    network: Network,
-    objective: Objective,
-    inner_optimizer: optax.GradientTransformation,
+    problem: Problem,
+    optimizer: optax.GradientTransformation,
     *,
     draws: int,
     repeats: int,
-    global_batch: int,
-    num_classes: int,
-    dropout: bool,
-    flip: bool,
 ) -> Callable[[InnerState, jax.Array, Batch, jax.Array], tuple[jax.Array, jax.Array]]:
     """Builds the per-device probe that measures slopes for `signal_to_noise`.
 
@@ -121,15 +141,10 @@ def make_signal_probe(
     for K draws of noise of each of B images at one level, and R outer batches.
 
     Args:
-      network: the raw network `F`.
-      objective: what inner models train on.
-      inner_optimizer: of the inner model.
+      problem: what inner models train on; B is its global batch.
+      optimizer: of the inner model.
       draws: K, at least 2.
       repeats: R, at least 2.
-      global_batch: B, images over all devices.
-      num_classes: labels that the network sees are below it; 0 for an unconditional network.
-      dropout: whether the network has dropout, in the inner step.
-      flip: whether to mirror the images of the inner step at random.
 
     Returns:
       `(inner, step, batch, key) -> (slopes float[B, K, R], sigma float[B])`, replicated, for one
@@ -142,16 +157,14 @@ def make_signal_probe(
     for name, value in (("draws", draws), ("repeats", repeats)):
         if value < 2:
             raise ArgumentError(name, value, "at least 2")
-    problem = Problem(network, objective, global_batch, num_classes, dropout, flip, draws)
-    count = global_batch * draws
+    problem = replace(problem, candidates=draws)
+    count = problem.global_batch * draws
 
     def uniform(eta: Any, examples: Any) -> jax.Array:
         del eta
         return jnp.full(examples.x0.shape[0], 1 / count, examples.x0.dtype)
 
-    solve = meta_gradient(
-        problem.losses, uniform, problem.outer_loss, inner_optimizer, axis_name=AXIS
-    )
+    solve = meta_gradient(problem.losses, uniform, problem.outer_loss, optimizer, axis_name=AXIS)
 
     def probe(
         inner: InnerState, step: jax.Array, batch: Batch, key: jax.Array

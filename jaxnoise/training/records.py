@@ -39,6 +39,10 @@ class RunFolder:
         self.curves = root / "curves.png"
         self.noise = root / "noise.png"
         self.result = root / "result.json"
+        self.cost = root / "cost.json"
+        self.rater = root / "rater.npz"
+        self.scores = root / "scores"
+        self.score_histogram = root / "scores.png"
 
     def claim(self, config: dict[str, Any]) -> None:
         """Writes config.json, or checks that the folder holds a run of the same config.

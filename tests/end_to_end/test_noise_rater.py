@@ -15,9 +15,10 @@ from sklearn.metrics import roc_auc_score
 from jaxnoise.noise import Normal
 from jaxnoise.noise.pacing import NoPacing
 from jaxnoise.objectives import DenoisingObjective, Prediction, uniform_weight
+from jaxnoise.training.lesson import Lesson
 from jaxnoise.training.noise_rater import create_rater_state, make_meta_step
 from jaxnoise.training.parallel import Devices
-from jaxnoise.training.population import Population, meta_indices
+from jaxnoise.training.population import Population, Problem, meta_indices
 from jaxnoise.training.step import Batch
 
 EXAMPLES, HELD_OUT, CORRUPT = 4096, 1024, 0.3
@@ -109,12 +110,25 @@ def learn(images):
     meta_optimizer = optax.chain(
         optax.clip_by_global_norm(0.1), optax.adamw(1e-2, weight_decay=1e-3)
     )
-    step = make_meta_step(
-        network, CorruptedObjective(), inner_optimizer, rater, meta_optimizer,
-        init_inner=init_inner, inner_steps=2, population=population, global_batch=64,
-        outer_batch=64, temperature=1.0, num_classes=0, dropout=False, flip=False,
+    problem = Problem(
+        network,
+        CorruptedObjective(),
+        global_batch=64,
+        num_classes=0,
+        dropout=False,
+        flip=False,
+        candidates=None,
+    )
+    lesson = Lesson(
+        problem,
+        inner_optimizer,
+        rater,
+        inner_steps=2,
+        outer_batch=64,
+        population=population,
         unroll=False,
-    )  # fmt: skip
+    )
+    step = make_meta_step(lesson, meta_optimizer, init_inner=init_inner)
     key = jax.random.key(1)
     state = create_rater_state(
         init_rater, init_inner, inner_optimizer, meta_optimizer, key, population=population

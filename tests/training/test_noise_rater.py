@@ -19,9 +19,10 @@ from jaxnoise.objectives import (
     min_snr_weight,
     squared_l2,
 )
-from jaxnoise.training.noise_rater import create_rater_state, make_meta_step, softmax_over_devices
+from jaxnoise.training.lesson import Lesson, softmax_over_devices
+from jaxnoise.training.noise_rater import create_rater_state, make_meta_step
 from jaxnoise.training.parallel import Devices
-from jaxnoise.training.population import Population, meta_indices
+from jaxnoise.training.population import Population, Problem, meta_indices
 from jaxnoise.training.state import create_state
 from jaxnoise.training.step import Batch, make_step
 from jaxnoise.training.streams import stream_key
@@ -73,25 +74,27 @@ def compiled(count, mapping, optimizer, settings):
         "unroll": False,
     } | dict(settings)
     population = Population(P, settings.pop("lifetime"))
-    objective = settings.pop("objective")
-    averaging = settings["averaging"]
-    step = make_meta_step(
+    problem = Problem(
         linear_network.apply,
-        objective,
-        OPTIMIZER,
-        settings.pop("rater"),
-        optimizer,
-        init_inner=linear_network.init,
-        inner_steps=T,
-        population=population,
+        settings.pop("objective"),
         global_batch=BATCH,
-        outer_batch=2 * BATCH,
-        temperature=0.5,
         num_classes=3,
         dropout=True,
         flip=True,
-        **settings,
+        candidates=settings.pop("candidates"),
     )
+    lesson = Lesson(
+        problem,
+        OPTIMIZER,
+        settings.pop("rater"),
+        inner_steps=settings.pop("inner_steps", T),
+        outer_batch=settings.pop("outer_batch", 2 * BATCH),
+        population=population,
+        temperature=settings.pop("temperature", 0.5),
+        unroll=settings.pop("unroll"),
+    )
+    averaging = settings["averaging"]
+    step = make_meta_step(lesson, optimizer, init_inner=linear_network.init, **settings)
     devices = Devices(mapping, count)
 
     def start(eta):

@@ -10,6 +10,7 @@ from jaxnoise.errors import ArgumentError
 from jaxnoise.meta import InnerState
 from jaxnoise.noise import Cosine
 from jaxnoise.objectives import DenoisingObjective, Prediction, min_snr_weight
+from jaxnoise.training.population import Problem
 from jaxnoise.training.probes import (
     gradient_cosine,
     make_signal_probe,
@@ -20,6 +21,15 @@ from jaxnoise.training.step import AXIS, Batch
 
 OBJECTIVE = DenoisingObjective(Cosine().truncated(-8.0, 8.0), min_snr_weight(), Prediction("v"))
 DRAWS, REPEATS = 5, 4
+PROBLEM = Problem(
+    linear_network.apply,
+    OBJECTIVE,
+    global_batch=8,
+    num_classes=0,
+    dropout=True,
+    flip=True,
+    candidates=None,
+)
 
 
 def simulated(spread, count=500):
@@ -56,10 +66,7 @@ def test_cosine_and_correlation():
 def probe():
     """Slopes of 8 images from 2 devices and from 1, and how large the inner step is."""
     optimizer = optax.sgd(0.1)
-    measure = make_signal_probe(
-        linear_network.apply, OBJECTIVE, optimizer, draws=DRAWS, repeats=REPEATS, global_batch=8,
-        num_classes=0, dropout=True, flip=True,
-    )  # fmt: skip
+    measure = make_signal_probe(PROBLEM, optimizer, draws=DRAWS, repeats=REPEATS)
     params = linear_network.init(jax.random.key(0))
     inner = InnerState(params, optimizer.init(params))
     pixels = np.random.RandomState(0).normal(size=(8, 1, 1 + REPEATS, 4, 4, 2)) / 2
@@ -94,8 +101,5 @@ def test_probe_is_the_same_on_two_devices(probe):
 def test_bad_arguments():
     with pytest.raises(ArgumentError, match="slopes"):
         signal_to_noise(jnp.ones((3, 1)))
-    settings = {"global_batch": 8, "num_classes": 0, "dropout": False, "flip": False}
     with pytest.raises(ArgumentError, match="repeats"):
-        make_signal_probe(
-            linear_network.apply, OBJECTIVE, optax.sgd(0.1), draws=2, repeats=1, **settings
-        )
+        make_signal_probe(PROBLEM, optax.sgd(0.1), draws=2, repeats=1)

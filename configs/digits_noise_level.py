@@ -1,0 +1,20 @@
+"""Control: the best quarter of a pool by a rater that sees the noise level alone.
+
+Command:      python run.py --config=configs/digits_noise_level.py
+First:        python run.py --config=configs/digits_noise_rater_level.py
+Hardware:     two CPU cores.
+Paper:        none on digits.
+Ours:         see docs/noise_rater.md.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config() -> ConfigDict:
+    config = common.digits_noise()
+    config.selection = ConfigDict(
+        {"name": "rater_pool", "file": "runs/digits_noise_rater_level/rater.npz", "bins": 1}
+    )
+    return config

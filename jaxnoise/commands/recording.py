@@ -1,0 +1,173 @@
+"""What every run that trains shares: going on where it stopped, and writing down what happens."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxnoise.commands import plot
+from jaxnoise.commands.prepared import Prepared, abstract, warn
+from jaxnoise.errors import ConfigError
+from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.loop import Rhythm
+from jaxnoise.training.parallel import Devices, Step
+from jaxnoise.training.progress import Progress
+from jaxnoise.training.records import RunFolder, write_whole
+from jaxnoise.training.state import State, Stepped
+from jaxnoise.training.step import Batch
+
+
+@contextmanager
+def resumed(
+    prepared: Prepared, folder: RunFolder, initial_state: Callable[[], State]
+) -> Iterator[tuple[State, Checkpoints]]:
+    """Claims the run folder and gives the newest whole state, or the first one.
+
+    Args:
+      prepared: what trains.
+      folder: of the run.
+      initial_state: makes the state before the first update.
+    """
+    experiment = prepared.experiment
+    if jax.process_index() == 0:
+        folder.claim(experiment.config)
+        plot.draw(experiment, folder)
+    keep = experiment.train.keep_checkpoints
+    checkpoints = Checkpoints(folder.checkpoints, keep=keep, on_skip=warn)
+    try:
+        state = checkpoints.restore(
+            abstract(prepared.devices, initial_state),
+            set_aside=True,
+            check_meta=prepared.check_meta,
+        )
+        if state is None:
+            state = prepared.devices.replicate(initial_state())
+        else:
+            print(f"resuming from step {int(state.step)}", file=sys.stderr, flush=True)
+        if jax.process_index() == 0:
+            folder.rewind(int(state.step))
+        yield state, checkpoints
+    finally:
+        checkpoints.close()
+
+
+def rhythm_of(prepared: Prepared, evaluate_every: int) -> Rhythm:
+    """When a run records; on a CPU one step is one dispatch."""
+    settings = prepared.experiment.train
+    return Rhythm(
+        steps=settings.steps,
+        batch=prepared.experiment.images_per_step,
+        steps_per_dispatch=1 if jax.default_backend() == "cpu" else settings.steps_per_dispatch,
+        log_every=settings.log_every,
+        sample_every=settings.sample_every,
+        checkpoint_every=settings.checkpoint_every,
+        evaluate_every=evaluate_every,
+    )
+
+
+def operations(
+    prepared: Prepared, step: Step[State], initial_state: Callable[[], State], *batch: int
+) -> float | None:
+    """Floating-point operations of one step on one device, as XLA counts them before it optimises.
+
+    Args:
+      prepared: whose images and devices they are.
+      step: the per-device step.
+      initial_state: makes the state before the first update.
+      *batch: the axes of a batch's images before those of one image, the GLOBAL batch first.
+
+    Returns:
+      The count, or None where the platform has none or several processes share the step.
+    """
+    if jax.process_count() > 1:
+        return None
+    devices, images = Devices("pmap", 1), prepared.images
+    local = (1, 1, batch[0] // prepared.devices.size, *batch[1:])
+    shape: Any = jax.ShapeDtypeStruct
+    given = Batch(
+        index=None,
+        images=shape((*local, *images.image_shape), images.dtype),
+        labels=shape(local, jnp.int32),
+    )
+    mapped: Any = devices.map(step, 1, resident=False)
+    lowered = mapped.lower(abstract(devices, initial_state), given, prepared.key)
+    return (lowered.cost_analysis() or {}).get("flops")
+
+
+def write_cost(folder: RunFolder, cost: dict[str, float]) -> None:
+    """Writes cost.json: what a step costs."""
+    if jax.process_index() == 0 and cost:
+        write_whole(folder.cost, json.dumps(cost, indent=2) + "\n")
+
+
+class Record:
+    """Writes rows and checkpoints into the run folder and draws the progress bar."""
+
+    def __init__(
+        self, prepared: Prepared, folder: RunFolder, checkpoints: Checkpoints, first_step: int
+    ):
+        self._prepared = prepared
+        self._folder = folder
+        self._checkpoints = checkpoints
+        self._lead = jax.process_index() == 0
+        experiment = prepared.experiment
+        settings = experiment.train
+        self._events = self._open_events(folder) if settings.tensorboard and self._lead else None
+        self._bar = (
+            Progress(settings.steps, experiment.images_per_step, initial_step=first_step)
+            if self._lead
+            else None
+        )
+
+    def __enter__(self) -> "Record":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.close()
+        if self._events:
+            self._events.close()
+
+    @staticmethod
+    def _open_events(folder: RunFolder) -> Any:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ConfigError(
+                "config.train.tensorboard=True: needs pip install -e '.[tensorboard]'"
+            ) from error
+        return SummaryWriter(str(folder.root / "tensorboard"))
+
+    def progress(self, step: int, loss: float) -> None:
+        """Moves the bar."""
+        if self._bar:
+            self._bar.update(step, loss=loss)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Adds a row to metrics.jsonl."""
+        if self._lead:
+            self._folder.append(row)
+        if self._events:
+            for name, value in row.items():
+                if value is not None:
+                    self._events.add_scalar(name, value, row["step"])
+
+    def save(self, state: Stepped, step: int) -> None:
+        """Writes a checkpoint in the background."""
+        self._checkpoints.save(
+            state, {**self._prepared.meta, "images_seen": images_seen(self._prepared, step)}
+        )
+
+    def last_good(self) -> str:
+        """The newest checkpoint's folder."""
+        steps = self._checkpoints.steps()
+        return str(self._folder.checkpoints / str(steps[-1])) if steps else "none yet"
+
+
+def images_seen(prepared: Prepared, step: int) -> int:
+    """Training images after `step` updates."""
+    return step * prepared.experiment.images_per_step

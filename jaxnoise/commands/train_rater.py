@@ -1,0 +1,193 @@
+"""Trains a rater of noise: stage 1 of NoiseRater. Stage 2 is any run that selects by its file."""
+
+import json
+import sys
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+import jaxnoise
+from jaxnoise.commands.prepared import prepare
+from jaxnoise.commands.prepared_rater import PreparedRater, to_host
+from jaxnoise.commands.recording import (
+    Record,
+    images_seen,
+    operations,
+    resumed,
+    rhythm_of,
+    write_cost,
+)
+from jaxnoise.errors import ConfigError
+from jaxnoise.experiment import Experiment
+from jaxnoise.models.rater_file import save_rater
+from jaxnoise.report import write_report
+from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.feeding import make_feeder
+from jaxnoise.training.loop import train
+from jaxnoise.training.noise_rater import RaterState, make_meta_step
+from jaxnoise.training.parallel import Step
+from jaxnoise.training.pictures import save_curves
+from jaxnoise.training.probes import score_autocorrelation
+from jaxnoise.training.rater_pictures import save_score_histogram
+from jaxnoise.training.records import RunFolder, write_whole
+
+
+def main(experiment: Experiment, folder: RunFolder) -> None:
+    """Learns to `train.steps` meta-steps, resuming; writes rater.npz and prints one JSON line."""
+    if experiment.rating is None:
+        raise ConfigError("config.rater: must be set to train a rater")
+    prepared = prepare(experiment, scored=False)
+    rater = PreparedRater(prepared, experiment.rating)
+    with resumed(prepared, folder, rater.initial_state) as (state, checkpoints):
+        write_cost(folder, cost(rater))
+        recorder = RaterRecorder(rater, folder, checkpoints, int(state.step))
+        state = run(rater, state, recorder)
+    report(rater, state, folder)
+
+
+def run(rater: PreparedRater, state: RaterState, recorder: "RaterRecorder") -> RaterState:
+    """Learns from `state` to the last meta-step."""
+    prepared, rating = rater.prepared, rater.rating
+    if int(state.step) >= prepared.experiment.train.steps:
+        return state
+    step = step_of(rater)
+    rhythm = rhythm_of(prepared, rating.meta.probe_every)
+    stride = rhythm.steps_per_dispatch
+    feeder = make_feeder(prepared.images, prepared.devices, rater.indices, stride)
+    dispatch = prepared.devices.map(step, stride, feeder.resident)
+    try:
+        with recorder:
+            recorder.make_up(state, rhythm.evaluate_every)
+            return train(state, dispatch, feeder, prepared.key, rhythm, recorder)
+    finally:
+        feeder.close()
+
+
+def step_of(rater: PreparedRater) -> Step[RaterState]:
+    """The per-device meta-step of a run."""
+    meta = rater.rating.meta
+    return make_meta_step(
+        rater.lesson,
+        rater.rating.optimizer,
+        init_inner=rater.prepared.init,
+        mode=meta.mode,
+        averaging=meta.averaging,
+    )
+
+
+def cost(rater: PreparedRater) -> dict[str, float]:
+    """Operations of a meta-step on one device."""
+    batch = (
+        rater.prepared.experiment.train.batch,
+        rater.lesson.population.size,
+        rater.lesson.columns,
+    )
+    counted = operations(rater.prepared, step_of(rater), rater.initial_state, *batch)
+    return {} if counted is None else {"operations_per_step": counted}
+
+
+class RaterRecorder(Record):
+    """Adds scores, probes and the rater's file."""
+
+    def __init__(
+        self, rater: PreparedRater, folder: RunFolder, checkpoints: Checkpoints, first_step: int
+    ):
+        super().__init__(rater.prepared, folder, checkpoints, first_step)
+        self._rater = rater
+
+    def sample(self, state: RaterState, step: int) -> None:
+        """Redraws the pictures and writes the rater as it is now."""
+        if self._lead:
+            write_rater(self._rater, state, self._folder)
+            save_curves(self._folder.rows(), self._folder.curves)
+            write_report(self._folder)
+
+    def make_up(self, state: RaterState, every: int) -> None:
+        """Takes the probe of the step that a run was stopped at, if it was due there."""
+        step = int(state.step)
+        probed = any(r["step"] == step and "signal_f" in r for r in self._folder.rows())
+        if every and step and step % every == 0 and not probed:
+            self.evaluate(state, step)
+
+    def evaluate(self, state: RaterState, step: int) -> None:
+        """Adds a row with what the probes say."""
+        found = probed(self._rater, state, self._folder)
+        if self._lead:
+            seen = images_seen(self._prepared, step)
+            self._folder.append({"step": step, "images_seen": seen, **found})
+
+
+def probed(rater: PreparedRater, state: RaterState, folder: RunFolder) -> dict[str, float | None]:
+    """The probes at a meta-step; the scores of fixed examples are kept for the next time."""
+    step = int(state.step)
+    scores, sigma = rater.scores(state.eta)
+    found = {"score_autocorrelation": autocorrelation(folder, step, scores), **rater.probe(state)}
+    if jax.process_index() == 0:
+        folder.scores.mkdir(exist_ok=True)
+        np.savez(folder.scores / f"step_{step:07d}.npz", scores=scores, sigma=sigma)
+    return found
+
+
+def autocorrelation(folder: RunFolder, step: int, scores: NDArray[Any]) -> float | None:
+    """Correlation of scores with those of the probe before; None at the first, or if constant."""
+    before = [path for path in folder.scores.glob("step_*.npz") if _step_of(path.stem) < step]
+    if not before:
+        return None
+    with np.load(max(before)) as held:
+        earlier = held["scores"]
+    if np.ptp(earlier) == 0 or np.ptp(scores) == 0:
+        return None
+    return float(score_autocorrelation(jnp.asarray(earlier), jnp.asarray(scores)))
+
+
+def _step_of(name: str) -> int:
+    return int(name.removeprefix("step_"))
+
+
+def write_rater(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
+    """Writes rater.npz, and scores.png by noise band."""
+    prepared = rater.prepared
+    save_rater(
+        folder.rater,
+        rater.rating.network,
+        jax.tree.map(to_host, state.eta),
+        image_shape=prepared.images.image_shape,
+        data={"name": prepared.images.name, "fingerprint": prepared.images.fingerprint},
+        step=int(state.step),
+        config=prepared.experiment.config,
+        jaxnoise=jaxnoise.__version__,
+    )
+    scores, sigma = rater.scores(state.eta)
+    save_score_histogram(scores, sigma, folder.score_histogram)
+
+
+def report(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
+    """Probes the finished rater; writes and prints what was found as one JSON line."""
+    print("probing ...", file=sys.stderr, flush=True)
+    found = probed(rater, state, folder)
+    if jax.process_index() != 0:
+        return
+    write_rater(rater, state, folder)
+    scores, _ = rater.scores(state.eta)
+    meta = rater.rating.meta
+    rows = [row for row in folder.rows() if "effective_share" in row]
+    last = {key: rows[-1][key] for key in ("loss", "effective_share")} if rows else {}
+    spare = (meta.probe_draws - 1) * (meta.probe_repeats - 1)
+    result = {
+        "rater": folder.rater.name,
+        "meta_steps": int(state.step),
+        "images_seen": images_seen(rater.prepared, int(state.step)),
+        **last,
+        "score_std": float(np.std(scores)),
+        **found,
+        "signal_f_without_signal": spare / (spare - 2) if spare > 2 else None,
+        "probe_draws": meta.probe_draws,
+        "probe_repeats": meta.probe_repeats,
+        "seed": rater.prepared.experiment.seed,
+    }
+    write_whole(folder.result, json.dumps(result, indent=2) + "\n")
+    write_report(folder)
+    print(json.dumps(result), flush=True)

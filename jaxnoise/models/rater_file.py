@@ -1,0 +1,119 @@
+"""A rater of noise as one file: numbered arrays and a card that says what they are."""
+
+import hashlib
+import json
+import os
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxnoise.errors import ArgumentError
+from jaxnoise.models.rater import RATERS
+
+CARD = "card"
+
+
+class SavedRater(NamedTuple):
+    """What a rater's file holds.
+
+    Args:
+      network: the flax module, `(x0, eps, lam) -> scores`.
+      params: its parameters, a nested dict of float32 numpy arrays.
+      card: facts kept beside them; "network" and "image_shape" among them.
+      sha256: of the file, 64 hex digits.
+    """
+
+    network: nn.Module
+    params: Any
+    card: dict[str, Any]
+    sha256: str
+
+    def rate(self, x0: jax.Array, eps: jax.Array, lam: jax.Array) -> jax.Array:
+        """The scores of pairs of images and noise: float32[B]."""
+        return jnp.asarray(self.network.apply(self.params, x0, eps, lam))
+
+
+def save_rater(path: str | os.PathLike[str], network: nn.Module, params: Any, **card: Any) -> None:
+    """Writes a rater as an .npz file without pickles, whole or not at all.
+
+    Args:
+      path: of the file; its folder must exist.
+      network: a module of `RATERS`.
+      params: its parameters, float32.
+      **card: JSON-safe facts; `image_shape`, (H, W, C), is needed to read it again.
+
+    Raises:
+      ArgumentError: the module is none of `RATERS`.
+    """
+    names = [name for name, kind in RATERS.items() if type(network) is kind]
+    if not names:
+        raise ArgumentError("network", type(network).__name__, f"one of {', '.join(RATERS)}")
+    fields = {
+        name: getattr(network, name)
+        for name in type(network).__dataclass_fields__
+        if name not in ("parent", "name", "dtype")
+    }
+    dtype = jnp.dtype(network.dtype).name
+    facts = {**card, "network": {"name": names[0], **fields, "dtype": dtype}}
+    flat = flatten_dict(params, sep="/")
+    held: dict[str, Any] = {CARD: np.array(json.dumps(facts, sort_keys=True))}
+    held |= {name: np.asarray(flat[name], np.float32) for name in sorted(flat)}
+    part = Path(path).with_name(Path(path).name + ".part")
+    with part.open("wb") as file:
+        np.savez(file, **held)
+    os.replace(part, path)
+
+
+def load_rater(path: str | os.PathLike[str]) -> SavedRater:
+    """Reads a rater that `save_rater` wrote.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      The rater.
+
+    Raises:
+      ArgumentError: there is no such file, it is damaged, or it holds no rater; the argument is
+        "file".
+
+    Example:
+      >>> import tempfile
+      >>> rater, x0 = RATERS["level"](width=4), jnp.ones((1, 8, 8, 1))
+      >>> params = jax.jit(rater.init)(jax.random.key(0), x0, x0, jnp.zeros(1))
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     save_rater(f"{folder}/rater.npz", rater, params, image_shape=(8, 8, 1))
+      ...     saved = load_rater(f"{folder}/rater.npz")
+      >>> saved.network.width, saved.card["image_shape"], saved.rate(x0, x0, jnp.zeros(1)).tolist()
+      (4, [8, 8, 1], [0.0])
+    """
+    name = os.fspath(path)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ArgumentError("file", name, f"a rater's file, rater.npz ({reason})") from error
+    try:
+        with np.load(Path(path), allow_pickle=False) as held:
+            arrays = {key: held[key] for key in held.files}
+        card = json.loads(str(arrays.pop(CARD)))
+        fields = dict(card["network"])
+        dtype = jnp.dtype(fields.pop("dtype"))
+        network = RATERS[fields.pop("name")](**fields, dtype=dtype)
+        params = unflatten_dict(arrays, sep="/")
+        x0 = jax.ShapeDtypeStruct((1, *card["image_shape"]), jnp.float32)
+        lam = jax.ShapeDtypeStruct((1,), jnp.float32)
+        wanted = jax.eval_shape(network.init, jax.random.key(0), x0, x0, lam)
+        shapes = jax.tree.map(np.shape, params), jax.tree.map(np.shape, wanted)
+        if shapes[0] != shapes[1]:
+            raise ValueError("its arrays are not those of its network")
+    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        why = " ".join(str(error).split())[:120]
+        raise ArgumentError("file", name, f"a rater's file, whole ({why})") from error
+    return SavedRater(network, params, card, hashlib.sha256(data).hexdigest())
