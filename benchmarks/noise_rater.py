@@ -48,7 +48,7 @@ ARMS = {
     "speed": "SpeeD's law of time",
 }
 BY_RATER = {"selected": RATERS[0], "shuffled": RATERS[0], "pool": RATERS[0], "level": RATERS[1]}
-STEPS = 1_200
+STEPS = 800
 SAMPLER = "frechet_heun18"
 
 

@@ -101,13 +101,56 @@ def rating(config: ConfigDict) -> ConfigDict:
 
 
 def digits_noise() -> ConfigDict:
-    """What the digits_noise runs share: `digits_denoising` with a network of a tenth of the size.
+    """What the digits_noise runs share: `digits_denoising` with a network of 41,313 parameters.
 
     The learning rate stays, so the run is its own beginning: scores on the way compare runs at
     equal steps and at equal cost.
     """
     config = digits_denoising()
     config.model.update(model_channels=16, channel_mult=(1,), num_blocks=1)
-    config.train.update(steps=1_600, checkpoint_every=800, sample_every=1_600)
+    config.train.update(steps=1_000, checkpoint_every=500, sample_every=1_000)
     config.evaluate.every = 200
+    return config
+
+
+def noise_rater(config: ConfigDict) -> ConfigDict:
+    """Stage 1 of NoiseRater on top of a denoising config, by the recipe of DataRater.
+
+    Two inner steps, eight inner models that live on, inner and outer batches of 128 images, 8,000
+    meta-steps (arXiv 2505.17895). Our choice: four draws of noise compete for the weight of each
+    image, inner models are U-Nets of 2.8M parameters and live for 2,000 meta-steps.
+    """
+    config = rating(config)
+    config.model.name = "small"
+    config.optimizer.warmup_steps = 500
+    config.train = ConfigDict(
+        {
+            "steps": 8_000,
+            "batch": 128,
+            "log_every": 50,
+            "sample_every": 1_000,
+            "checkpoint_every": 1_000,
+        }
+    )
+    config.rater = ConfigDict({"name": "conv"})
+    config.meta = ConfigDict(
+        {
+            "inner_steps": 2,
+            "population": 8,
+            "lifetime": 2_000,
+            "outer_batch": 128,
+            "candidates": 4,
+            "probe_every": 1_000,
+            "optimizer": {"learning_rate": 1e-3},
+        }
+    )
+    return config
+
+
+def images64(data_dir: str, class_conditional: bool) -> ConfigDict:
+    """Denoising of 64x64 images from a folder of image files, otherwise as `cifar_denoising`."""
+    config = cifar_denoising()
+    config.data = ConfigDict({"dataset": "folder", "data_dir": data_dir, "flip": True})
+    config.model.update(dropout=0.05, class_conditional=class_conditional)
+    config.train.update(batch=256, steps=800_000)
     return config

@@ -86,6 +86,19 @@ def test_reading_a_resolved_config_gives_it_back():
         ({"objective.sigma_data": 0.0}, ["config.objective.sigma_data=0.0"]),
         ({"objective.teacher": "ema", "objective.teacher_mu0": 1.0}, ["teacher_mu0=1.0"]),
         ({"objective.teacher": "ema", "objective.teacher_s0": 0}, ["teacher_s0=0"]),
+        ({"objective.teacher_mu0": 0.9}, ["objective.teacher_mu0=0.9", "objective.teacher='ema'"]),
+        ({"evaluate.every": 2, "evaluate.n": 0}, ["evaluate.every=2", "evaluate.n"]),
+        (
+            {
+                "optimizer": {
+                    "name": "momentum_decay",
+                    "learning_rate": 1e-3,
+                    "b2": None,
+                    "eps": 1.0,
+                }
+            },
+            ["optimizer.eps=1.0", "b2"],
+        ),
         ({"optimizer.learning_rate": 0.0}, ["config.optimizer.learning_rate=0.0"]),
         ({"optimizer.warmup_steps": -1}, ["config.optimizer.warmup_steps=-1"]),
         ({"optimizer.clip_norm": 0.0}, ["config.optimizer.clip_norm=0.0"]),

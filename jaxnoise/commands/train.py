@@ -50,7 +50,7 @@ def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainSta
     if int(state.step) >= settings.steps:
         return state
     step = step_of(prepared, prepared.selection)
-    rhythm = rhythm_of(prepared, experiment.evaluate.every if experiment.evaluate.n != 0 else 0)
+    rhythm = rhythm_of(prepared, experiment.evaluate.every)
     indices = partial(batch_indices, experiment.seed, prepared.images.num_examples, settings.batch)
     feeder = make_feeder(prepared.images, prepared.devices, indices, rhythm.steps_per_dispatch)
     dispatch = prepared.devices.map(step, rhythm.steps_per_dispatch, feeder.resident)

@@ -94,13 +94,15 @@ def _momentum_decay(
     learning_rate: float,
     b0: float = 0.9,
     b2: float | None = 0.999,
-    eps: float = 1e-8,
+    eps: float | None = None,
     decay_momentum: bool = True,
     compensate: bool = True,
     warmup_steps: int = 0,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
-    rate = _warmed_up(learning_rate, warmup_steps)
+    if b2 is None and eps is not None:
+        raise ArgumentError("eps", eps, "left out where optimizer.b2 is None")
+    rate, eps = _warmed_up(learning_rate, warmup_steps), 1e-8 if eps is None else eps
     update = momentum_decay(rate, total_steps, b0, b2, eps, decay_momentum, compensate)
     return _clipped(update, clip_norm)
 

@@ -26,19 +26,25 @@ def consistency(
     weight: str = "inverse_gap",
     sigma_data: float = 0.5,
     teacher: str = "student",
-    teacher_mu0: float = 0.9,
-    teacher_s0: int = 2,
+    teacher_mu0: float | None = None,
+    teacher_s0: int | None = None,
 ) -> ConsistencyObjective:
-    """The consistency objective from its keys."""
+    """The consistency objective from its keys; for a teacher EMA, mu0 = 0.9 and s0 = 2."""
     one_of("weight", weight, PAIR_WEIGHTS)
     one_of("teacher", teacher, ("student", "ema"))
     if not sigma_data > 0:
         raise ArgumentError("sigma_data", sigma_data, "a number > 0")
-    if not 0 < teacher_mu0 < 1:
-        raise ArgumentError("teacher_mu0", teacher_mu0, "a number in (0, 1)")
-    if teacher_s0 < 1:
-        raise ArgumentError("teacher_s0", teacher_s0, "at least 1")
-    rate = partial(noise.square_root_ema_rate, mu0=teacher_mu0, s0=teacher_s0)
+    mu0 = 0.9 if teacher_mu0 is None else teacher_mu0
+    s0 = 2 if teacher_s0 is None else teacher_s0
+    if teacher == "student":
+        for name, value in (("teacher_mu0", teacher_mu0), ("teacher_s0", teacher_s0)):
+            if value is not None:
+                raise ArgumentError(name, value, "left out unless objective.teacher='ema'")
+    if not 0 < mu0 < 1:
+        raise ArgumentError("teacher_mu0", mu0, "a number in (0, 1)")
+    if s0 < 1:
+        raise ArgumentError("teacher_s0", s0, "at least 1")
+    rate = partial(noise.square_root_ema_rate, mu0=mu0, s0=s0)
     return ConsistencyObjective(
         grid=grid,
         law=law,

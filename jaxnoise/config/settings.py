@@ -172,6 +172,8 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         if self.every < 0:
             raise ArgumentError("every", self.every, "at least 1, or 0 for the end only")
+        if self.every and self.n == 0:
+            raise ArgumentError("every", self.every, "0 where evaluate.n is 0")
         for metric in self.metrics:
             one_of("metrics", metric, METRICS)
         if self.n is not None and self.n != 0 and self.n < 2:

@@ -1,6 +1,7 @@
 """A rater of noise as one file: numbered arrays and a card that says what they are."""
 
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -100,7 +101,7 @@ def load_rater(path: str | os.PathLike[str]) -> SavedRater:
         reason = error.strerror or type(error).__name__
         raise ArgumentError("file", name, f"a rater's file, rater.npz ({reason})") from error
     try:
-        with np.load(Path(path), allow_pickle=False) as held:
+        with np.load(io.BytesIO(data), allow_pickle=False) as held:
             arrays = {key: held[key] for key in held.files}
         card = json.loads(str(arrays.pop(CARD)))
         fields = dict(card["network"])
@@ -113,7 +114,15 @@ def load_rater(path: str | os.PathLike[str]) -> SavedRater:
         shapes = jax.tree.map(np.shape, params), jax.tree.map(np.shape, wanted)
         if shapes[0] != shapes[1]:
             raise ValueError("its arrays are not those of its network")
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        OSError,
+        AssertionError,  # chex's, of the images' shape
+        zipfile.BadZipFile,
+    ) as error:
         why = " ".join(str(error).split())[:120]
         raise ArgumentError("file", name, f"a rater's file, whole ({why})") from error
     return SavedRater(network, params, card, hashlib.sha256(data).hexdigest())

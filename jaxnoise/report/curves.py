@@ -1,7 +1,6 @@
 """A run's curves: which charts there are, and what each shows."""
 
 from jaxnoise.report.charts import Level, Line, line_chart
-from jaxnoise.report.formats import finite
 from jaxnoise.report.run_data import Run
 from jaxnoise.training.figure_style import ARM_COLORS, BAND_COLORS, FAINT, MAIN, band_label
 
@@ -23,8 +22,7 @@ def curves(run: Run) -> list[str]:
     Returns:
       HTML figures.
     """
-    batch = run.setting("train.batch")
-    batch = int(batch) if finite(batch) and batch > 0 else None
+    batch = run.images_per_step
     keys = run.keys
     charts = []
 

@@ -18,6 +18,15 @@ from jaxnoise.training.records import RunFolder, flatten
 
 NOT_SET = "not set"
 _MODEL_KEYS = ("model_channels", "channel_mult", "num_blocks", "hidden_size", "depth", "patch_size")
+_RATER_LINES = (
+    ("Outer loss", "loss"),
+    ("Effective share of weights", "effective_share"),
+    ("Standard deviation of scores", "score_std"),
+    ("Autocorrelation of scores", "score_autocorrelation"),
+    ("Cosine, first-order to exact", "first_order_cosine"),
+    ("F of the noise in dL/dw", "signal_f"),
+    ("F without a signal", "signal_f_without_signal"),
+)
 _NO_RECORD = "The run has no record of its training yet (metrics.jsonl)."
 
 
@@ -41,10 +50,10 @@ def write_report(folder: RunFolder, twin: Mapping[str, Any] | None = None) -> Pa
 
 
 def _body(run: Run, twin: Mapping[str, Any] | None) -> str:
+    result = [_rater(run)] if run.setting("rater") else [_score(run), _samples(run)]
     parts = [
         _header(run),
-        _score(run),
-        _samples(run),
+        *result,
         _curves(run),
         _noise(run),
         _config(run.config, twin),
@@ -84,22 +93,25 @@ def _facts(run: Run) -> list[tuple[str, str, str]]:
         ("Noise levels", "grid", None),
         ("Curriculum N(k)", "curriculum", None),
         ("Pacing of noise", "pacing", None),
+        ("Selection of noise", "selection", None),
+        ("Rater of noise", "rater", None),
         ("Model", "model", _MODEL_KEYS),
         ("Optimizer", "optimizer", None),
     ):
         held = run.setting(key)
-        if isinstance(held, dict):
+        chosen = isinstance(held, dict) and (key != "selection" or held.get("name") != "none")
+        if chosen:
             facts.append((label, setting(held.get("name", "")), described(held, keys)))
     dataset = run.setting("data.dataset")
     if dataset is not None:
         facts.append(("Images", setting(dataset), f"split {setting(run.setting('data.split'))}"))
-    steps, batch = run.setting("train.steps"), run.setting("train.batch")
+    steps, batch = run.setting("train.steps"), run.images_per_step
     details = []
     if run.images_seen is not None:
         details.append(f"{run.images_seen:,} images seen")
     if "seed" in run.config:
         details.append(f"seed {setting(run.config['seed'])}")
-    if finite(steps) and finite(batch):
+    if finite(steps) and batch is not None:
         facts.append(("Training", f"{steps:,} steps of {batch:,} images", ", ".join(details)))
     elif details:
         facts.append(("Training", ", ".join(details), ""))
@@ -162,6 +174,26 @@ def _score(run: Run) -> str:
     return markup.section(title, body, "score")
 
 
+def _rater(run: Run) -> str:
+    title = "What the rater says"
+    if run.scores is None:
+        text = "The run has no picture of scores yet (scores.png)."
+        return markup.section(title, markup.absent(text), "rater")
+    lines = "".join(
+        f"<tr><th>{escape(label)}</th><td>{number(run.result[key])}</td></tr>"
+        for label, key in _RATER_LINES
+        if finite(run.result.get(key))
+    )
+    picture = markup.image(run.scores, "scores of fixed held-out images by noise level")
+    caption = (
+        '<p class="caption">Scores of the same held-out images and noise, higher is better.</p>'
+    )
+    body = f'<div class="noise" tabindex="0">{picture}</div>{caption}'
+    if lines:
+        body += f'<table class="protocol">{lines}</table>'
+    return markup.section(title, body, "rater")
+
+
 def _samples(run: Run) -> str:
     title = "Samples through training"
     if not run.grids:
@@ -211,7 +243,7 @@ def _curves(run: Run) -> str:
     if not charts:
         return markup.section("Training", markup.absent(_NO_RECORD), "training")
     caption = "Faint lines are the recorded values, strong ones their running mean."
-    if not any(key.startswith("frechet_") for key in run.keys):
+    if not run.setting("rater") and not any(key.startswith("frechet_") for key in run.keys):
         caption += " No distance was taken while training."
     body = f'<p class="note">{caption}</p><div class="charts">{"".join(charts)}</div>'
     return markup.section("Training", body, "training")

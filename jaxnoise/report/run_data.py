@@ -45,6 +45,7 @@ class Run:
       result: of result.json, or empty.
       grids: samples/step_*.png, in order of steps.
       noise: noise.png, if there is one.
+      scores: scores.png of a rater, if there is one.
       problems: files that are there and cannot be read, one sentence each.
     """
 
@@ -55,6 +56,7 @@ class Run:
     result: dict[str, Any]
     grids: tuple[Grid, ...]
     noise: Picture | None
+    scores: Picture | None
     problems: tuple[str, ...]
 
     def setting(self, path: str) -> Any:
@@ -79,21 +81,33 @@ class Run:
         return [key for key in found if self.series(key)]
 
     @property
+    def images_per_step(self) -> int | None:
+        """Images of one step, or of one meta-step of a rater, if that can be told."""
+        batch = self.setting("train.batch")
+        if not finite(batch) or batch <= 0:
+            return None
+        models, steps, outer = (
+            self.setting(f"meta.{key}") for key in ("population", "inner_steps", "outer_batch")
+        )
+        if finite(models) and finite(steps) and finite(outer):
+            return int(models * (steps * batch + outer))
+        return int(batch)
+
+    @property
     def steps_done(self) -> int:
         """The last step that a row, a grid or the score tells of."""
         steps = [int(row["step"]) for row in self.rows if finite(row["step"])]
         steps += [grid.step for grid in self.grids]
-        batch = self.setting("train.batch")
-        if finite(self.result.get("images_seen")) and finite(batch) and batch > 0:
-            steps.append(int(self.result["images_seen"]) // int(batch))
+        batch = self.images_per_step
+        if finite(self.result.get("images_seen")) and batch is not None:
+            steps.append(int(self.result["images_seen"]) // batch)
         return max(steps, default=0)
 
     @property
     def images_seen(self) -> int | None:
         """Images seen at the last step, if that can be told."""
-        batch = self.setting("train.batch")
-        if finite(batch):
-            return self.steps_done * int(batch)
+        if self.images_per_step is not None:
+            return self.steps_done * self.images_per_step
         seen = [int(row["images_seen"]) for row in self.rows if finite(row.get("images_seen"))]
         return max(seen, default=None)
 
@@ -131,7 +145,10 @@ def read_run(root: Path) -> Run:
     config = _read_object(folder.config, problems)
     rows = tuple(folder.rows()) if folder.metrics.is_file() else ()
     grids = _read_grids(folder.samples, config, rows, problems)
-    noise = _read_picture(folder.noise, problems) if folder.noise.is_file() else None
+    noise, scores = (
+        _read_picture(path, problems) if path.is_file() else None
+        for path in (folder.noise, folder.score_histogram)
+    )
     place = root.resolve()
     group = _SEED_FOLDER.sub("", place.name)
     name = place.name if group else f"{place.parent.name}/{place.name}"
@@ -143,6 +160,7 @@ def read_run(root: Path) -> Run:
         result=_read_object(folder.result, problems),
         grids=grids,
         noise=noise,
+        scores=scores,
         problems=tuple(problems),
     )
 

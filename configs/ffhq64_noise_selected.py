@@ -1,0 +1,20 @@
+"""Stage 2 of NoiseRater on FFHQ at 64x64: the best of four draws of noise by a rater.
+
+The images are yours: files of 64x64 pixels in data/ffhq64.
+
+Command:      python run.py --config=configs/ffhq64_noise_selected.py
+First:        python run.py --config=configs/ffhq64_noise_rater.py
+Hardware:     eight accelerators with 40 GB or more; fewer take longer.
+Paper:        the abstract of NoiseRater (arXiv 2605.08144) gives no setting.
+Ours:         not run yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config() -> ConfigDict:
+    config = common.images64("data/ffhq64", class_conditional=False)
+    config.selection = ConfigDict({"name": "rater", "file": "runs/ffhq64_noise_rater/rater.npz"})
+    return config
