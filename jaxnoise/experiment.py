@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import jax
 import optax
 
 from jaxnoise import noise
@@ -30,7 +31,6 @@ from jaxnoise.evaluation.extractors import Extractor, raw_pixels
 from jaxnoise.noise import LogSnrLaw
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
 from jaxnoise.sampling.samplers import Sampler
-from jaxnoise.training.population import check_stateless
 
 SECTIONS = (
     "seed",
@@ -123,8 +123,11 @@ def read(config: Mapping[str, Any]) -> Experiment:
     sections = Sections(config)
     rates = sections.has("rater")
     unused = WITHOUT_RATER if rates else OF_RATER
-    names = [*SECTIONS, *OF_RATER]
-    sections.check_names([name for name in names if name not in unused])
+    for name in unused:
+        if name in config:
+            why = "has no use where" if rates else "needs config.rater, by which"
+            raise ConfigError(f"config.{name}: {why} a rater of noise is trained")
+    sections.check_names([name for name in (*SECTIONS, *OF_RATER) if name not in unused])
     seed = sections.value("seed", int, 0)
     if not 0 <= seed < 2**32:
         raise ConfigError(f"config.seed={seed}: must be from 0 to 2^32 - 1")
@@ -188,12 +191,15 @@ def _read_rater(
             f"train.steps_per_dispatch={train.steps_per_dispatch}"
         )
     steps = meta.total_inner_steps
-    sections.total_steps_key = "meta.lifetime"
+    sections.total_steps_key = "meta.lifetime * meta.inner_steps"
     objective, baseline = _OBJECTIVES[sections.name("objective", _OBJECTIVES)](sections, steps)
-    try:
-        check_stateless(objective)
-    except ArgumentError as error:
-        raise ConfigError(f"config.{error}") from error
+    if objective.has_teacher:
+        raise ConfigError("config.objective.teacher='ema': must be 'student' for a rater")
+    if jax.tree.leaves(objective.pacing.init()):
+        name = sections.resolved["pacing"]["name"]
+        raise ConfigError(
+            f"config.pacing.name={name!r}: must be one that no loss moves, for a rater"
+        )
     optimizer = sections.choose("optimizer", choices.OPTIMIZERS, total_steps=steps)
     rating = Rating(
         network=sections.choose("rater", choices.RATERS),

@@ -198,7 +198,7 @@ def denoising(name="digits_cosine", **overrides):
         ({"pacing": {"name": "high_to_low", "annealing_steps": 0}}, ["annealing_steps=0"]),
         (
             {"pacing": {"name": "high_to_low", "annealing_steps": 9}},
-            ["config.pacing.annealing_steps=9", "train.steps=8"],
+            ["config.pacing.annealing_steps=9", "from 1 to 8"],
         ),
         ({"law.low": 1000.0, "law.high": 1001.0}, ["config.law.high=1001.0", "mass"]),
         ({"sample.method.sigma_max": 500.0}, ["config.sample.method.sigma_max=500.0", "trained"]),

@@ -17,7 +17,12 @@ from jaxnoise.training.lesson import Lesson
 from jaxnoise.training.noise_rater import RaterState, create_rater_state
 from jaxnoise.training.parallel import Step
 from jaxnoise.training.population import Problem, meta_indices
-from jaxnoise.training.probes import make_order_probe, make_signal_probe, signal_to_noise
+from jaxnoise.training.probes import (
+    make_order_probe,
+    make_signal_probe,
+    oldest,
+    signal_to_noise,
+)
 from jaxnoise.training.step import BAND_EDGES, BAND_NAMES, Batch, Metrics, to_float
 from jaxnoise.training.streams import stream_key
 
@@ -171,8 +176,8 @@ class PreparedRater:
         )
 
         def probe(state: RaterState, batch: Batch, key: jax.Array) -> tuple[RaterState, Metrics]:
-            inner, age = jax.tree.map(lambda x: x[0], (state.inner, state.age))
-            own = population.key(stream_key(key, "signal"), jnp.int32(0), state.step)
+            member, inner, age = oldest(state)
+            own = population.key(stream_key(key, "signal"), member, state.step)
             slopes, sigma = measure(inner, age * meta.inner_steps, batch, own)
             return state, {"slopes": slopes, "sigma": sigma}
 

@@ -1,7 +1,9 @@
 """Trains a rater of noise: stage 1 of NoiseRater. Stage 2 is any run that selects by its file."""
 
 import json
+import math
 import sys
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -79,14 +81,16 @@ def step_of(rater: PreparedRater) -> Step[RaterState]:
 
 
 def cost(rater: PreparedRater) -> dict[str, float]:
-    """Operations of a meta-step on one device."""
-    batch = (
-        rater.prepared.experiment.train.batch,
-        rater.lesson.population.size,
-        rater.lesson.columns,
-    )
-    counted = operations(rater.prepared, step_of(rater), rater.initial_state, *batch)
-    return {} if counted is None else {"operations_per_step": counted}
+    """Operations of a meta-step on one device: those of one inner model times their number.
+
+    They are counted in a loop that is written out, since the body of a scan would count once.
+    """
+    meta = rater.rating.meta
+    one = replace(meta, population=1, unroll=True)
+    single = PreparedRater(rater.prepared, replace(rater.rating, meta=one))
+    batch = rater.prepared.experiment.train.batch, 1, single.lesson.columns
+    counted = operations(single.prepared, step_of(single), single.initial_state, *batch)
+    return {} if counted is None else {"operations_per_step": meta.population * counted}
 
 
 class RaterRecorder(Record):
@@ -182,7 +186,7 @@ def report(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
         "images_seen": images_seen(rater.prepared, int(state.step)),
         **last,
         "score_std": float(np.std(scores)),
-        **found,
+        **{name: finite(value) for name, value in found.items()},
         "signal_f_without_signal": spare / (spare - 2) if spare > 2 else None,
         "probe_draws": meta.probe_draws,
         "probe_repeats": meta.probe_repeats,
@@ -191,3 +195,8 @@ def report(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
     write_whole(folder.result, json.dumps(result, indent=2) + "\n")
     write_report(folder)
     print(json.dumps(result), flush=True)
+
+
+def finite(value: float | None) -> float | None:
+    """JSON has no nan: a cosine with a gradient of 0 is one."""
+    return value if value is not None and math.isfinite(value) else None

@@ -106,7 +106,7 @@ def _high_to_low(
     total_steps: int, annealing_steps: int | None = None, width: float = 0.1
 ) -> Pacing:
     if annealing_steps is not None and not 1 <= annealing_steps <= total_steps:
-        allowed = f"from 1 to train.steps={total_steps}, or None for all of them"
+        allowed = f"from 1 to {total_steps}, all steps of training, or None for all of them"
         raise ArgumentError("annealing_steps", annealing_steps, allowed)
     return noise.HighToLow(total_steps if annealing_steps is None else annealing_steps, width)
 

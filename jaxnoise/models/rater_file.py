@@ -112,7 +112,8 @@ def load_rater(path: str | os.PathLike[str]) -> SavedRater:
         lam = jax.ShapeDtypeStruct((1,), jnp.float32)
         wanted = jax.eval_shape(network.init, jax.random.key(0), x0, x0, lam)
         shapes = jax.tree.map(np.shape, params), jax.tree.map(np.shape, wanted)
-        if shapes[0] != shapes[1]:
+        single = all(array.dtype == np.float32 for array in arrays.values())
+        if shapes[0] != shapes[1] or not single:
             raise ValueError("its arrays are not those of its network")
     except (
         ValueError,

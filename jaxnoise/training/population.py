@@ -85,13 +85,6 @@ def meta_indices(
     return np.moveaxis(np.concatenate(pieces, axis=1), 2, 0)
 
 
-def check_stateless(objective: Objective) -> None:
-    """Raises ArgumentError if the objective's teacher or pacing has a state of its own."""
-    if objective.has_teacher or jax.tree.leaves(objective.pacing.init()):
-        allowed = "an objective whose teacher and pacing keep no state of their own"
-        raise ArgumentError("objective", type(objective).__name__, allowed)
-
-
 def outer_columns(batch: int, outer_batch: int) -> int:
     """R, how many times the inner batch goes into the outer one."""
     if outer_batch < 1 or outer_batch % batch:
@@ -176,7 +169,9 @@ class Problem:
     candidates: int | None
 
     def __post_init__(self) -> None:
-        check_stateless(self.objective)
+        if self.objective.has_teacher or jax.tree.leaves(self.objective.pacing.init()):
+            allowed = "an objective whose teacher and pacing keep no state of their own"
+            raise ArgumentError("objective", type(self.objective).__name__, allowed)
         if self.candidates is not None and self.candidates < 2:
             raise ArgumentError("candidates", self.candidates, "at least 2, or None")
 

@@ -104,6 +104,16 @@ def score_autocorrelation(before: jax.Array, after: jax.Array) -> jax.Array:
     return gradient_cosine(before - jnp.mean(before), after - jnp.mean(after))
 
 
+def oldest(state: RaterState) -> tuple[jax.Array, InnerState, jax.Array]:
+    """The inner model that has trained longest: its number, its state and its age in meta-steps.
+
+    A model that was just begun has steep slopes that say little of training.
+    """
+    member = jnp.argmax(state.age)
+    inner, age = jax.tree.map(lambda x: x[member], (state.inner, state.age))
+    return member, inner, age
+
+
 def make_order_probe(lesson: Lesson) -> Callable[[RaterState, Batch, jax.Array], jax.Array]:
     """Builds the per-device probe of how good the first-order meta-gradient would be.
 
@@ -112,15 +122,16 @@ def make_order_probe(lesson: Lesson) -> Callable[[RaterState, Batch, jax.Array],
 
     Returns:
       `(state, batch, key) -> float[]`: the cosine of the first-order to the exact meta-gradient of
-      inner model 0 over the axis "data", on the batch of the next meta-step; nan where either is 0.
+      the oldest inner model over the axis "data", on the batch of the next meta-step; nan where
+      either is 0.
     """
     exact, first_order = (lesson.solver(mode) for mode in ("mixed", "first_order"))
 
     def probe(state: RaterState, batch: Batch, key: jax.Array) -> jax.Array:
         images, labels = lesson.by_member(*batch.read())
-        inner, age = jax.tree.map(lambda x: x[0], (state.inner, state.age))
-        own = lesson.population.key(key, jnp.int32(0), state.step)
-        examples = lesson.draw(own, age, images[0], labels[0])
+        member, inner, age = oldest(state)
+        own = lesson.population.key(key, member, state.step)
+        examples = lesson.draw(own, age, images[member], labels[member])
         given = (state.eta, inner, *examples)
         return gradient_cosine(first_order(*given).gradient, exact(*given).gradient)
 

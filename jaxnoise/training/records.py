@@ -14,13 +14,16 @@ VIEWING = (
     "evaluate.",
     "data.data_dir",
     "data.archive",
+    "selection.file",
     "train.keep_checkpoints",
     "train.sample_every",
     "train.checkpoint_every",
     "train.mapping",
     "train.tensorboard",
 )
-"""Settings that do not change training: a run goes on, or is looked at, under other ones."""
+"""Settings that do not change training: a run goes on, or is looked at, under other ones.
+
+A checkpoint knows its rater by a digest, so that the file may lie elsewhere."""
 
 
 class RunFolder:

@@ -16,16 +16,16 @@ def main() -> None:
     folder, step = Path(sys.argv[1]), int(sys.argv[2])
     sys.path.insert(0, str(ROOT))
     import run
-    from jaxnoise.commands.train import Recorder
+    from jaxnoise.commands.recording import Record
 
-    def progress(self: Recorder, done: int, loss: float) -> None:
+    def progress(self: Record, done: int, loss: float) -> None:
         if done <= step:
             return
         while not folder.is_dir():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    Recorder.progress = progress
+    Record.progress = progress
     sys.exit(run.main(sys.argv[3:]))
 
 

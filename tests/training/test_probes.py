@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import linear_network
@@ -7,12 +9,15 @@ import pytest
 from scipy import stats
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.meta import InnerState
+from jaxnoise.meta import InnerState, meta_gradient
 from jaxnoise.noise import Cosine
 from jaxnoise.objectives import DenoisingObjective, Prediction, min_snr_weight
-from jaxnoise.training.population import Problem
+from jaxnoise.training.lesson import Lesson
+from jaxnoise.training.noise_rater import RaterState
+from jaxnoise.training.population import Population, Problem
 from jaxnoise.training.probes import (
     gradient_cosine,
+    make_order_probe,
     make_signal_probe,
     score_autocorrelation,
     signal_to_noise,
@@ -96,6 +101,63 @@ def test_probe_measures_each_draw_on_each_outer_batch(probe):
 def test_probe_is_the_same_on_two_devices(probe):
     for two, one in zip(*probe, strict=True):
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
+
+
+def rater(eta, x0, eps, lam):
+    features = (eps, eps**2, x0 * eps)
+    return jnp.stack([jnp.mean(f, axis=(1, 2, 3)) for f in features] + [lam / 4], axis=1) @ eta
+
+
+def test_order_probe_compares_first_order_with_exact():
+    """Of the first inner model, on its own examples of the step to come, over two devices."""
+    optimizer, population = optax.sgd(2.0), Population(2, 10)
+    problem = replace(PROBLEM, dropout=False, flip=False)
+    lesson = Lesson(
+        problem,
+        optimizer,
+        rater,
+        inner_steps=2,
+        outer_batch=8,
+        population=population,
+        temperature=0.5,
+        unroll=False,
+    )
+    params = jax.vmap(linear_network.init)(jax.random.split(jax.random.key(0)))
+    inner = InnerState(params, jax.vmap(optimizer.init)(params))
+    eta, step, key = jnp.array([0.5, -1.0, 0.7, 0.3]), jnp.int32(4), jax.random.key(1)
+    state = RaterState(step, eta, (), inner, age=jnp.array([4, 1]))
+    first = InnerState(*jax.tree.map(lambda x: x[0], (inner.params, inner.opt_state)))
+    pixels = np.random.RandomState(0).normal(size=(8, 2, 3, 4, 4, 2)) / 2
+
+    def one(images):
+        labels = jnp.zeros(images.shape[:3], jnp.int32)
+        batch = Batch(index=None, images=images, labels=labels)
+        cosine = make_order_probe(lesson)(state, batch, key)
+        own = population.key(key, jnp.int32(0), step)
+        of_first = jnp.moveaxis(images[:, 0], 0, 1), labels[:, 0].T
+        examples, outer = lesson.draw(own, jnp.int32(4), *of_first)
+        gradients = [
+            meta_gradient(
+                problem.losses,
+                lesson.weights,
+                problem.outer_loss,
+                optimizer,
+                mode=mode,
+                unroll=False,
+                axis_name=AXIS,
+            )(eta, first, examples, outer).gradient
+            for mode in ("first_order", "mixed")
+        ]
+        return cosine, gradients
+
+    pieces = jnp.asarray(pixels, jnp.float32).reshape(2, 4, *pixels.shape[1:])
+    cosine, (cheap, exact) = jax.tree.map(
+        np.asarray, jax.jit(jax.vmap(one, axis_name=AXIS))(pieces)
+    )
+    assert cosine[0] == cosine[1]
+    expected = cheap[0] @ exact[0] / (np.linalg.norm(cheap[0]) * np.linalg.norm(exact[0]))
+    np.testing.assert_allclose(cosine[0], expected, rtol=1e-4)
+    assert -1 < expected < 0.99
 
 
 def test_bad_arguments():

@@ -1,0 +1,264 @@
+"""Configs that train a rater, and configs that select by its file."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import common
+from jaxnoise import experiment, noise
+from jaxnoise.config import overrides
+from jaxnoise.config.choices import meta_adamw
+from jaxnoise.config.settings import MetaSettings
+from jaxnoise.errors import ConfigError
+from jaxnoise.models.rater import ConvRater, FeatureRater, LevelRater
+
+
+def read(name, **settings):
+    """A shipped config with dotted keys set, as the command line sets them."""
+    config = importlib.import_module(f"configs.{name}").get_config().to_dict()
+    return experiment.read(overrides.apply(config, {k: repr(v) for k, v in settings.items()}))
+
+
+def rating_of(name, **settings):
+    """Another shipped config, with a rater to train."""
+    config = common.rating(importlib.import_module(f"configs.{name}").get_config()).to_dict()
+    meta = {"outer_batch": 64, "lifetime": 300, "inner_steps": 3}
+    added = {"rater": {"name": "conv"}, "meta": meta} | settings
+    return experiment.read(overrides.apply(config, {k: repr(v) for k, v in added.items()}))
+
+
+def error(make, *arguments, **settings):
+    with pytest.raises(ConfigError) as caught:
+        make(*arguments, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_rater_config_is_read_into_its_objects():
+    checked = read("digits_noise_rater")
+    assert checked.rating.network == ConvRater(width=8, depth=1, dtype=jnp.dtype("float32"))
+    assert checked.rating.meta == MetaSettings(
+        outer_batch=64, population=2, lifetime=200, candidates=4, probe_every=200
+    )
+    assert checked.schedule_steps == 200 * 2
+    # Two models of two inner steps of 16 images and an outer batch of 64.
+    assert checked.images_per_step == 2 * (2 * 16 + 64)
+    assert checked.samplers == ()
+    assert checked.ema_rate == 0
+    assert checked.evaluate.n == 0
+    assert read("digits_noise_plain").rating is None
+
+
+def test_defaults_are_those_of_datarater():
+    checked = read("digits_noise_rater", meta={"outer_batch": 64})
+    meta = checked.rating.meta
+    assert (meta.inner_steps, meta.population, meta.averaging) == (2, 8, "updates")
+    assert (meta.candidates, meta.temperature, meta.mode) == (None, 1.0, "mixed")
+    own = checked.config["meta"]["optimizer"]
+    assert (own["weight_decay"], own["warmup_steps"], own["clip_norm"]) == (0.1, 100, 0.01)
+
+
+@pytest.mark.parametrize(
+    "given, made",
+    [
+        ({"name": "conv"}, ConvRater(dtype=jnp.dtype("float32"))),
+        ({"name": "level", "width": 8}, LevelRater(8, dtype=jnp.dtype("float32"))),
+        (
+            {"name": "feature", "bands": 2, "dtype": "bfloat16"},
+            FeatureRater(bands=2, dtype=jnp.dtype("bfloat16")),
+        ),
+    ],
+)
+def test_every_rater_can_be_named(given, made):
+    assert read("digits_noise_rater", rater=given).rating.network == made
+
+
+def test_resolved_rater_config_holds_every_setting_and_reads_as_itself():
+    once = read("digits_noise_rater").config
+    kept = {*experiment.SECTIONS} - {*experiment.WITHOUT_RATER}
+    # Denoising has no grid and no curriculum.
+    assert set(once) == (kept | {*experiment.OF_RATER}) - {"grid", "curriculum"}
+    assert set(once["meta"]) == {*MetaSettings.__dataclass_fields__, "optimizer"}
+    assert experiment.read(once).config == once
+
+
+def adamw(gradients, parameter, rate, warmup, decay, clip):
+    """The parameter after AdamW, by hand, in float64."""
+    m = v = 0.0
+    for k, g in enumerate(gradients):
+        g = g if clip is None else g * min(1.0, clip / abs(g))
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        direction = m / (1 - 0.9 ** (k + 1)) / (np.sqrt(v / (1 - 0.999 ** (k + 1))) + 1e-8)
+        now = rate if warmup == 0 else rate * min(1.0, (1 + k * (1 - 1 / warmup)) / warmup)
+        parameter -= now * (direction + decay * parameter)
+    return parameter
+
+
+@pytest.mark.parametrize(
+    "given, rate, warmup, decay, clip",
+    [
+        ({}, 1e-3, 100, 0.1, 0.01),
+        (
+            {"learning_rate": 0.2, "warmup_steps": 0, "weight_decay": 0.5, "clip_norm": None},
+            0.2,
+            0,
+            0.5,
+            None,
+        ),
+        ({"learning_rate": 0.1, "warmup_steps": 4, "clip_norm": 2.0}, 0.1, 4, 0.1, 2.0),
+    ],
+)
+def test_meta_optimizer_is_a_warmed_up_clipped_adamw(given, rate, warmup, decay, clip):
+    optimizer = meta_adamw(**given)
+    # Both sides of the clip, or Adam would not show it.
+    gradients = [(clip or 1.0) * g for g in (500.0, -0.4, 0.8, -500.0, 0.5, 0.3)]
+    parameter = jnp.asarray([0.5])
+    state = optimizer.init(parameter)
+
+    @jax.jit
+    def step(parameter, state, gradient):
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(gradient, state, parameter)
+        return optax.apply_updates(parameter, updates), state
+
+    for gradient in gradients:
+        parameter, state = step(parameter, state, jnp.asarray([gradient]))
+    moved = adamw(gradients, 0.5, rate, warmup, decay, clip) - 0.5
+    np.testing.assert_allclose(parameter[0] - 0.5, moved, rtol=1e-2)
+    for other in ((decay, 1.0 if clip is None else None), (0.0, clip)):
+        assert abs(adamw(gradients, 0.5, rate, warmup, *other) - 0.5 - moved) > 0.04 * abs(moved)
+
+
+def test_the_warm_up_of_the_default_ends_after_100_updates():
+    optimizer = meta_adamw(weight_decay=0.0)
+    parameter = jnp.asarray([0.0])
+    state = optimizer.init(parameter)
+
+    def step(state, gradient):
+        with jax.numpy_dtype_promotion("standard"):
+            update, state = optimizer.update(gradient, state, parameter)
+        return state, update[0]
+
+    # Of a constant gradient Adam makes 1.
+    _, rates = jax.jit(lambda state: jax.lax.scan(step, state, jnp.ones((120, 1))))(state)
+    expected = 1e-3 * np.minimum(1, (1 + 0.99 * np.arange(120)) / 100)
+    np.testing.assert_allclose(-rates, expected, rtol=1e-3)
+
+
+def test_schedules_of_inner_models_are_laid_out_over_their_lives():
+    checked = rating_of("digits_poly")
+    life = 300 * 3
+    assert checked.train.steps == 2200
+    assert checked.objective.curriculum == noise.sinusoidal(s0=20, s1=250, total_steps=life)
+    assert checked.baseline.curriculum == noise.doubling(s0=20, s1=250, total_steps=life)
+    assert rating_of("digits_clts_mdlrc").objective.pacing == noise.CLTS(life, 0.3, 0.2, 0.5)
+    assert rating_of("digits_anneal", **{"pacing.annealing_steps": None}).objective.pacing == (
+        noise.HighToLow(life, 0.1)
+    )
+
+
+@pytest.mark.parametrize(
+    "settings, parts",
+    [
+        ({"meta.outer_batch": 24}, ["config.meta.outer_batch=24", "multiple", "16"]),
+        ({"meta.outer_batch": 0}, ["config.meta.outer_batch=0"]),
+        ({"meta": {}}, ["config.meta.outer_batch: must be set"]),
+        ({"meta": None}, ["config.meta: must be a section"]),
+        ({"meta.held_out": 1.0}, ["config.meta.held_out=1.0", "(0, 1)"]),
+        ({"meta.candidates": 1}, ["config.meta.candidates=1", "at least 2"]),
+        ({"meta.temperature": 0}, ["config.meta.temperature=0.0", "> 0"]),
+        ({"meta.mode": "first_oder"}, ["config.meta.mode='first_oder'", "mean 'first_order'"]),
+        ({"meta.averaging": "update"}, ["config.meta.averaging='update'", "'updates'"]),
+        ({"meta.lifetime": 0}, ["config.meta.lifetime=0"]),
+        ({"meta.population": 0}, ["config.meta.population=0"]),
+        ({"meta.inner_steps": 0}, ["config.meta.inner_steps=0"]),
+        ({"meta.probe_every": -1}, ["config.meta.probe_every=-1"]),
+        ({"meta.probe_draws": 1}, ["config.meta.probe_draws=1"]),
+        ({"meta.probe_repeats": 1}, ["config.meta.probe_repeats=1"]),
+        ({"meta.unroll": 1}, ["config.meta.unroll=1", "True or False or None"]),
+        (
+            {"train.steps_per_dispatch": 2, "meta.probe_every": 3},
+            ["config.meta.probe_every=3", "train.steps_per_dispatch=2"],
+        ),
+        ({"meta.optimizer.weight_decay": -1}, ["config.meta.optimizer.weight_decay=-1.0"]),
+        ({"meta.optimizer.learning_rate": 0}, ["config.meta.optimizer.learning_rate=0.0"]),
+        ({"meta.optimizer.warmup_steps": -1}, ["config.meta.optimizer.warmup_steps=-1"]),
+        ({"meta.optimizer.clip_norm": 0}, ["config.meta.optimizer.clip_norm=0.0"]),
+        ({"meta.optimizer.b1": 1.0}, ["config.meta.optimizer.b1=1.0"]),
+        ({"meta.optimizer.eps": 0}, ["config.meta.optimizer.eps=0.0"]),
+        ({"meta.optimizer.warmup": 5}, ["config.meta.optimizer.warmup:", "warmup_steps"]),
+        ({"meta.optimiser": {}}, ["config.meta.optimiser", "did you mean config.meta.optimizer"]),
+        ({"sample": {"count": 4}}, ["config.sample"]),
+        ({"ema": {"rate": 0.9}}, ["config.ema"]),
+        ({"evaluate": {"n": 64}}, ["config.evaluate"]),
+        ({"selection": {"name": "random"}}, ["config.selection"]),
+        ({"train.label_dropout": 0.1}, ["config.train.label_dropout=0.1", "must be 0"]),
+        ({"rater": {}}, ["config.rater.name=None", "conv, level, feature"]),
+        ({"rater.name": "convv"}, ["config.rater.name='convv'", "did you mean 'conv'"]),
+        ({"rater.width": 2}, ["config.rater.width=2"]),
+        ({"rater.bands": 3}, ["config.rater.bands", "depth, dtype, width"]),
+        ({"rater.dtype": "float64"}, ["config.rater.dtype='float64'", "bfloat16"]),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_bad_values_name_their_key(settings, parts):
+    message = error(read, "digits_noise_rater", **settings)
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("name", ["digits_noise_plain", "digits_poly"])
+def test_meta_needs_a_rater(name):
+    assert error(read, name, meta={"outer_batch": 64}).startswith("config.meta: ")
+
+
+def test_a_schedule_longer_than_a_life_is_refused():
+    message = error(rating_of, "digits_anneal", **{"pacing.annealing_steps": 901})
+    assert message.startswith("config.pacing.annealing_steps=901: must be from 1 to ")
+    assert "900" in message
+    rating_of("digits_anneal", **{"pacing.annealing_steps": 900})
+
+
+@pytest.mark.parametrize(
+    "name, settings, parts",
+    [
+        ("rater", {"candidates": 0}, ["config.selection.candidates=0", "at least 1"]),
+        ("rater", {"file": None}, ["config.selection.file=None", "a string"]),
+        ("rater", {"plain_share": 2}, ["config.selection.plain_share=2.0", "[0, 1]"]),
+        ("rater", {"anneal_steps": 0}, ["config.selection.anneal_steps=0"]),
+        ("rater", {"bins": 2}, ["config.selection.bins", "anneal_steps, candidates, file"]),
+        ("rater_shuffled", {"bins": 0}, ["config.selection.bins=0", "at least 1"]),
+        ("rater_shuffled", {"candidates": 0}, ["config.selection.candidates=0"]),
+        ("rater_pool", {"bins": 0}, ["config.selection.bins=0", "at least 1"]),
+        ("rater_pool", {"candidates": 0}, ["config.selection.candidates=0"]),
+        ("rater_pool", {"plain_share": 0.5}, ["config.selection.plain_share", "bins, candidates"]),
+        ("rater_poll", {}, ["config.selection.name='rater_poll'", "'rater_pool'"]),
+    ],
+    ids=str,
+)
+def test_bad_selections_name_their_key(name, settings, parts):
+    section = {"name": name, "file": "rater.npz", **settings}
+    message = error(read, "digits_noise_plain", selection=section)
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("name", ["rater", "rater_shuffled", "rater_pool"])
+def test_selection_by_a_rater_needs_a_file(name):
+    message = error(read, "digits_noise_plain", selection={"name": name})
+    assert message == "config.selection.file: must be set"
+
+
+def test_the_file_is_looked_for_later():
+    checked = read("digits_noise_plain", selection={"name": "rater", "file": "no/such/file.npz"})
+    assert checked.config["selection"] == {
+        "name": "rater",
+        "file": "no/such/file.npz",
+        "candidates": 4,
+        "plain_share": 0.0,
+        "anneal_steps": None,
+    }
