@@ -60,22 +60,27 @@ class Arm:
       name: key of `ARMS`.
       results: of each seed.
       curves: of each seed, the distance after so many steps.
-      operations: of a step.
+      operations: of a step; None where they cannot be counted.
     """
 
     name: str
     results: tuple[dict[str, Any], ...]
-    curves: tuple[dict[int, float], ...]
-    operations: float
+    curves: dict[int, dict[int, float]]
+    operations: float | None
 
-    def distances(self, steps: float) -> np.ndarray:
-        """The distance of each seed after so many steps, between scores on a log scale."""
-        return np.array(
-            [
-                np.exp(np.interp(steps, list(curve), np.log(list(curve.values()))))
-                for curve in self.curves
-            ]
-        )
+    def distances(self, steps: float) -> dict[int, float]:
+        """The distance of each seed after so many steps; between scores, linear in both logs."""
+        found = {}
+        for seed, curve in self.curves.items():
+            if not min(curve) <= steps <= max(curve):
+                raise ValueError(f"{self.name}, seed {seed}: no score around step {steps:.0f}")
+            at = np.interp(np.log(steps), np.log(list(curve)), np.log(list(curve.values())))
+            found[seed] = float(np.exp(at))
+        return found
+
+    def steps_at(self, budget: float) -> float | None:
+        """How many steps cost so many operations."""
+        return None if self.operations is None else budget / self.operations
 
 
 def main() -> None:
@@ -128,9 +133,16 @@ def train(config: str, seed: int, *settings: str) -> None:
     )
 
 
+def done(config: str) -> dict[int, Path]:
+    """The run folders of the seeds that are done."""
+    found = (RUNS / config).glob("seed_*/result.json")
+    folders = {int(path.parent.name.removeprefix("seed_")): path.parent for path in found}
+    return dict(sorted(folders.items()))
+
+
 def results_of(config: str) -> list[dict[str, Any]]:
     """The results of the seeds that are done."""
-    files = sorted((RUNS / config).glob("seed_*/result.json"))
+    files = [folder / "result.json" for folder in done(config).values()]
     return [
         {**json.loads(path.read_text()), **json.loads((path.parent / "cost.json").read_text())}
         for path in files
@@ -140,47 +152,60 @@ def results_of(config: str) -> list[dict[str, Any]]:
 def arm_of(name: str) -> Arm | None:
     """An arm from its run folders, or None if no seed is done."""
     config = f"digits_noise_{name}"
-    results, curves = results_of(config), []
+    results, curves = results_of(config), {}
     if not results:
         return None
-    for folder in sorted(path.parent for path in (RUNS / config).glob("seed_*/result.json")):
+    for seed, folder in done(config).items():
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         curve = {row["step"]: row[SAMPLER] for row in rows if SAMPLER in row}
         last = json.loads((folder / "result.json").read_text())
-        curves.append({**curve, max(row["step"] for row in rows): last[SAMPLER]})
-    return Arm(name, tuple(results), tuple(curves), results[0]["operations_per_step"])
+        curves[seed] = {**curve, max(row["step"] for row in rows): last[SAMPLER]}
+    # The Hungarian algorithm is a loop, and XLA counts the body of a loop once.
+    operations = None if name == "assignment" else results[0]["operations_per_step"]
+    return Arm(name, tuple(results), curves, operations)
 
 
-def said(distances: np.ndarray) -> str:
+def said(distances: dict[int, float]) -> str:
     """Mean and spread over seeds."""
-    if len(distances) == 1:
-        return f"{distances[0]:.3f} (one seed)"
-    return f"{np.mean(distances):.3f} ± {np.std(distances, ddof=1):.3f}"
+    values = list(distances.values())
+    if len(values) == 1:
+        return f"{values[0]:.3f} (one seed)"
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+
+
+def line_of(arm: Arm, plain: Arm, budget: float) -> str:
+    """The row of an arm."""
+    steps = arm.steps_at(budget)
+    cost, count, equal = "not counted", "–", "–"
+    if steps is not None:
+        cost = f"{arm.operations / plain.operations:.2f}"
+        count, equal = f"{steps:,.0f}", said(arm.distances(steps))
+    return (
+        f"| [{ARMS[arm.name]}](../configs/digits_noise_{arm.name}.py) "
+        f"| {said(arm.distances(STEPS))} | {cost} | {count} | {equal} | {len(arm.results)} |"
+    )
 
 
 def page(arms: list[Arm], raters: list[dict[str, Any]], budget: float) -> str:
     """docs/noise_rater_digits.md."""
     plain = next(arm for arm in arms if arm.name == "plain")
-    rows = [
-        f"| [{ARMS[arm.name]}](../configs/digits_noise_{arm.name}.py) "
-        f"| {said(arm.distances(STEPS))} | {arm.operations / plain.operations:.2f} "
-        f"| {budget / arm.operations:,.0f} | {said(arm.distances(budget / arm.operations))} "
-        f"| {len(arm.results)} |"
-        for arm in arms
-    ]
+    rows = [line_of(arm, plain, budget) for arm in arms]
     cost = np.mean([r["operations_per_step"] * r["meta_steps"] for r in raters])
     probes = [
-        f"| {i} | {r['score_std']:.3f} | {r['effective_share']:.4f} "
+        f"| {r['seed']} | {r['probe_inner_steps']} | {r['score_std']:.3f} "
+        f"| {r['effective_share']:.4f} "
         f"| {show(r['score_autocorrelation'])} | {show(r['first_order_cosine'])} "
         f"| {r['signal_f']:.2f} | {r['signal_ratio']:.3f} |"
-        for i, r in enumerate(raters)
+        for r in raters
     ]
     first = raters[0]
     draws, repeats = first["probe_draws"], first["probe_repeats"]
     return f"""# NoiseRater on the digits: what a rater is worth
 
-Made by `python benchmarks/noise_rater.py`: every number here, from {len(plain.results)} seeds, each
-with a rater of its own. [noise_rater.md](noise_rater.md) says how the method works.
+Made by `python benchmarks/noise_rater.py`, every number of it. Each seed has a rater of its own.
+[noise_rater.md](noise_rater.md) says how the method works.
+
+{summary(arms, budget)}
 
 | noise is chosen by | distance after {STEPS:,} steps | cost of a step | steps at equal cost | distance at equal cost | seeds |
 |---|---|---|---|---|---|
@@ -191,22 +216,25 @@ with a rater of its own. [noise_rater.md](noise_rater.md) says how the method wo
 The distance is Fréchet's in {plain.results[0]["extractor"]} (not FID; smaller is better) of
 {plain.results[0]["n"]} images by Heun's method; real images have
 {plain.results[0]["frechet_floor"]:.3f}. Means ± standard deviations over seeds. The cost of a step
-is XLA's count of operations, beside that of the run without selection; equal cost is that of
-{STEPS:,} steps of the best of 4 by a rater, without stage 1. Stage 1 itself cost
-{cost / plain.operations:,.0f} plain steps for a rater.
+is XLA's count of operations, beside that of the run without selection (the assignment is a loop,
+which it does not count); equal cost is that of {STEPS:,} steps of the best of 4 by a rater, without
+stage 1. Runs are scored every 200 steps; at equal cost, distances are read off between two scores,
+along a straight line in both logarithms. Stage 1 itself cost {cost / plain.operations:,.0f} plain
+steps for a rater.
 
 {verdict(arms, budget)}
 
 ## What the raters say of themselves
 
-| seed | std of scores | effective share of weights | autocorrelation of scores | cosine, first-order to exact | F of the noise | signal to noise |
-|---|---|---|---|---|---|---|
+| seed | steps of the probed model | std of scores | effective share of weights | autocorrelation of scores | cosine, first-order to exact | F of the noise | signal to noise |
+|---|---|---|---|---|---|---|---|
 {chr(10).join(probes)}
 
 F compares how much the slope dL/dw differs between {draws} draws of noise for the same image at the
 same level with how much it differs between {repeats} outer batches. Without any signal its mean is
 {first["signal_f_without_signal"]:.2f}; the signal-to-noise ratio, (F - 1) / {repeats}, would be
-about 0.
+about 0. A large F says that draws have values that another outer batch confirms, for this very
+model at this moment. It does not say that a rater, which does not see the model, can tell them.
 
 ![scores by noise level](noise_rater_scores.png)
 """  # noqa: E501
@@ -216,30 +244,57 @@ def show(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
+def summary(arms: list[Arm], budget: float) -> str:
+    """The first sentence of the page: whether noise valuation beats random selection."""
+    found = {arm.name: arm for arm in arms}
+    if "random" not in found:
+        return ""
+    better = 0
+    for selected in (arm for arm in arms if arm.name in ("selected", "pool")):
+        for steps_of in (lambda arm: STEPS, lambda arm: arm.steps_at(budget)):
+            _, change, p = compared(selected, found["random"], steps_of)
+            better += change < 0 and p < 0.05
+    if better:
+        return (
+            "**Selecting noise by a learned rater beats random selection here**; see below how far."
+        )
+    return (
+        "**Selecting noise by a learned rater does not beat random selection here**, neither after "
+        "as many steps nor at equal cost, although draws of noise do differ in what they do to the "
+        "outer loss (the last table)."
+    )
+
+
+def compared(arm: Arm, control: Arm, steps_of: Any) -> tuple[int, float, float]:
+    """Seeds in common, the mean relative change of the distance, and the p of a paired t test."""
+    mine, other = arm.distances(steps_of(arm)), control.distances(steps_of(control))
+    seeds = sorted(mine.keys() & other.keys())
+    logs = np.log([mine[seed] for seed in seeds]) - np.log([other[seed] for seed in seeds])
+    p = stats.ttest_1samp(logs, 0).pvalue if len(seeds) > 1 else np.nan
+    return len(seeds), float(np.exp(np.mean(logs)) - 1), float(p)
+
+
 def verdict(arms: list[Arm], budget: float) -> str:
-    """What the two comparisons with random selection say, in words."""
+    """What the comparisons of the best of 4 with its main controls say, in words."""
     found = {arm.name: arm for arm in arms}
     lines = []
     for title, steps_of in (
         (f"After {STEPS:,} steps", lambda arm: STEPS),
-        ("At equal cost", lambda arm: budget / arm.operations),
+        ("At equal cost", lambda arm: arm.steps_at(budget)),
     ):
-        selected = found["selected"].distances(steps_of(found["selected"]))
         for control in ("random", "shuffled", "plain"):
             if control not in found:
                 continue
-            other = found[control].distances(steps_of(found[control]))
-            count = min(len(selected), len(other))
-            if count < 2:
-                continue
-            change = np.mean(selected[:count]) / np.mean(other[:count]) - 1
-            p = stats.ttest_ind(np.log(selected[:count]), np.log(other[:count])).pvalue
+            count, change, p = compared(found["selected"], found[control], steps_of)
             word = "better" if change < 0 else "worse"
             sure = "told apart" if p < 0.05 else "not told apart"
             lines.append(
                 f"* {title}, the best of 4 by a rater is {abs(change):.1%} {word} than "
-                f'"{ARMS[control]}": {sure} by {count} seeds each (p = {p:.2f}, t test of logs).'
+                f'"{ARMS[control]}": {sure} by {count} seeds (p = {p:.2f}).'
             )
+    lines.append(
+        "\nEach p is that of a t test of log ratios, paired by seed, without a correction."
+    )
     return "\n".join(lines)
 
 
@@ -254,7 +309,10 @@ def draw(arms: list[Arm], budget: float, path: Path) -> None:
     ):
         style(axes, title, "Fréchet distance in raw pixels", legend_line=True)
         for row, arm in enumerate(arms):
-            found = arm.distances(budget / arm.operations if equal_cost else STEPS)
+            steps = arm.steps_at(budget) if equal_cost else STEPS
+            if steps is None:
+                continue
+            found = list(arm.distances(steps).values())
             axes.plot(found, [row] * len(found), "o", markersize=5, alpha=0.6, color=ARM_COLORS[0])
             axes.plot([np.mean(found)], [row], "|", markersize=16, color=INK)
         axes.axvline(floor, color=FAINT, linestyle="--", linewidth=1.4, label="real images")

@@ -103,8 +103,8 @@ def rating(config: ConfigDict) -> ConfigDict:
 def digits_noise() -> ConfigDict:
     """What the digits_noise runs share: `digits_denoising` with a network of 41,313 parameters.
 
-    The learning rate stays, so the run is its own beginning: scores on the way compare runs at
-    equal steps and at equal cost.
+    The learning rate is constant, so the first k steps of a run are a run of k steps, and scores on
+    the way compare runs at equal steps and at equal cost.
     """
     config = digits_denoising()
     config.model.update(model_channels=16, channel_mult=(1,), num_blocks=1)

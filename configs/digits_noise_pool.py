@@ -4,7 +4,7 @@ Command:      python run.py --config=configs/digits_noise_pool.py
 First:        python run.py --config=configs/digits_noise_rater.py
 Hardware:     two CPU cores.
 Paper:        none on digits.
-Ours:         see docs/noise_rater.md.
+Ours:         see docs/noise_rater_digits.md.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@ Its candidates would tie, so weights compete over the batch.
 Command:      python run.py --config=configs/digits_noise_rater_level.py
 Hardware:     two CPU cores.
 Paper:        none on digits.
-Ours:         see docs/noise_rater.md.
+Ours:         see docs/noise_rater_digits.md.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@ The boundary is where SpeeD's log SNR of -4.18 lies under the cosine law.
 Command:      python run.py --config=configs/digits_noise_speed.py
 Hardware:     two CPU cores.
 Paper:        none on digits.
-Ours:         see docs/noise_rater.md.
+Ours:         see docs/noise_rater_digits.md.
 """
 
 from ml_collections import ConfigDict

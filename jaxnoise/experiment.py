@@ -139,9 +139,7 @@ def read(config: Mapping[str, Any]) -> Experiment:
     kind = sections.name("objective", _OBJECTIVES)
     objective, baseline = _OBJECTIVES[kind](sections, train.steps)
     samplers = _samplers(kind, sections, objective)
-    selection = sections.choose(
-        "selection", selection_choices.SELECTIONS, default="none", total_steps=train.steps
-    )
+    selection = sections.choose("selection", selection_choices.SELECTIONS, default="none")
     optimizer = sections.choose("optimizer", choices.OPTIMIZERS, total_steps=train.steps)
     rate = sections.build("ema", ema_rate)
     sample = sections.build("sample", SampleSettings)
@@ -184,6 +182,12 @@ def _read_rater(
     if train.label_dropout:
         raise ConfigError(
             f"config.train.label_dropout={train.label_dropout}: must be 0 where a rater is trained"
+        )
+    kind = sections.name("rater", choices.RATERS)
+    if kind == "level" and meta.candidates is not None:
+        raise ConfigError(
+            f"config.meta.candidates={meta.candidates}: must be None for rater.name='level', for "
+            "which candidates tie"
         )
     if meta.probe_every % train.steps_per_dispatch:
         raise ConfigError(

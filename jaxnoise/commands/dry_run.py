@@ -22,13 +22,13 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     folder.check_same(experiment.config)
     # Shapes are enough, so nothing is downloaded.
     prepared = prepare(experiment, stand_in(experiment.data.dataset), scored=False)
+    rater = None if experiment.rating is None else PreparedRater(prepared, experiment.rating)
     print(json.dumps(experiment.config, indent=2))
-    if experiment.rating is not None:
-        rater = PreparedRater(prepared, experiment.rating)
+    if rater is not None:
         print("\nParameters of the rater")
         for line in parameter_table(jax.eval_shape(rater.initial_state).eta):
             print(line)
-        print(f"\nParameters of each of {experiment.rating.meta.population} inner models")
+        print(f"\nParameters of each of {rater.rating.meta.population} inner models")
     else:
         print("\nParameters")
     for line in parameter_table(jax.eval_shape(prepared.init, prepared.key)):
@@ -69,7 +69,8 @@ def memory(prepared: Prepared) -> dict[str, int]:
     params = nbytes(state.params)
     batch = experiment.train.batch // prepared.devices.size
     if experiment.rating is not None:
-        batch *= experiment.rating.meta.candidates or 1
+        meta = experiment.rating.meta
+        batch = max(batch * (meta.candidates or 1), meta.outer_batch // prepared.devices.size)
     shape = (batch, *prepared.images.image_shape)
     labels = jax.ShapeDtypeStruct((batch,), jnp.int32) if prepared.conditional else None
 
@@ -84,6 +85,7 @@ def memory(prepared: Prepared) -> dict[str, int]:
         labels,
     )
     data = prepared.images.num_examples * int(np.prod(prepared.images.image_shape))
+    fed = 2 * experiment.images_per_step // prepared.devices.size * int(np.prod(shape[1:]))
     if experiment.rating is None:
         held = {"parameters": params, "EMA": nbytes(state.ema), "teacher": nbytes(state.teacher)}
         held |= {"optimizer": nbytes(state.opt_state), "gradient": params}
@@ -92,7 +94,7 @@ def memory(prepared: Prepared) -> dict[str, int]:
     sizes = {
         **held,
         f"activations, batch {batch} a device": max(nbytes(kept) - params, 0),
-        "data set": data if fits_on_device(prepared.images) else 2 * int(np.prod(shape)),
+        "data set": data if fits_on_device(prepared.images) else fed,
     }
     return {**sizes, "all": sum(sizes.values())}
 

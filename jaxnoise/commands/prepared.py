@@ -103,7 +103,8 @@ class Prepared:
             )
         if self.rater is not None and meta.get("rater") != self.rater.sha256:
             raise ConfigError(
-                "config.selection.file: it is not the rater that the checkpoint was trained with"
+                f"config.selection.file={self.experiment.config['selection']['file']!r}: it is not "
+                "the rater that the checkpoint was trained with"
             )
 
     def initial_state(self) -> TrainState:

@@ -15,7 +15,7 @@ from jaxnoise.experiment import Rating
 from jaxnoise.training.feeding import Indices, StreamingFeeder
 from jaxnoise.training.lesson import Lesson
 from jaxnoise.training.noise_rater import RaterState, create_rater_state
-from jaxnoise.training.parallel import Step
+from jaxnoise.training.parallel import Step, to_host
 from jaxnoise.training.population import Problem, meta_indices
 from jaxnoise.training.probes import (
     make_order_probe,
@@ -31,13 +31,6 @@ EXAMPLES_SCORED = 512
 Floats = NDArray[np.floating[Any]]
 
 
-def to_host(array: jax.Array) -> NDArray[Any]:
-    """A replicated array as numpy's."""
-    if jax.process_count() > 1:
-        return np.asarray(array.addressable_data(0))
-    return np.asarray(array)
-
-
 class PreparedRater:
     """What stage 1 computes with.
 
@@ -49,10 +42,11 @@ class PreparedRater:
         self.prepared, self.rating = prepared, rating
         count, share = prepared.images.num_examples, rating.meta.held_out
         self._held_out = round(share * count)
-        if not 0 < self._held_out < count:
+        least = rating.meta.outer_batch
+        if not least <= self._held_out < count:
             raise ConfigError(
-                f"config.meta.held_out={share}: must leave at least one of {count} images on "
-                "either side"
+                f"config.meta.held_out={share}: must be from {least / count:.4g} (an outer batch) "
+                f"to below {1 - 0.5 / count:.6g} for {count} images"
             )
         try:
             jax.eval_shape(self.initial_state)
@@ -194,6 +188,7 @@ class PreparedRater:
         band = np.searchsorted(BAND_EDGES, signal["sigma"], side="right")
         f = np.asarray(found.f)
         return {
+            "probe_inner_steps": int(np.max(to_host(state.age))) * meta.inner_steps,
             "first_order_cosine": float(order["cosine"]),
             "signal_ratio": float(np.mean(found.ratio)),
             "signal_f": float(np.mean(f)),

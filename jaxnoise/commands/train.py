@@ -34,11 +34,12 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     """Trains to `train.steps`, resuming from the newest whole checkpoint; prints one JSON line."""
     folder.check_same(experiment.config)
     if experiment.rating is not None:
-        train_rater.main(experiment, folder)
+        train_rater.main(experiment, experiment.rating, folder)
         return
     prepared = prepare(experiment, selects=True)
     with resumed(prepared, folder, prepared.initial_state) as (state, checkpoints):
-        write_cost(folder, cost(prepared))
+        if not folder.cost.exists():
+            write_cost(folder, cost(prepared))
         state = run(prepared, state, Recorder(prepared, folder, checkpoints, int(state.step)))
     report(prepared, state, folder)
 

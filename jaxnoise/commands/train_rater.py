@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import jaxnoise
 from jaxnoise.commands.prepared import prepare
-from jaxnoise.commands.prepared_rater import PreparedRater, to_host
+from jaxnoise.commands.prepared_rater import PreparedRater
 from jaxnoise.commands.recording import (
     Record,
     images_seen,
@@ -22,29 +22,27 @@ from jaxnoise.commands.recording import (
     rhythm_of,
     write_cost,
 )
-from jaxnoise.errors import ConfigError
-from jaxnoise.experiment import Experiment
+from jaxnoise.experiment import Experiment, Rating
 from jaxnoise.models.rater_file import save_rater
 from jaxnoise.report import write_report
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.loop import train
 from jaxnoise.training.noise_rater import RaterState, make_meta_step
-from jaxnoise.training.parallel import Step
+from jaxnoise.training.parallel import Step, to_host
 from jaxnoise.training.pictures import save_curves
 from jaxnoise.training.probes import score_autocorrelation
 from jaxnoise.training.rater_pictures import save_score_histogram
 from jaxnoise.training.records import RunFolder, write_whole
 
 
-def main(experiment: Experiment, folder: RunFolder) -> None:
+def main(experiment: Experiment, rating: Rating, folder: RunFolder) -> None:
     """Learns to `train.steps` meta-steps, resuming; writes rater.npz and prints one JSON line."""
-    if experiment.rating is None:
-        raise ConfigError("config.rater: must be set to train a rater")
     prepared = prepare(experiment, scored=False)
-    rater = PreparedRater(prepared, experiment.rating)
+    rater = PreparedRater(prepared, rating)
     with resumed(prepared, folder, rater.initial_state) as (state, checkpoints):
-        write_cost(folder, cost(rater))
+        if not folder.cost.exists():
+            write_cost(folder, cost(rater))
         recorder = RaterRecorder(rater, folder, checkpoints, int(state.step))
         state = run(rater, state, recorder)
     report(rater, state, folder)
@@ -103,17 +101,17 @@ class RaterRecorder(Record):
         self._rater = rater
 
     def sample(self, state: RaterState, step: int) -> None:
-        """Redraws the pictures and writes the rater as it is now."""
+        """Redraws the pictures."""
         if self._lead:
-            write_rater(self._rater, state, self._folder)
+            draw_scores(self._rater, state, self._folder)
             save_curves(self._folder.rows(), self._folder.curves)
             write_report(self._folder)
 
     def make_up(self, state: RaterState, every: int) -> None:
         """Takes the probe of the step that a run was stopped at, if it was due there."""
         step = int(state.step)
-        probed = any(r["step"] == step and "signal_f" in r for r in self._folder.rows())
-        if every and step and step % every == 0 and not probed:
+        done = any(r["step"] == step and "signal_f" in r for r in self._folder.rows())
+        if every and step and step % every == 0 and not done:
             self.evaluate(state, step)
 
     def evaluate(self, state: RaterState, step: int) -> None:
@@ -152,7 +150,7 @@ def _step_of(name: str) -> int:
 
 
 def write_rater(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
-    """Writes rater.npz, and scores.png by noise band."""
+    """Writes rater.npz."""
     prepared = rater.prepared
     save_rater(
         folder.rater,
@@ -164,6 +162,10 @@ def write_rater(rater: PreparedRater, state: RaterState, folder: RunFolder) -> N
         config=prepared.experiment.config,
         jaxnoise=jaxnoise.__version__,
     )
+
+
+def draw_scores(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
+    """Writes scores.png, by noise band."""
     scores, sigma = rater.scores(state.eta)
     save_score_histogram(scores, sigma, folder.score_histogram)
 
@@ -175,6 +177,7 @@ def report(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
     if jax.process_index() != 0:
         return
     write_rater(rater, state, folder)
+    draw_scores(rater, state, folder)
     scores, _ = rater.scores(state.eta)
     meta = rater.rating.meta
     rows = [row for row in folder.rows() if "effective_share" in row]

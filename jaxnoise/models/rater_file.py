@@ -100,9 +100,13 @@ def load_rater(path: str | os.PathLike[str]) -> SavedRater:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ArgumentError("file", name, f"a rater's file, rater.npz ({reason})") from error
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise ArgumentError("file", name, "a rater's file, whole (it is no .npz archive)")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as held:
             arrays = {key: held[key] for key in held.files}
+        if CARD not in arrays:
+            raise ValueError("it holds no rater's card")
         card = json.loads(str(arrays.pop(CARD)))
         fields = dict(card["network"])
         dtype = jnp.dtype(fields.pop("dtype"))
@@ -122,6 +126,7 @@ def load_rater(path: str | os.PathLike[str]) -> SavedRater:
         EOFError,
         OSError,
         AssertionError,  # chex's, of the images' shape
+        RuntimeError,
         zipfile.BadZipFile,
     ) as error:
         why = " ".join(str(error).split())[:120]

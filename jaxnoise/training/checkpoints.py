@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from jaxnoise.errors import ConfigError
+from jaxnoise.training.parallel import to_host
 from jaxnoise.training.state import State, Stepped
 
 
@@ -26,7 +27,7 @@ def digests(tree: Any) -> dict[str, str]:
 
     def digest(item: tuple[Any, Any]) -> tuple[str, str]:
         path, leaf = item
-        array = np.ascontiguousarray(_host(leaf))
+        array = np.ascontiguousarray(to_host(leaf))
         sha = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
         sha.update(array.reshape(-1).view(np.uint8).data)
         return jax.tree_util.keystr(path), sha.hexdigest()
@@ -34,12 +35,6 @@ def digests(tree: Any) -> dict[str, str]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     with ThreadPoolExecutor() as pool:
         return dict(pool.map(digest, leaves))
-
-
-def _host(leaf: Any) -> np.ndarray:
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        return np.asarray(leaf.addressable_data(0))
-    return np.asarray(leaf)
 
 
 class Checkpoints:
@@ -169,7 +164,7 @@ class Checkpoints:
           state: the state; it may be donated as soon as this returns.
           meta: JSON-safe facts kept beside it.
         """
-        step = int(_host(state.step))
+        step = int(to_host(state.step))
         self._manager().save(
             step,
             args=ocp.args.Composite(

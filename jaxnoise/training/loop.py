@@ -141,7 +141,7 @@ def train(
 
 
 class Window:
-    """Means over the steps since the last row."""
+    """Means over the steps since the last row; of counts and numbers by noise band the last."""
 
     def __init__(self, batch: int):
         self._batch = batch
@@ -179,12 +179,17 @@ class Window:
             "grad_norm": float(merged.pop("grad_norm").mean()),
         }
         for name, values in merged.items():
-            last = values[-1]
-            row[name] = int(last) if np.issubdtype(last.dtype, np.integer) else float(last)
+            # Numbers by noise band may be nan in a step whose batch leaves the band empty.
+            kept = values[-1] if _is_count(values) or "/" in name else values.mean()
+            row[name] = int(kept) if _is_count(values) else float(kept)
         for name, total, examples in zip(BAND_NAMES, band_sum, band_count, strict=True):
             row[f"loss_band/{name}"] = float(total / examples) if examples else None
         self._clear()
         return row
+
+
+def _is_count(values: np.ndarray) -> bool:
+    return np.issubdtype(values.dtype, np.integer)
 
 
 def check_finite(first: int, metrics: dict[str, np.ndarray], last_good: str) -> None:
@@ -208,7 +213,7 @@ def check_finite(first: int, metrics: dict[str, np.ndarray], last_good: str) -> 
     extra = "".join(
         f", {name} {metrics[name][i]}"
         for name in metrics
-        if metrics[name].ndim == 1 and name not in ("loss", "grad_norm")
+        if metrics[name].ndim == 1 and name not in ("loss", "grad_norm") and "/" not in name
     )
     raise NonFiniteError(
         f"step {first + i}: loss {metrics['loss'][i]}, gradient norm {metrics['grad_norm'][i]} "

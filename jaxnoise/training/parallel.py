@@ -25,6 +25,13 @@ Step = Callable[[State, Batch, jax.Array], tuple[State, Metrics]]
 MAPPINGS = ("auto", "pmap", "shard_map")
 
 
+def to_host(array: Any) -> np.ndarray:
+    """A replicated array, or one of numpy's, as numpy's."""
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return np.asarray(array.addressable_data(0))
+    return np.asarray(array)
+
+
 @dataclass(frozen=True)
 class Devices:
     """A one-dimensional set of devices and how a step is mapped over them.

@@ -15,6 +15,7 @@ VIEWING = (
     "data.data_dir",
     "data.archive",
     "selection.file",
+    "meta.probe_",
     "train.keep_checkpoints",
     "train.sample_every",
     "train.checkpoint_every",

@@ -63,18 +63,23 @@ def test_defaults_are_those_of_datarater():
 
 
 @pytest.mark.parametrize(
-    "given, made",
+    "config, given, made",
     [
-        ({"name": "conv"}, ConvRater(dtype=jnp.dtype("float32"))),
-        ({"name": "level", "width": 8}, LevelRater(8, dtype=jnp.dtype("float32"))),
+        ("digits_noise_rater", {"name": "conv"}, ConvRater(dtype=jnp.dtype("float32"))),
         (
+            "digits_noise_rater_level",
+            {"name": "level", "width": 8},
+            LevelRater(8, dtype=jnp.dtype("float32")),
+        ),
+        (
+            "digits_noise_rater",
             {"name": "feature", "bands": 2, "dtype": "bfloat16"},
             FeatureRater(bands=2, dtype=jnp.dtype("bfloat16")),
         ),
     ],
 )
-def test_every_rater_can_be_named(given, made):
-    assert read("digits_noise_rater", rater=given).rating.network == made
+def test_every_rater_can_be_named(config, given, made):
+    assert read(config, rater=given).rating.network == made
 
 
 def test_resolved_rater_config_holds_every_setting_and_reads_as_itself():
@@ -192,10 +197,15 @@ def test_schedules_of_inner_models_are_laid_out_over_their_lives():
         ({"meta.optimizer.eps": 0}, ["config.meta.optimizer.eps=0.0"]),
         ({"meta.optimizer.warmup": 5}, ["config.meta.optimizer.warmup:", "warmup_steps"]),
         ({"meta.optimiser": {}}, ["config.meta.optimiser", "did you mean config.meta.optimizer"]),
-        ({"sample": {"count": 4}}, ["config.sample"]),
-        ({"ema": {"rate": 0.9}}, ["config.ema"]),
-        ({"evaluate": {"n": 64}}, ["config.evaluate"]),
-        ({"selection": {"name": "random"}}, ["config.selection"]),
+        ({"sample": {"count": 4}}, ["config.sample: has no use where a rater of noise is trained"]),
+        ({"ema": {"rate": 0.9}}, ["config.ema: has no use"]),
+        ({"evaluate": {"n": 64}}, ["config.evaluate: has no use"]),
+        ({"selection": {"name": "random"}}, ["config.selection: has no use"]),
+        (
+            {"pacing": {"name": "difficulty"}},
+            ["config.pacing.name='difficulty': must be one that no"],
+        ),
+        ({"rater": {"name": "level"}}, ["config.meta.candidates=4: must be None for rater.name="]),
         ({"train.label_dropout": 0.1}, ["config.train.label_dropout=0.1", "must be 0"]),
         ({"rater": {}}, ["config.rater.name=None", "conv, level, feature"]),
         ({"rater.name": "convv"}, ["config.rater.name='convv'", "did you mean 'conv'"]),
@@ -213,7 +223,13 @@ def test_bad_values_name_their_key(settings, parts):
 
 @pytest.mark.parametrize("name", ["digits_noise_plain", "digits_poly"])
 def test_meta_needs_a_rater(name):
-    assert error(read, name, meta={"outer_batch": 64}).startswith("config.meta: ")
+    message = error(read, name, meta={"outer_batch": 64})
+    assert message.startswith("config.meta: needs config.rater")
+
+
+def test_a_teacher_with_a_state_of_its_own_teaches_no_rater():
+    message = error(rating_of, "digits_poly", **{"objective.teacher": "ema"})
+    assert message == "config.objective.teacher='ema': must be 'student' for a rater"
 
 
 def test_a_schedule_longer_than_a_life_is_refused():
