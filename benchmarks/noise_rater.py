@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 from scipy import stats
 
 ROOT = Path(__file__).parent.parent
@@ -190,6 +191,7 @@ def page(arms: list[Arm], raters: list[dict[str, Any]], budget: float) -> str:
     """docs/noise_rater_digits.md."""
     plain = next(arm for arm in arms if arm.name == "plain")
     rows = [line_of(arm, plain, budget) for arm in arms]
+    first = raters[0]
     cost = np.mean([r["operations_per_step"] * r["meta_steps"] for r in raters])
     probes = [
         f"| {r['seed']} | {r['probe_inner_steps']} | {r['score_std']:.3f} "
@@ -198,7 +200,6 @@ def page(arms: list[Arm], raters: list[dict[str, Any]], budget: float) -> str:
         f"| {r['signal_f']:.2f} | {r['signal_ratio']:.3f} |"
         for r in raters
     ]
-    first = raters[0]
     draws, repeats = first["probe_draws"], first["probe_repeats"]
     return f"""# NoiseRater on the digits: what a rater is worth
 
@@ -220,7 +221,11 @@ is XLA's count of operations, beside that of the run without selection (the assi
 which it does not count); equal cost is that of {STEPS:,} steps of the best of 4 by a rater, without
 stage 1. Runs are scored every 200 steps; at equal cost, distances are read off between two scores,
 along a straight line in both logarithms. Stage 1 itself cost {cost / plain.operations:,.0f} plain
-steps for a rater.
+steps for a rater, with {first["meta_steps"]:,} meta-steps, a tenth of DataRater's.
+
+A rater of the level alone scores all draws for one image alike, so that its quarter of the pool is a
+quarter of the images with four draws each, at the levels that it likes; the other levels are not
+trained at all.
 
 {verdict(arms, budget)}
 
@@ -319,6 +324,10 @@ def draw(arms: list[Arm], budget: float, path: Path) -> None:
         axes.plot([], [], "o", color=ARM_COLORS[0], alpha=0.6, label="one seed")
         axes.plot([], [], "|", markersize=12, color=INK, label="mean")
         legend(axes)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     panels[0].set_yticks(range(len(arms)), [ARMS[arm.name] for arm in arms])
     panels[0].invert_yaxis()
     save(figure, path)

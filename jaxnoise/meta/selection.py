@@ -96,7 +96,7 @@ class NoiseSelection:
     """Best of M: `eps_b = eps_{b,m*}`, `m* = argmax_{m <= m(k)} score_{b,m}`.
 
     Candidate 1 is the draw of training without selection, and the first of equal scores wins; so
-    M = 1, a constant score and a finished annealing are all bit for bit that training.
+    M = 1, a constant score and a finished annealing all train on the very same noise.
 
     Annealing takes candidates away one by one, `m(k) = max(1, M - floor(M k / K))`: each number
     from M to 1 stays for K / M steps. All M are drawn and scored all the while.

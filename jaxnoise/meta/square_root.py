@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 @jax.custom_jvp
 def _sqrt(x: jax.Array) -> jax.Array:
-    return jnp.sqrt(x)
+    # NaN in a branch that is not taken would still make NaN of every derivative.
+    return jnp.sqrt(jnp.where(x < 0, jnp.zeros_like(x), x))
 
 
 @_sqrt.defjvp
@@ -20,8 +21,8 @@ def _sqrt_tangent(
     (x,), (dx,) = primals, tangents
     root = _sqrt(x)
     # Both branches are finite: an infinite one that is not taken would still make NaN.
-    slope = 0.5 / jnp.where(x == 0, jnp.ones_like(root), root)
-    return root, jnp.where(x == 0, jnp.zeros_like(slope), slope) * dx
+    slope = 0.5 / jnp.where(x <= 0, jnp.ones_like(root), root)
+    return root, jnp.where(x <= 0, jnp.zeros_like(slope), slope) * dx
 
 
 def _replaced(jaxpr: jex.Jaxpr) -> jex.Jaxpr:
@@ -53,11 +54,13 @@ def _has_sqrt(jaxpr: jex.Jaxpr) -> bool:
 def with_flat_square_root(function: Callable[..., Any]) -> Callable[..., Any]:
     """The same function, in whose derivatives `sqrt'(0) = 0`.
 
-    `sqrt'(x) = 1 / (2 sqrt(x))` for x > 0, and 0 in place of infinity at x = 0
+    `sqrt'(x) = 1 / (2 sqrt(x))` for x > 0, and 0 in place of infinity at x = 0; below, both are 0
 
     Adam divides by `sqrt(v)`. Where a gradient is exactly 0 (a dead unit, an unused embedding
     row), `sqrt'(0)` times the zero derivative of `v` would be NaN; with this rule it is 0, which
-    is the true one-sided limit of the product, since v is a square. Values stay as they are.
+    is the true one-sided limit of the product, since v is a square. RAdam has the root of a
+    negative number in the branch that its first steps do not take: that root is 0 here instead of
+    NaN, which would spoil the derivative of the other branch. All other values stay as they are.
 
     Args:
       function: of pytrees of arrays, to a pytree of arrays; an optimizer's `update`, say.

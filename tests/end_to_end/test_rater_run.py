@@ -252,7 +252,9 @@ def test_training_by_a_rater_knows_its_rater(select, learned, tmp_path):
     saved = load_rater(file)
     moved = jax.tree.map(lambda x: x + 1, saved.params)
     save_rater(file, saved.network, moved, image_shape=saved.card["image_shape"])
-    with pytest.raises(ConfigError, match=r"config.selection.file: it is not the rater that the"):
+    with pytest.raises(
+        ConfigError, match=r"config.selection.file=.*: it is not the rater that the"
+    ):
         train.main(checked, folder)
     assert digests(folder.root, 2) == kept
     assert len(folder.rows()) == 2
@@ -271,10 +273,11 @@ def test_a_fresh_rater_selects_nothing(select, tmp_path):
     save_rater(tmp_path / "rater.npz", RATER, params, image_shape=(8, 8, 1))
     folder, plain = select("rater", tmp_path / "rater.npz"), RunFolder(tmp_path / "plain")
     train.main(selecting(name="none"), plain)
-    assert digests(folder.root, 2) == digests(plain.root, 2)
     for row, alike in zip(folder.rows(), plain.rows(), strict=True):
         assert row["changed_share"] == row["score_margin"] == 0
-        assert row["loss"] == alike["loss"]
+        # The same noise, bit for bit, in another program: sums are rounded in another order.
+        assert row["loss"] == pytest.approx(alike["loss"], rel=1e-6)
+        assert row["grad_norm"] == pytest.approx(alike["grad_norm"], rel=1e-5)
         assert "score_margin" not in alike
 
 
@@ -330,7 +333,7 @@ def test_plot_and_dry_run_of_a_rater(tmp_path, capsys):
 
 def test_a_rater_needs_held_out_images_and_images_of_its_size(tmp_path):
     for setting, part in (
-        ("--config.meta.held_out=1e-5", "config.meta.held_out=1e-05: must leave at least one"),
+        ("--config.meta.held_out=1e-5", "config.meta.held_out=1e-05: must be from 0.004452"),
         ("--config.rater.bands=9", "config.rater.bands=9: "),
         ("--config.train.batch=4", "config.train.batch=4: must be a multiple of 8"),
     ):

@@ -54,3 +54,25 @@ def test_adam_stays_adam_and_its_derivative_becomes_finite():
     slope = -0.1 * 0.1 / (np.abs(gradient) + 0.1) ** 2
     finite = jax.jacobian(lambda g: step(safe, g))(gradient)
     np.testing.assert_allclose(finite, np.diag(slope), rtol=1e-4, atol=1e-12)
+
+
+@jax.numpy_dtype_promotion("standard")
+def test_the_first_steps_of_radam_have_the_slope_of_their_momentum():
+    """Before it rectifies, at step 5 or 6, RAdam's update is -lr times the corrected mean."""
+    optimizer, gradient = optax.radam(0.1), jnp.array([0.0, 0.5, -2.0])
+
+    def last(update, gradient, steps):
+        state = optimizer.init(gradient)
+        for _ in range(steps):
+            step, state = update(gradient, state)
+        return step
+
+    safe = with_flat_square_root(optimizer.update)
+    assert np.isnan(jax.jacobian(lambda g: last(optimizer.update, g, 3))(gradient)).any()
+    for steps in range(1, 5):
+        slope = jax.jacobian(lambda g, steps=steps: last(safe, g, steps))(gradient)
+        np.testing.assert_allclose(slope, -0.1 * np.eye(3), rtol=1e-5, atol=1e-8)
+        np.testing.assert_array_equal(
+            last(safe, gradient, steps), last(optimizer.update, gradient, steps)
+        )
+    assert np.isnan(with_flat_square_root(jnp.sqrt)(jnp.nan))
