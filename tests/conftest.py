@@ -5,6 +5,7 @@ import os
 # Eight host devices let one process check that the number of devices changes nothing.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -18,3 +19,10 @@ def pytest_configure(config: pytest.Config) -> None:
     cache = Path(config.rootpath) / ".cache" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forget_compiled_programs() -> Iterator[None]:
+    """Programs of a whole suite would take gigabytes; files of tests share none in memory."""
+    yield
+    jax.clear_caches()

@@ -38,6 +38,7 @@ def test_the_run_folder_holds_what_the_readme_says(whole):
     assert names == {
         "checkpoints",
         "config.json",
+        "cost.json",
         "curves.png",
         "metrics.jsonl",
         "noise.png",
