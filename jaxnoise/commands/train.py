@@ -8,7 +8,8 @@ from typing import Any
 import jax
 
 from jaxnoise.commands import train_rater
-from jaxnoise.commands.prepared import Prepared, prepare
+from jaxnoise.commands.prepared import Prepared
+from jaxnoise.commands.preparing import prepare
 from jaxnoise.commands.recording import (
     Record,
     images_seen,
@@ -41,7 +42,7 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
         if not folder.cost.exists():
             write_cost(folder, cost(prepared))
         state = run(prepared, state, Recorder(prepared, folder, checkpoints, int(state.step)))
-    report(prepared, state, folder)
+    report(prepared, state, folder, ends_curve=experiment.evaluate.every > 0)
 
 
 def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainState:
@@ -112,8 +113,7 @@ class Recorder(Record):
     def make_up(self, state: TrainState, every: int) -> None:
         """Takes the score of the step that a run was stopped at, if it was due there."""
         step = int(state.step)
-        scored = any(r["step"] == step and "frechet_floor" in r for r in self._folder.rows())
-        if every and step and step % every == 0 and not scored:
+        if every and step and step % every == 0 and not has_score(self._folder, step):
             self.evaluate(state, step)
 
     def evaluate(self, state: TrainState, step: int) -> None:
@@ -122,14 +122,36 @@ class Recorder(Record):
             state.sampling_params, weights_of(self._prepared), images_seen(self._prepared, step)
         )
         if self._lead:
-            numbers = {name: value for name, value in result.items() if isinstance(value, float)}
-            self._folder.append({"step": step, "images_seen": result["images_seen"], **numbers})
+            self._folder.append(score_row(result, step))
 
 
-def report(prepared: Prepared, state: TrainState, folder: RunFolder) -> None:
+def has_score(folder: RunFolder, step: int) -> bool:
+    """Whether the run's rows hold the score after so many steps."""
+    return any(row["step"] == step and "frechet_floor" in row for row in folder.rows())
+
+
+def score_row(result: dict[str, Any], step: int) -> dict[str, Any]:
+    """The numbers of a score as a row of metrics.jsonl."""
+    numbers = {
+        name: value
+        for name, value in result.items()
+        if isinstance(value, float) and not name.startswith("untrained_")
+    }
+    return {"step": step, "images_seen": result["images_seen"], **numbers}
+
+
+def report(
+    prepared: Prepared, state: TrainState, folder: RunFolder, *, ends_curve: bool = False
+) -> None:
     """Writes and prints the run's score as one JSON line, unless the config asks for none.
 
     The score of a checkpoint that was asked for by its step has a file of its own.
+
+    Args:
+      prepared: what was trained.
+      state: whose parameters are scored.
+      folder: of the run.
+      ends_curve: whether the score is the last point of those taken during the run.
     """
     if prepared.experiment.evaluate.n == 0:
         if jax.process_index() == 0:
@@ -140,6 +162,9 @@ def report(prepared: Prepared, state: TrainState, folder: RunFolder) -> None:
         step = prepared.experiment.evaluate.step
         path = folder.result if step is None else folder.root / f"result_{step:07d}.json"
         write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+        if ends_curve and not has_score(folder, int(state.step)):
+            folder.append(score_row(result, int(state.step)))
+            save_curves(folder.rows(), folder.curves)
         write_report(folder)
         print(json.dumps(result, ensure_ascii=False), flush=True)
 

@@ -213,7 +213,7 @@ def check_n(n: int, dimension: int | None, few_samples: bool) -> None:
 
 def report(
     reference: Reference,
-    samples: Mapping[str, Pixels],
+    samples: Mapping[str, Pixels | Iterable[Pixels]],
     *,
     nfe: Mapping[str, int],
     levels: Mapping[str, Sequence[float]],
@@ -226,7 +226,8 @@ def report(
 
     Args:
       reference: the reference set and its floor.
-      samples: generated images by name (say "1step"), each uint8[reference.n, H, W, C].
+      samples: generated images by name (say "1step"), each uint8[reference.n, H, W, C], or
+        portions of them, of which memory holds one at a time.
       nfe: network evaluations per image, for each name in `samples`.
       levels: noise levels that each sampler visits, in data units.
       weights: which weights drew the samples, "raw" or "ema".
@@ -254,17 +255,9 @@ def report(
                 argument, sorted(given), f"given for each of {sorted(samples)}, none called 'floor'"
             )
     numbers: dict[str, float] = {}
+    keep = set(reference.metrics) != {"frechet"}
     for name, images in samples.items():
-        # The distance's bias depends on n, so an arm of another size has no floor to stand beside.
-        expected = (reference.n, *reference.image_shape)
-        if images.dtype != np.uint8 or images.shape != expected:
-            raise ArgumentError(
-                "samples",
-                f"{name!r}: {images.dtype}{list(images.shape)}",
-                f"uint8{list(expected)}, the floor set's",
-            )
-        keep = set(reference.metrics) != {"frechet"}
-        seen = extract(reference.extractor, _parts(images), keep)
+        seen = extract(reference.extractor, _checked(reference, name, images), keep)
         numbers |= _measured(reference.metrics, reference.frechet, reference.features, seen, name)
     extractor = reference.extractor
     record: dict[str, object] = {
@@ -365,6 +358,30 @@ def _batches(images: Images, indices: Indices) -> Iterator[Pixels]:
         yield images.load(indices[start : start + _AT_ONCE])[0]
 
 
-def _parts(images: Pixels) -> Iterator[Pixels]:
+def _checked(
+    reference: Reference, name: str, images: Pixels | Iterable[Pixels]
+) -> Iterator[Pixels]:
+    """Portions of generated images, refused where they have no floor to stand beside."""
+    expected = (reference.n, *reference.image_shape)
+    count = 0
+
+    def refused(dtype: object, shape: tuple[int, ...]) -> ArgumentError:
+        return ArgumentError(
+            "samples",
+            f"{name!r}: {dtype}{[count, *shape]}",
+            f"uint8{list(expected)}, the floor set's",
+        )
+
+    for portion in _portions(images) if isinstance(images, np.ndarray) else images:
+        count += len(portion)
+        if portion.dtype != np.uint8 or portion.shape[1:] != reference.image_shape:
+            raise refused(portion.dtype, portion.shape[1:])
+        yield portion
+    # The distance's bias depends on n.
+    if count != reference.n:
+        raise refused("uint8", reference.image_shape)
+
+
+def _portions(images: Pixels) -> Iterator[Pixels]:
     for start in range(0, len(images), _AT_ONCE):
         yield images[start : start + _AT_ONCE]

@@ -1,6 +1,6 @@
 """Draws images in batches, each from its own seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
@@ -15,9 +15,9 @@ from jaxnoise.sampling.consistency import image_noise
 from jaxnoise.sampling.guidance import guided
 from jaxnoise.sampling.images import to_uint8
 from jaxnoise.sampling.samplers import Sampler
+from jaxnoise.training.examples import AXIS
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.state import Params
-from jaxnoise.training.step import AXIS
 
 
 class Generator:
@@ -79,9 +79,13 @@ class Generator:
         Returns:
           [count, H, W, C] of the generator's dtype.
         """
-        images = []
+        return np.concatenate(list(self.batches(params, count, seed, sampler)))
+
+    def batches(
+        self, params: Params, count: int, seed: int, sampler: Sampler
+    ) -> Iterator[np.ndarray]:
+        """The same images in portions, drawn when asked for: memory holds one at a time."""
         for start in range(0, count, self._batch):
             positions = jnp.arange(start, start + self._batch, dtype=jnp.int32)
             drawn = self._draw(params, positions, jnp.uint32(seed), sampler)
-            images.append(self._finish(drawn))
-        return np.concatenate(images)[:count]
+            yield self._finish(drawn)[: count - start]

@@ -1,6 +1,7 @@
 """The protocol: disjoint fixed halves, one n for every arm, and a record that says it all."""
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -153,6 +154,21 @@ def test_report_refuses_arms_that_have_no_floor_to_stand_beside(
         tried(digits[:898], weights="emma")
     with pytest.raises(ArgumentError, match="images_seen=-1"):
         tried(digits[:898], images_seen=-1)
+
+
+def test_samples_may_come_in_portions(digits: np.ndarray, reference: Reference) -> None:
+    def portions(count: int) -> Iterator[np.ndarray]:
+        for start in range(0, count, 100):
+            yield digits[start : min(start + 100, count)]
+
+    whole = report(reference, {"a": digits[:898]}, **SAID)
+    split = report(reference, {"a": portions(898)}, **SAID)
+    assert split.pop("frechet_a") == pytest.approx(whole.pop("frechet_a"), rel=1e-9)
+    assert split == whole
+    with pytest.raises(ArgumentError, match=r"samples=\"'a': uint8\[899, 8, 8, 1\]"):
+        report(reference, {"a": portions(899)}, **SAID)
+    with pytest.raises(ArgumentError, match=r"samples=.*uint8\[100, 7, 8, 1\]"):
+        report(reference, {"a": (part[:, 1:] for part in portions(898))}, **SAID)
 
 
 def test_fewer_samples_than_features_are_refused_or_labelled(digits: np.ndarray) -> None:

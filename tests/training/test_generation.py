@@ -45,3 +45,13 @@ def test_an_image_depends_on_seed_and_position_only():
     np.testing.assert_array_equal(split, whole[:11])
     other = generator(denoiser, dtype=np.float32)(scale, 11, 8, SAMPLER)
     assert (other != whole[:11]).all()
+
+
+def test_portions_are_the_images_drawn_at_once():
+    def denoiser(params, labels):
+        return lambda x, sigma: x * params
+
+    scale, draw = jnp.float32(1 / 80), generator(denoiser)
+    portions = list(draw.batches(scale, 19, 7, SAMPLER))
+    assert [len(portion) for portion in portions] == [8, 8, 3]
+    np.testing.assert_array_equal(np.concatenate(portions), draw(scale, 19, 7, SAMPLER))
