@@ -7,7 +7,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from jaxnoise.report.formats import finite, quantity, setting
-from jaxnoise.report.run_data import Run
+from jaxnoise.report.run_data import Run, without_seed
 from jaxnoise.report.scores import PROTOCOL_KEYS, scores
 from jaxnoise.training.records import flatten
 
@@ -167,6 +167,9 @@ def _listed(values: dict[str, list[str]]) -> str:
 
 def _shared(run: Run) -> dict[str, Any]:
     flat = flatten(run.config)
+    if isinstance(rater := flat.get("selection.file"), str):
+        # Each seed may have a rater of its own.
+        flat["selection.file"] = without_seed(rater)
     return {key: value for key, value in flat.items() if key not in (*SEEDS, *_PLACES)}
 
 

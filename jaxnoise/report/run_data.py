@@ -4,7 +4,7 @@ import json
 import re
 import struct
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from statistics import median
 from typing import Any
 
@@ -13,6 +13,17 @@ from jaxnoise.training.records import RunFolder
 
 PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _SEED_FOLDER = re.compile(r"(?:^|[_-])seed[_-]?\d+$")
+
+
+def without_seed(path: str) -> str:
+    """A path less what its folders' names say of a seed.
+
+    Example:
+      >>> without_seed("runs/rater/seed_1/rater.npz"), without_seed("runs/edm_seed2")
+      ('runs/rater/rater.npz', 'runs/edm')
+    """
+    parts = [_SEED_FOLDER.sub("", part) for part in PurePath(path).parts]
+    return str(PurePath(*parts)) if any(parts) else ""
 
 
 @dataclass(frozen=True)
@@ -150,7 +161,7 @@ def read_run(root: Path) -> Run:
         for path in (folder.noise, folder.score_histogram)
     )
     place = root.resolve()
-    group = _SEED_FOLDER.sub("", place.name)
+    group = without_seed(place.name)
     name = place.name if group else f"{place.parent.name}/{place.name}"
     return Run(
         name=name,

@@ -55,6 +55,16 @@ def test_runs_of_one_config_are_a_row_with_mean_and_spread(page):
     assert not page.all("p", "warning")
 
 
+def test_seeds_with_raters_of_their_own_are_one_row(tmp_path):
+    roots = []
+    for seed in range(2):
+        file = f"/somewhere/rater/seed_{seed}/rater.npz"
+        config = {**seeded(CONFIG, seed), "selection": {"name": "rater", "file": file}}
+        roots.append(make_run(tmp_path / "runs" / f"seed_{seed}", config=config).root)
+    page = read_page(write_comparison(roots, tmp_path / "out"))
+    assert [row[1] for row in table(page, 0)] == ["runs", "2"]
+
+
 def test_each_run_is_listed_with_its_seeds(page):
     rows = table(page, 1)[1:]
     assert [row[:2] for row in rows] == [
