@@ -14,6 +14,7 @@ from jaxnoise.experiment import Experiment
 from jaxnoise.noise import Difficulty, DifficultyState, Pacing, paced_probs
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
 from jaxnoise.objectives.compensation import COMMON
+from jaxnoise.training.bands import BAND_EDGES
 from jaxnoise.training.noise_pictures import (
     LogSnrMoment,
     LogSnrPlan,
@@ -22,7 +23,6 @@ from jaxnoise.training.noise_pictures import (
     save_noise_plot,
 )
 from jaxnoise.training.records import RunFolder
-from jaxnoise.training.step import BAND_EDGES
 from jaxnoise.training.streams import stream_key
 
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from jaxnoise.errors import ArgumentError
 
 
-@lru_cache(maxsize=2)  # a batch spans two epochs at most, unless it is larger than an epoch
+@lru_cache(maxsize=4)  # a batch spans two epochs at most, and a rater's training has two orders
 def _permutation(seed: int, num_examples: int, epoch: int) -> NDArray[np.int64]:
     # Sorting raw 64-bit words, since numpy keeps a bit generator's stream stable over its versions
     # but not Generator.permutation's. Two equal words (n^2 / 2^65) keep their order.

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxnoise.data.images import Images, fits_on_device
+from jaxnoise.training.examples import Batch
 from jaxnoise.training.parallel import Devices
-from jaxnoise.training.step import Batch
 
 Indices = Callable[[int], NDArray[np.int64]]
 """Step -> which examples it trains on: int64[B, ...], B the GLOBAL batch."""

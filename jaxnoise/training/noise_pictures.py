@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator
 
 from jaxnoise.errors import ArgumentError
+from jaxnoise.training.bands import BAND_EDGES, BAND_NAMES
 from jaxnoise.training.figure_style import (
     FAINT,
     INK,
@@ -27,7 +28,6 @@ from jaxnoise.training.figure_style import (
     share_bars,
     style,
 )
-from jaxnoise.training.step import BAND_EDGES, BAND_NAMES
 
 Floats = npt.NDArray[np.float64]
 

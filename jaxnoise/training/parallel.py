@@ -18,8 +18,9 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxnoise.errors import ArgumentError, ConfigError, one_of
+from jaxnoise.training.examples import AXIS, Batch
 from jaxnoise.training.state import State
-from jaxnoise.training.step import AXIS, Batch, Metrics
+from jaxnoise.training.step import Metrics
 
 Step = Callable[[State, Batch, jax.Array], tuple[State, Metrics]]
 MAPPINGS = ("auto", "pmap", "shard_map")

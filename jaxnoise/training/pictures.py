@@ -14,6 +14,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
 
 from jaxnoise.errors import ArgumentError
+from jaxnoise.training.bands import BAND_NAMES
 from jaxnoise.training.figure_style import (
     ARM_COLORS,
     BAND_COLORS,
@@ -27,7 +28,6 @@ from jaxnoise.training.figure_style import (
     save,
     style,
 )
-from jaxnoise.training.step import BAND_NAMES
 
 Row = Mapping[str, Any]
 Floats = npt.NDArray[np.float64]

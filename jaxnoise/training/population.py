@@ -1,4 +1,4 @@
-"""The inner models of a meta-step: what they train on, and when they are begun afresh."""
+"""The inner models of a meta-step: which images they see, and when they are begun afresh."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,16 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from numpy.typing import NDArray
 
 from jaxnoise.data.order import batch_indices
 from jaxnoise.errors import ArgumentError
-from jaxnoise.meta.candidates import draw_candidates
-from jaxnoise.objectives.objective import Denoiser, Objective
-from jaxnoise.training.state import Params
-from jaxnoise.training.step import AXIS, Network, flip_some, to_float
-from jaxnoise.training.streams import example_keys, stream_key
+from jaxnoise.training.streams import stream_key
 
 
 @lru_cache(maxsize=4)
@@ -129,145 +124,6 @@ class Population:
         life, _ = self.life(member, step)
         own = jax.random.fold_in(stream_key(root, "inner model"), member)
         return jax.random.fold_in(own, life)
-
-
-class Examples(struct.PyTreeNode):
-    """All that the loss of some examples depends on but the parameters."""
-
-    x0: jax.Array
-    """float[b, H, W, C]."""
-    eps: jax.Array
-    """float[b, H, W, C]."""
-    levels: Any
-    """`Levels` of float[b]."""
-    labels: jax.Array | None
-    """int32[b], or None."""
-    dropout_keys: jax.Array | None
-    """key[b], or None."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What inner models train on, drawn just as `make_step` draws it.
-
-    Args:
-      network: the raw network `F`.
-      objective: what to train on, without a teacher and a pacing that have a state of their own.
-      global_batch: images per inner step over all devices.
-      num_classes: labels that the network sees are below it; 0 for an unconditional network.
-      dropout: whether the network has dropout, in inner steps; the outer loss goes without.
-      flip: whether to mirror the images of inner steps at random.
-      candidates: M, how much noise is drawn for one image, or None for one draw.
-    """
-
-    network: Network
-    objective: Objective
-    global_batch: int
-    num_classes: int
-    dropout: bool
-    flip: bool
-    candidates: int | None
-
-    def __post_init__(self) -> None:
-        if self.objective.has_teacher or jax.tree.leaves(self.objective.pacing.init()):
-            allowed = "an objective whose teacher and pacing keep no state of their own"
-            raise ArgumentError("objective", type(self.objective).__name__, allowed)
-        if self.candidates is not None and self.candidates < 2:
-            raise ArgumentError("candidates", self.candidates, "at least 2, or None")
-
-    def draw(
-        self, key: jax.Array, step: jax.Array, images: jax.Array, labels: jax.Array
-    ) -> Examples:
-        """The examples of one inner step, M side by side for each image if there are candidates.
-
-        Args:
-          key: PRNG key of one life of one inner model.
-          step: int32[], how many steps this model has made.
-          images: uint8 or float32[b, H, W, C], this device's.
-          labels: int32[b].
-        """
-        return self._draw(key, step, images, labels, self.dropout, self.flip, self.candidates)
-
-    def draw_outer(
-        self, key: jax.Array, step: jax.Array, images: jax.Array, labels: jax.Array
-    ) -> Examples:
-        """The examples of R outer batches, with noise of their own: leaves of [R b, ...].
-
-        Args:
-          key: PRNG key of one life of one inner model.
-          step: int32[], how many steps this model has made.
-          images: uint8 or float32[R, b, H, W, C].
-          labels: int32[R, b].
-        """
-        outer = stream_key(key, "outer", step)
-
-        def one(r: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
-            key = jax.random.fold_in(outer, r)
-            return self._draw(key, step, images, labels, dropout=False, flip=False, candidates=None)
-
-        drawn = jax.vmap(one)(jnp.arange(images.shape[0]), images, labels)
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn)
-
-    def _draw(
-        self,
-        key: jax.Array,
-        step: jax.Array,
-        images: jax.Array,
-        labels: jax.Array,
-        dropout: bool,
-        flip: bool,
-        candidates: int | None,
-    ) -> Examples:
-        local = images.shape[0]
-        offset = jax.lax.axis_index(AXIS) * local
-        positions = offset + jnp.arange(local)
-
-        def keys(name: str) -> jax.Array:
-            return example_keys(stream_key(key, name, step), positions)
-
-        whole = self.objective.draw(
-            stream_key(key, "levels", step),
-            stream_key(key, "grid"),
-            step,
-            self.global_batch,
-            self.objective.pacing.init(),
-        )
-        x0 = to_float(images)
-        if flip:
-            x0 = flip_some(x0, keys("flip"))
-        count = candidates or 1
-        eps = draw_candidates(keys("noise"), count, x0.shape[1:], x0.dtype)
-        shared = (
-            x0,
-            jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, offset, local), whole),
-            labels if self.num_classes else None,
-            keys("dropout") if dropout else None,
-        )
-        if count > 1:
-            shared = jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), shared)
-        x0, levels, condition, dropout_keys = shared
-        return Examples(x0, eps.reshape(x0.shape), levels, condition, dropout_keys)
-
-    def losses(self, theta: Params, examples: Examples) -> jax.Array:
-        """The unweighted loss of each example; to derivatives, a teacher is a constant."""
-
-        def bind(params: Params) -> Denoiser:
-            return lambda x, c_noise: self.network(
-                params["network"], x, c_noise, examples.labels, examples.dropout_keys
-            )
-
-        return self.objective.losses(
-            bind(theta),
-            bind(jax.lax.stop_gradient(theta)),
-            theta["objective"],
-            examples.x0,
-            examples.eps,
-            examples.levels,
-        )
-
-    def outer_loss(self, theta: Params, examples: Examples) -> jax.Array:
-        """The unweighted loss, as a mean over this device's examples."""
-        return jnp.mean(self.losses(theta, examples))
 
 
 def over_members(function: Callable[..., Any], arguments: Any, unroll: bool | None) -> Any:

@@ -11,10 +11,10 @@ import optax
 
 from jaxnoise.errors import ArgumentError
 from jaxnoise.meta.unroll import InnerState, meta_gradient
+from jaxnoise.training.examples import AXIS, Batch
 from jaxnoise.training.lesson import Lesson
 from jaxnoise.training.noise_rater import RaterState
-from jaxnoise.training.population import Problem
-from jaxnoise.training.step import AXIS, Batch
+from jaxnoise.training.problem import Problem
 
 
 class NoiseSignal(NamedTuple):
@@ -144,7 +144,7 @@ def make_signal_probe(
     *,
     draws: int,
     repeats: int,
-) -> Callable[[InnerState, jax.Array, Batch, jax.Array], tuple[jax.Array, jax.Array]]:
+) -> Callable[[InnerState, jax.Array, Batch, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
     """Builds the per-device probe that measures slopes for `signal_to_noise`.
 
       slopes_bkr = d value_r / d w_bk   at   w = 1 / (B K),   after one inner step (T = 1),
@@ -158,9 +158,10 @@ def make_signal_probe(
       repeats: R, at least 2.
 
     Returns:
-      `(inner, step, batch, key) -> (slopes float[B, K, R], sigma float[B])`, replicated, for one
-      inner model that has made `step` steps, over the axis "data". The batch holds [b, 1, 1 + R]
-      examples: `meta_indices(..., population=1, inner_steps=1, outer_batch=R * B)`.
+      `(inner, step, batch, key, grid_key) -> (slopes float[B, K, R], sigma float[B])`, replicated,
+      for one inner model that has made `step` steps at the levels of `grid_key`, over the axis
+      "data". The batch holds [b, 1, 1 + R] examples: `meta_indices(..., population=1,
+      inner_steps=1, outer_batch=R * B)`.
 
     Raises:
       ArgumentError: an argument out of range.
@@ -178,17 +179,18 @@ def make_signal_probe(
     solve = meta_gradient(problem.losses, uniform, problem.outer_loss, optimizer, axis_name=AXIS)
 
     def probe(
-        inner: InnerState, step: jax.Array, batch: Batch, key: jax.Array
+        inner: InnerState, step: jax.Array, batch: Batch, key: jax.Array, grid_key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         images, labels = (jnp.moveaxis(x[:, 0], 0, 1) for x in batch.read())
         if images.shape[0] != 1 + repeats:
             raise ArgumentError("batch", images.shape, f"examples [{1 + repeats}, b, ...]")
-        examples = problem.draw(key, step, images[0], labels[0])
+        examples = problem.draw(key, grid_key, step, images[0], labels[0])
         steps = jax.tree.map(lambda x: x[None], examples)
         slopes = []
         for r in range(1, 1 + repeats):
             outer_key = jax.random.fold_in(key, r)
-            outer = problem.draw_outer(outer_key, step + 1, images[r : r + 1], labels[r : r + 1])
+            measured = images[r : r + 1], labels[r : r + 1]
+            outer = problem.draw_outer(outer_key, grid_key, step + 1, *measured)
             slopes.append(solve((), inner, steps, outer).weight_gradients[0])
         found = jnp.stack(slopes, axis=1).reshape(-1, draws, repeats)
         sigma = examples.levels.sigma[::draws]

@@ -10,9 +10,9 @@ from jaxnoise.config.settings import DataSettings
 from jaxnoise.data import batch_indices, fits_on_device, open_images
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.training import feeding
+from jaxnoise.training.examples import to_float
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.parallel import Devices
-from jaxnoise.training.step import to_float
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (11, 4, 6, 3), dtype=np.uint8)
 LATENTS = np.random.default_rng(1).normal(size=(11, 4, 4, 2)).astype(np.float16)

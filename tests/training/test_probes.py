@@ -12,9 +12,10 @@ from jaxnoise.errors import ArgumentError
 from jaxnoise.meta import InnerState, meta_gradient
 from jaxnoise.noise import Cosine
 from jaxnoise.objectives import DenoisingObjective, Prediction, min_snr_weight
+from jaxnoise.training.examples import AXIS, Batch
 from jaxnoise.training.lesson import Lesson
 from jaxnoise.training.noise_rater import RaterState
-from jaxnoise.training.population import Population, Problem
+from jaxnoise.training.population import Population
 from jaxnoise.training.probes import (
     gradient_cosine,
     make_order_probe,
@@ -22,7 +23,7 @@ from jaxnoise.training.probes import (
     score_autocorrelation,
     signal_to_noise,
 )
-from jaxnoise.training.step import AXIS, Batch
+from jaxnoise.training.problem import Problem
 
 OBJECTIVE = DenoisingObjective(Cosine().truncated(-8.0, 8.0), min_snr_weight(), Prediction("v"))
 DRAWS, REPEATS = 5, 4
@@ -80,7 +81,7 @@ def probe():
         def one(images):
             labels = jnp.zeros(images.shape[:3], jnp.int32)
             batch = Batch(index=None, images=images, labels=labels)
-            return measure(inner, jnp.int32(3), batch, jax.random.key(1))
+            return measure(inner, jnp.int32(3), batch, *jax.random.split(jax.random.key(1)))
 
         pieces = jnp.asarray(pixels, jnp.float32).reshape(count, -1, *pixels.shape[1:])
         return jax.tree.map(lambda x: x[0], jax.jit(jax.vmap(one, axis_name=AXIS))(pieces))

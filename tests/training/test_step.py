@@ -12,17 +12,10 @@ from jaxnoise.meta.pool import PoolSelection
 from jaxnoise.meta.selection import NoiseAssignment, NoiseSelection
 from jaxnoise.noise import KarrasGrid, LognormalPairs, constant, square_root_ema_rate
 from jaxnoise.objectives import ConsistencyObjective, inverse_gap, squared_l2
+from jaxnoise.training.bands import nonfinite_range, sum_by_band
+from jaxnoise.training.examples import AXIS, Batch, drop_labels, flip_some, to_float
 from jaxnoise.training.state import create_state
-from jaxnoise.training.step import (
-    AXIS,
-    Batch,
-    drop_labels,
-    flip_some,
-    loss_by_band,
-    make_step,
-    nonfinite_range,
-    to_float,
-)
+from jaxnoise.training.step import make_step
 from jaxnoise.training.streams import example_keys, stream_key
 
 BATCH = 8
@@ -264,7 +257,7 @@ def test_pool_is_scored_whole_and_trained_on_as_gathered():
 def test_metrics_by_band_count_every_example_once():
     losses = jnp.array([1.0, 2.0, 4.0, 8.0, 16.0])
     sigma = jnp.array([0.05, 0.1, 0.99, 10.0, 9.9])
-    sums, counts = one_device(loss_by_band)(losses, sigma)
+    sums, counts = one_device(sum_by_band)(losses, sigma)
     np.testing.assert_array_equal(sums, [1.0, 6.0, 16.0, 8.0])
     np.testing.assert_array_equal(counts, [1.0, 2.0, 1.0, 1.0])
 
