@@ -23,9 +23,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from jaxnoise import experiment  # noqa: E402
-from jaxnoise.commands.prepared import Prepared, prepare  # noqa: E402
+from jaxnoise.commands.prepared import Prepared  # noqa: E402
+from jaxnoise.commands.preparing import prepare  # noqa: E402
 from jaxnoise.objectives import ConsistencyObjective, LogSnrLevels, Pairs  # noqa: E402
-from jaxnoise.training.step import AXIS, Batch, make_step  # noqa: E402
+from jaxnoise.training.examples import AXIS, Batch  # noqa: E402
+from jaxnoise.training.step import make_step  # noqa: E402
 
 CONFIGS = {
     "digits_lognormal": {},

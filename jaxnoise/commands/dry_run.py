@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnoise.commands.prepared import Prepared, prepare
+from jaxnoise.commands.prepared import Prepared
 from jaxnoise.commands.prepared_rater import PreparedRater
+from jaxnoise.commands.preparing import prepare
 from jaxnoise.data import stand_in
 from jaxnoise.data.images import fits_on_device
 from jaxnoise.experiment import Experiment

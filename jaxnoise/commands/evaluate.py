@@ -1,6 +1,7 @@
 """Scores a checkpoint of a run."""
 
-from jaxnoise.commands.prepared import check_draws_images, prepare, trained_state
+from jaxnoise.commands.prepared import trained_state
+from jaxnoise.commands.preparing import check_draws_images, prepare
 from jaxnoise.commands.train import report
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment

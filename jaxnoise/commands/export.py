@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnoise
-from jaxnoise.commands.prepared import Prepared, check_draws_images, prepare, trained_state
+from jaxnoise.commands.prepared import Prepared, trained_state
+from jaxnoise.commands.preparing import check_draws_images, prepare
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment
 from jaxnoise.export import PLATFORMS, argument_names, evaluations, export_sampler, save_weights

@@ -13,12 +13,12 @@ from jaxnoise.commands import plot
 from jaxnoise.commands.prepared import Prepared, abstract, warn
 from jaxnoise.errors import ConfigError
 from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.examples import Batch
 from jaxnoise.training.loop import Rhythm
 from jaxnoise.training.parallel import Devices, Step
 from jaxnoise.training.progress import Progress
 from jaxnoise.training.records import RunFolder, write_whole
 from jaxnoise.training.state import State, Stepped
-from jaxnoise.training.step import Batch
 
 
 @contextmanager

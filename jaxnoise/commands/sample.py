@@ -2,7 +2,8 @@
 
 import jax
 
-from jaxnoise.commands.prepared import check_draws_images, prepare, trained_state
+from jaxnoise.commands.prepared import trained_state
+from jaxnoise.commands.preparing import check_draws_images, prepare
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment
 from jaxnoise.training.pictures import can_be_shown, save_each, save_samples

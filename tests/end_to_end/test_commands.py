@@ -11,7 +11,7 @@ import tiny
 
 from jaxnoise import experiment
 from jaxnoise.commands import dry_run, evaluate, plot, sample, train
-from jaxnoise.commands.prepared import prepare
+from jaxnoise.commands.preparing import prepare
 from jaxnoise.errors import ConfigError
 from jaxnoise.training.loop import NonFiniteError
 from jaxnoise.training.records import RunFolder
@@ -89,13 +89,17 @@ def test_scores_during_training_are_rows_of_the_record(tmp_path):
     checked = experiment.read(tiny.digits_config(**settings))
     folder = RunFolder(tmp_path / "run")
     train.main(checked, folder)
-    (row,) = [row for row in folder.rows() if "frechet_1step" in row]
-    assert row["step"] == 4
-    assert row["images_seen"] == 64
+    on_the_way, last = [row for row in folder.rows() if "frechet_1step" in row]
+    assert (on_the_way["step"], on_the_way["images_seen"]) == (4, 64)
     result = json.loads(folder.result.read_text())
-    assert row["frechet_floor"] == result["frechet_floor"]
-    assert row["frechet_2step"] != result["frechet_2step"]
-    assert [row["step"] for row in folder.rows()] == [2, 4, 4, 6, 8]
+    assert on_the_way["frechet_floor"] == result["frechet_floor"]
+    assert on_the_way["frechet_2step"] != result["frechet_2step"]
+    assert (last["step"], last["images_seen"]) == (8, 128)
+    for name in ("frechet_1step", "frechet_2step", "frechet_floor"):
+        assert last[name] == result[name]
+    assert not any(name.startswith("untrained") for name in last)
+    train.main(checked, folder)
+    assert [row["step"] for row in folder.rows()] == [2, 4, 4, 6, 8, 8]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import tiny
 
 from jaxnoise import experiment
 from jaxnoise.commands import dry_run, evaluate, plot, sample, train
-from jaxnoise.commands.prepared import prepare, trained_state
+from jaxnoise.commands.prepared import trained_state
+from jaxnoise.commands.preparing import prepare
 from jaxnoise.config import overrides
 from jaxnoise.errors import ConfigError
 from jaxnoise.training.records import RunFolder

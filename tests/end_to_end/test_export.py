@@ -15,7 +15,8 @@ import tiny
 
 from jaxnoise import experiment
 from jaxnoise.commands import export, train
-from jaxnoise.commands.prepared import abstract, prepare, trained_state
+from jaxnoise.commands.prepared import abstract, trained_state
+from jaxnoise.commands.preparing import prepare
 from jaxnoise.errors import ConfigError
 from jaxnoise.export import load_weights, sampling_program
 from jaxnoise.sampling import image_noise

@@ -15,11 +15,12 @@ from sklearn.metrics import roc_auc_score
 from jaxnoise.noise import Normal
 from jaxnoise.noise.pacing import NoPacing
 from jaxnoise.objectives import DenoisingObjective, Prediction, uniform_weight
+from jaxnoise.training.examples import Batch
 from jaxnoise.training.lesson import Lesson
 from jaxnoise.training.noise_rater import create_rater_state, make_meta_step
 from jaxnoise.training.parallel import Devices
-from jaxnoise.training.population import Population, Problem, meta_indices
-from jaxnoise.training.step import Batch
+from jaxnoise.training.population import Population, meta_indices
+from jaxnoise.training.problem import Problem
 
 EXAMPLES, HELD_OUT, CORRUPT = 4096, 1024, 0.3
 SIZES = {"population": 2, "inner_steps": 2, "batch": 64, "outer_batch": 64}
