@@ -139,7 +139,9 @@ def read(config: Mapping[str, Any]) -> Experiment:
     kind = sections.name("objective", _OBJECTIVES)
     objective, baseline = _OBJECTIVES[kind](sections, train.steps)
     samplers = _samplers(kind, sections, objective)
-    selection = sections.choose("selection", selection_choices.SELECTIONS, default="none")
+    selection = sections.choose(
+        "selection", selection_choices.SELECTIONS, default="none", total_steps=train.steps
+    )
     optimizer = sections.choose("optimizer", choices.OPTIMIZERS, total_steps=train.steps)
     rate = sections.build("ema", ema_rate)
     sample = sections.build("sample", SampleSettings)

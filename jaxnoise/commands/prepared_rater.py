@@ -12,18 +12,21 @@ from numpy.typing import NDArray
 from jaxnoise.commands.prepared import Prepared
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.experiment import Rating
+from jaxnoise.training.bands import BAND_EDGES, BAND_NAMES
+from jaxnoise.training.examples import Batch, to_float
 from jaxnoise.training.feeding import Indices, StreamingFeeder
 from jaxnoise.training.lesson import Lesson
 from jaxnoise.training.noise_rater import RaterState, create_rater_state
 from jaxnoise.training.parallel import Step, to_host
-from jaxnoise.training.population import Problem, meta_indices
+from jaxnoise.training.population import meta_indices
 from jaxnoise.training.probes import (
     make_order_probe,
     make_signal_probe,
     oldest,
     signal_to_noise,
 )
-from jaxnoise.training.step import BAND_EDGES, BAND_NAMES, Batch, Metrics, to_float
+from jaxnoise.training.problem import Problem
+from jaxnoise.training.step import Metrics
 from jaxnoise.training.streams import stream_key
 
 EXAMPLES_SCORED = 512
@@ -116,7 +119,7 @@ class PreparedRater:
 
     @cached_property
     def _scored(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Held-out images with noise and levels, the same through training."""
+        """Held-out images, noise that competes and levels, the same through training."""
         experiment = self.prepared.experiment
         key = stream_key(self.prepared.key, "scored")
         keys = jax.random.split(key)
@@ -131,24 +134,32 @@ class PreparedRater:
             batch=EXAMPLES_SCORED,
             outer_batch=EXAMPLES_SCORED,
         )
-        x0 = to_float(jnp.asarray(self.prepared.images.load(split[:, 0, 1])[0]))
+        rivals = self.rating.meta.candidates or 1
+        images = self.prepared.images.load(split[: -(-EXAMPLES_SCORED // rivals), 0, 1])[0]
+        x0 = to_float(jnp.asarray(images))
         last = jnp.int32(experiment.schedule_steps - 1)
         objective = experiment.objective
         pace = objective.pacing.init()
         levels = objective.draw(
-            keys[0], stream_key(self.prepared.key, "grid"), last, EXAMPLES_SCORED, pace
+            keys[0], stream_key(self.prepared.key, "grid"), last, x0.shape[0], pace
         )
-        return x0, jax.random.normal(keys[1], x0.shape, x0.dtype), levels.sigma
+        x0, sigma = (jnp.repeat(x, rivals, axis=0) for x in (x0, levels.sigma))
+        return x0, jax.random.normal(keys[1], x0.shape, x0.dtype), sigma
 
     @cached_property
     def _score(self) -> Any:
         return jax.jit(self.rate)
 
     def scores(self, eta: Any) -> tuple[Floats, Floats]:
-        """Scores and noise levels of fixed held-out images: float32[n] each."""
+        """Scores of fixed held-out images above the mean of their rivals, and noise levels.
+
+        Returns:
+          float32[n] each, rivals side by side.
+        """
         x0, eps, sigma = self._scored
-        found = self._score(jax.tree.map(to_host, eta), x0, eps, -2 * jnp.log(sigma))
-        return np.asarray(found), np.asarray(sigma)
+        found = np.asarray(self._score(jax.tree.map(to_host, eta), x0, eps, -2 * jnp.log(sigma)))
+        competing = found.reshape(-1, self.rating.meta.candidates or len(found))
+        return (competing - competing.mean(1, keepdims=True)).reshape(-1), np.asarray(sigma)
 
     @cached_property
     def _order_probe(self) -> Step[RaterState]:
@@ -171,8 +182,10 @@ class PreparedRater:
 
         def probe(state: RaterState, batch: Batch, key: jax.Array) -> tuple[RaterState, Metrics]:
             member, inner, age = oldest(state)
+            # Draws of its own, at the levels that the model trains on.
             own = population.key(stream_key(key, "signal"), member, state.step)
-            slopes, sigma = measure(inner, age * meta.inner_steps, batch, own)
+            grid_key = stream_key(population.key(key, member, state.step), "grid")
+            slopes, sigma = measure(inner, age * meta.inner_steps, batch, own, grid_key)
             return state, {"slopes": slopes, "sigma": sigma}
 
         return self.prepared.devices.map(probe, 1, resident=False, donate=False)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import jaxnoise
-from jaxnoise.commands.prepared import prepare
 from jaxnoise.commands.prepared_rater import PreparedRater
+from jaxnoise.commands.preparing import prepare
 from jaxnoise.commands.recording import (
     Record,
     images_seen,

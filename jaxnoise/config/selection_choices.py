@@ -11,6 +11,7 @@ from typing import Any
 
 from jaxnoise.config.noise_choices import Choices
 from jaxnoise.config.sections import keys_of, with_keys
+from jaxnoise.errors import ArgumentError
 from jaxnoise.meta.candidates import (
     LossScore,
     NearestScore,
@@ -38,8 +39,15 @@ _FILE = inspect.Parameter("file", inspect.Parameter.KEYWORD_ONLY, annotation=str
 
 
 def _best_of(
-    score: Score, candidates: int = 4, plain_share: float = 0.0, anneal_steps: int | None = None
+    score: Score,
+    total_steps: int,
+    candidates: int = 4,
+    plain_share: float = 0.0,
+    anneal_steps: int | None = None,
 ) -> Selection:
+    if anneal_steps is not None and not 1 <= anneal_steps <= total_steps:
+        allowed = f"in 1..{total_steps} (train.steps), or None"
+        raise ArgumentError("anneal_steps", anneal_steps, allowed)
     return NoiseSelection(score, candidates, plain_share, anneal_steps)
 
 

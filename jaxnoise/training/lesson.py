@@ -10,8 +10,10 @@ import optax
 
 from jaxnoise.errors import ArgumentError
 from jaxnoise.meta.unroll import InnerState, MetaResult, meta_gradient
-from jaxnoise.training.population import Examples, Population, Problem, outer_columns
-from jaxnoise.training.step import AXIS
+from jaxnoise.training.examples import AXIS, Examples
+from jaxnoise.training.population import Population, outer_columns
+from jaxnoise.training.problem import Problem
+from jaxnoise.training.streams import stream_key
 
 Rater = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
 """`(eta, x0 float[B,H,W,C], eps float[B,H,W,C], lam f32[B]) -> f32[B]`, lam = log SNR."""
@@ -103,15 +105,31 @@ class Lesson:
           labels: int32[T + R, b].
         """
         steps, made = self.inner_steps, age * self.inner_steps
-        inner = jax.vmap(lambda k, *of_step: self.problem.draw(key, made + k, *of_step))(
-            jnp.arange(steps), images[:steps], labels[:steps]
-        )
-        return inner, self.problem.draw_outer(key, made + steps, images[steps:], labels[steps:])
+        grid_key = stream_key(key, "grid")
+
+        def one(k: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
+            return self.problem.draw(key, grid_key, made + k, images, labels)
+
+        inner = jax.vmap(one)(jnp.arange(steps), images[:steps], labels[:steps])
+        outer = self.problem.draw_outer(key, grid_key, made + steps, images[steps:], labels[steps:])
+        return inner, outer
 
     def scores(self, eta: Any, examples: Examples) -> jax.Array:
         """The rater's scores of examples: float[b]."""
+        assert examples.eps is not None
         lam = -2 * jnp.log(examples.levels.sigma)
         return self.rater(eta, examples.x0, examples.eps, lam)
+
+    def above_rivals(self, scores: jax.Array) -> jax.Array:
+        """Scores float[..., b] less the mean of those that compete with each.
+
+        A softmax cancels what its competitors share, so that nothing else is learned.
+        """
+        candidates = self.problem.candidates
+        if candidates is None:
+            return scores - jax.lax.pmean(jnp.mean(scores, axis=-1, keepdims=True), AXIS)
+        of_image = scores.reshape(-1, candidates)
+        return (of_image - jnp.mean(of_image, axis=1, keepdims=True)).reshape(scores.shape)
 
     def weights(self, eta: Any, examples: Examples) -> jax.Array:
         """The weights of an inner step's examples: float[b], of sum 1 over all devices."""

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxnoise.training.bands import BAND_NAMES
 from jaxnoise.training.feeding import Feeder
 from jaxnoise.training.parallel import Step
 from jaxnoise.training.state import State
-from jaxnoise.training.step import BAND_NAMES
 
 State_ = TypeVar("State_", contravariant=True)
 
@@ -141,7 +141,11 @@ def train(
 
 
 class Window:
-    """Means over the steps since the last row; of counts and numbers by noise band the last."""
+    """Means over the steps since the last row; of counts the last.
+
+    By noise band, means are over examples: of "band_sum" as `loss_band`, of "band_sums/<name>" as
+    <name>, and roots of means of "band_squares/<name>" as <name>; None where a band was empty.
+    """
 
     def __init__(self, batch: int):
         self._batch = batch
@@ -179,13 +183,24 @@ class Window:
             "grad_norm": float(merged.pop("grad_norm").mean()),
         }
         for name, values in merged.items():
-            # Numbers by noise band may be nan in a step whose batch leaves the band empty.
-            kept = values[-1] if _is_count(values) or "/" in name else values.mean()
-            row[name] = int(kept) if _is_count(values) else float(kept)
-        for name, total, examples in zip(BAND_NAMES, band_sum, band_count, strict=True):
-            row[f"loss_band/{name}"] = float(total / examples) if examples else None
+            kind, _, of = name.partition("/")
+            if kind in ("band_sums", "band_squares"):
+                row |= _by_band(of, values.sum(0), band_count, root=kind == "band_squares")
+            else:
+                row[name] = int(values[-1]) if _is_count(values) else float(values.mean())
+        row |= _by_band("loss_band", band_sum, band_count)
         self._clear()
         return row
+
+
+def _by_band(
+    name: str, totals: np.ndarray, counts: np.ndarray, *, root: bool = False
+) -> dict[str, float | None]:
+    means = [total / count if count else None for total, count in zip(totals, counts, strict=True)]
+    return {
+        f"{name}/{band}": None if mean is None else float(np.sqrt(mean) if root else mean)
+        for band, mean in zip(BAND_NAMES, means, strict=True)
+    }
 
 
 def _is_count(values: np.ndarray) -> bool:
@@ -213,7 +228,7 @@ def check_finite(first: int, metrics: dict[str, np.ndarray], last_good: str) -> 
     extra = "".join(
         f", {name} {metrics[name][i]}"
         for name in metrics
-        if metrics[name].ndim == 1 and name not in ("loss", "grad_norm") and "/" not in name
+        if metrics[name].ndim == 1 and name not in ("loss", "grad_norm")
     )
     raise NonFiniteError(
         f"step {first + i}: loss {metrics['loss'][i]}, gradient norm {metrics['grad_norm'][i]} "

@@ -15,17 +15,12 @@ from flax import struct
 
 from jaxnoise.errors import one_of
 from jaxnoise.meta.unroll import InnerState
+from jaxnoise.training.bands import nonfinite_range, sum_by_band
+from jaxnoise.training.examples import AXIS, Batch
 from jaxnoise.training.lesson import Lesson
 from jaxnoise.training.population import Population, over_members
 from jaxnoise.training.state import Params
-from jaxnoise.training.step import (
-    AXIS,
-    BAND_NAMES,
-    Batch,
-    Metrics,
-    loss_by_band,
-    nonfinite_range,
-)
+from jaxnoise.training.step import Metrics
 from jaxnoise.training.streams import stream_key
 
 AVERAGING = ("updates", "gradients")
@@ -149,8 +144,8 @@ def make_meta_step(
       [b, P, T + R] examples, laid out as `meta_indices` does. In the metrics "loss" is the outer
       loss and "grad_norm" the norm of the averaged meta-gradient; "band_sum" and "band_count" are
       of the unweighted inner losses; "effective_share" is 1 / (n sum w^2) of n weights that compete
-      and sum to 1; "score_mean/..." and "score_std/..." are of the scores in each noise band, nan
-      where it is empty.
+      and sum to 1. Of scores less the mean of their rivals, "band_squares/score_std" holds the sums
+      of squares in each noise band and, where the batch competes, "band_sums/score_mean" the sums.
 
     Raises:
       ArgumentError: an argument out of range.
@@ -189,7 +184,9 @@ def make_meta_step(
                 weights=result.weights,
                 losses=result.losses,
                 sigma=examples.levels.sigma,
-                scores=jax.vmap(lambda one: lesson.scores(state.eta, one))(examples),
+                scores=lesson.above_rivals(
+                    jax.vmap(lambda one: lesson.scores(state.eta, one))(examples)
+                ),
             )
 
         members = jnp.arange(population.size)
@@ -228,15 +225,10 @@ def make_meta_step(
 def _metrics(outcome: _Outcome, candidates: int | None, global_batch: int) -> Metrics:
     """Means over devices, inner models and inner steps."""
     losses, sigma, scores = (x.reshape(-1) for x in (outcome.losses, outcome.sigma, outcome.scores))
-    band_sum, band_count = loss_by_band(losses, sigma)
-    totals = [loss_by_band(x, sigma)[0] for x in (scores, scores**2)]
-    mean, square = (total / band_count for total in totals)
-    std = jnp.sqrt(jnp.maximum(square - mean**2, 0))
-    by_band = {
-        f"{name}/{band}": values[i]
-        for name, values in (("score_mean", mean), ("score_std", std))
-        for i, band in enumerate(BAND_NAMES)
-    }
+    band_sum, band_count = sum_by_band(losses, sigma)
+    by_band = {"band_squares/score_std": sum_by_band(scores**2, sigma)[0]}
+    if candidates is None:
+        by_band["band_sums/score_mean"] = sum_by_band(scores, sigma)[0]
     return {
         "band_sum": band_sum,
         "band_count": band_count,

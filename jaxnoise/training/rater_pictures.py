@@ -8,8 +8,8 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jaxnoise.training.bands import BAND_EDGES, BAND_NAMES
 from jaxnoise.training.figure_style import BAND_COLORS, INK, band_label, blank_figure, save, style
-from jaxnoise.training.step import BAND_EDGES, BAND_NAMES
 
 Floats = npt.NDArray[Any]
 
@@ -18,7 +18,7 @@ def score_histogram_figure(scores: Floats, sigma: Floats) -> Figure:
     """Histograms of scores, one panel for each noise band, over the same axis.
 
     Args:
-      scores: float[n], finite.
+      scores: float[n], finite, each less the mean of those that it competes with.
       sigma: float[n], noise levels.
 
     Returns:
@@ -34,7 +34,12 @@ def score_histogram_figure(scores: Floats, sigma: Floats) -> Figure:
     for i, (axes, name, color) in enumerate(zip(panels, BAND_NAMES, BAND_COLORS, strict=True)):
         here = scores[band == i]
         title = f"Scores at {band_label(name)}, {len(here)} draws of noise"
-        style(axes, title, "score" if i > 1 else "", "draws" if i % 2 == 0 else "")
+        style(
+            axes,
+            title,
+            "score above its rivals' mean" if i > 1 else "",
+            "draws" if i % 2 == 0 else "",
+        )
         if len(here):
             axes.hist(here, bins=bins, color=color)
             axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))

@@ -42,9 +42,9 @@ def test_a_rater_config_is_read_into_its_objects():
     checked = read("digits_noise_rater")
     assert checked.rating.network == ConvRater(width=8, depth=1, dtype=jnp.dtype("float32"))
     assert checked.rating.meta == MetaSettings(
-        outer_batch=64, population=2, lifetime=200, candidates=4, probe_every=200
+        outer_batch=64, population=2, lifetime=390, candidates=4, probe_every=200
     )
-    assert checked.schedule_steps == 200 * 2
+    assert checked.schedule_steps == 390 * 2
     # Two models of two inner steps of 16 images and an outer batch of 64.
     assert checked.images_per_step == 2 * (2 * 16 + 64)
     assert checked.samplers == ()

@@ -17,15 +17,15 @@ from flax.traverse_util import flatten_dict
 from configs import common, digits_noise_plain, digits_noise_rater, digits_poly
 from jaxnoise import experiment
 from jaxnoise.commands import dry_run, evaluate, export, plot, sample, train, train_rater
-from jaxnoise.commands.prepared import prepare
 from jaxnoise.commands.prepared_rater import PreparedRater
+from jaxnoise.commands.preparing import prepare
 from jaxnoise.config import overrides
 from jaxnoise.errors import ConfigError
 from jaxnoise.models.rater import FeatureRater, LevelRater
 from jaxnoise.models.rater_file import load_rater, save_rater
+from jaxnoise.training.bands import BAND_NAMES
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.records import RunFolder
-from jaxnoise.training.step import BAND_NAMES
 
 RATER = FeatureRater(width=4, bands=1, dtype=jnp.dtype("float32"))
 SMALL = (
@@ -123,6 +123,8 @@ def test_rows_of_meta_training(learned):
         assert len(filled) > 1
         for band in BAND_NAMES:
             assert (row[f"score_std/{band}"] is None) == (band not in filled)
+            # Draws for one image compete, which says nothing of levels.
+            assert f"score_mean/{band}" not in row
     # Before the first update all scores are 0, and so weights are equal.
     assert abs(rows[0]["effective_share"] - 1) < 1e-6
     assert all(not rows[0][f"score_std/{band}"] for band in BAND_NAMES)
@@ -147,6 +149,10 @@ def test_probes_are_rows_and_in_the_result(learned):
     np.testing.assert_array_equal(held[0]["sigma"], held[1]["sigma"])
     scores = [one["scores"] for one in held]
     assert scores[0].shape == (512,)
+    # Pairs of rivals.
+    np.testing.assert_array_equal(held[0]["sigma"][::2], held[0]["sigma"][1::2])
+    np.testing.assert_allclose(scores[1][::2], -scores[1][1::2], atol=1e-6)
+    assert scores[1].std() > 1e-3
     correlation = np.corrcoef(*scores)[0, 1]
     np.testing.assert_allclose(result["score_autocorrelation"], correlation, atol=1e-5)
     np.testing.assert_allclose(result["score_std"], scores[1].std(), rtol=1e-5)
@@ -263,11 +269,29 @@ def test_training_by_a_rater_knows_its_rater(select, learned, tmp_path):
     assert len(folder.rows()) == 2
 
 
-def test_training_by_shuffled_scores_and_from_a_pool(select):
+@pytest.fixture(scope="module")
+def of_batches(learned, tmp_path_factory):
+    """The rater, as if all draws of a batch had competed; its file."""
+    saved, file = load_rater(learned[1].rater), tmp_path_factory.mktemp("raters") / "rater.npz"
+    card = {"image_shape": (8, 8, 1), "config": {"meta": {"candidates": None}}}
+    save_rater(file, saved.network, saved.params, **card)
+    return file
+
+
+def test_training_by_shuffled_scores_and_from_a_pool(select, of_batches):
     check_rows(select("rater_shuffled", bins=1), "candidates_in_use")
-    rows = check_rows(select("rater_pool", bins=1), "image_share")
+    rows = check_rows(select("rater_pool", of_batches, bins=1), "image_share")
     # Parts of the batch are two examples; one of them can be drawn at least.
     assert all(0.5 <= row["image_share"] <= 1 for row in rows)
+
+
+def test_a_rater_of_other_images_is_a_warning(learned, tmp_path, capsys):
+    saved, file = load_rater(learned[1].rater), tmp_path / "rater.npz"
+    for fingerprint, warned in ((saved.card["data"]["fingerprint"], False), ("another", True)):
+        card = {"image_shape": (8, 8, 1), "data": {"fingerprint": fingerprint}}
+        save_rater(file, saved.network, saved.params, **card)
+        prepare(selecting(name="rater", file=str(file)), selects=True)
+        assert ("the rater learned on other images" in capsys.readouterr().err) is warned
 
 
 def test_a_fresh_rater_selects_nothing(select, tmp_path):
@@ -306,6 +330,9 @@ def test_a_rater_that_does_not_fit_is_refused_before_training(tmp_path):
     assert message.startswith(named)
     for part in ("(8, 8, 1)", "(16, 16, 1)"):
         assert part in message
+    save_rater(file, network, params, image_shape=(8, 8, 1), config={"meta": {"candidates": 4}})
+    message = refused(name="rater_pool", file=str(file))
+    assert message.startswith(f"{named} whose batch competed (meta.candidates=None)")
     save_rater(file, network, params, image_shape=(8, 8, 1))
     message = refused(name="rater_pool", file=str(file), bins=4)
     assert message.startswith("config.selection.bins=4: must be a divisor of the 2 examples")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnoise.training.bands import BAND_NAMES
 from jaxnoise.training.loop import (
     Interrupted,
     NonFiniteError,
@@ -90,6 +91,17 @@ def test_a_row_is_the_mean_since_the_last_one():
     assert second["loss_band/<0.1"] == 2.0
     assert second["loss_band/0.1-1"] is None
     assert second["loss_band/1-10"] == 1.0
+
+
+def test_means_by_band_are_over_examples():
+    window = Window(batch=4)
+    for step in (0, 1):
+        counts = np.array([[1.0, 0.0, 3.0 * step, 2.0]])
+        sums = {"band_sums/a": counts * (step + 1), "band_squares/b": counts * (step + 1)}
+        window.add({**metrics(step, count=1), "band_count": counts, **sums})
+    row = window.row(2)
+    assert [row[f"a/{band}"] for band in BAND_NAMES] == [1.5, None, 2.0, 1.5]
+    assert [row[f"b/{band}"] for band in BAND_NAMES] == [1.5**0.5, None, 2.0**0.5, 1.5**0.5]
 
 
 def test_resumes_where_the_state_stands():

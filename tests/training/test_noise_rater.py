@@ -1,5 +1,6 @@
 """Stage 1 of NoiseRater: what the inner models train on, who is renewed when, and what eta does."""
 
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import jax
@@ -10,7 +11,14 @@ import optax
 import pytest
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.noise import Cosine, KarrasGrid, LognormalPairs, constant, square_root_ema_rate
+from jaxnoise.noise import (
+    Cosine,
+    KarrasGrid,
+    LognormalPairs,
+    PredefinedGrid,
+    constant,
+    square_root_ema_rate,
+)
 from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
@@ -19,12 +27,14 @@ from jaxnoise.objectives import (
     min_snr_weight,
     squared_l2,
 )
+from jaxnoise.training.examples import Batch
 from jaxnoise.training.lesson import Lesson, softmax_over_devices
 from jaxnoise.training.noise_rater import create_rater_state, make_meta_step
 from jaxnoise.training.parallel import Devices
-from jaxnoise.training.population import Population, Problem, meta_indices
+from jaxnoise.training.population import Population, meta_indices
+from jaxnoise.training.problem import Problem
 from jaxnoise.training.state import create_state
-from jaxnoise.training.step import Batch, make_step
+from jaxnoise.training.step import make_step
 from jaxnoise.training.streams import stream_key
 
 BATCH, T, P = 8, 2, 2
@@ -259,16 +269,54 @@ def test_weights_of_candidates_sum_to_one_for_each_image():
     assert run(1, candidates=3)[1][0]["effective_share"] < 0.999
 
 
-def test_scores_are_told_by_band():
+def test_scores_above_their_rivals_are_told_by_band():
     _, rows = run(1, eta=(0.0, 0.0, 0.0, 1.0))
     counts, row = rows[0]["band_count"], rows[0]
     assert counts.min() > 0
-    # lambda / 4 = -ln(sigma) / 2, with sigma in the band.
-    bounds = [(np.log(10) / 2, 2), (0, np.log(10) / 2), (-np.log(10) / 2, 0), (-2, -np.log(10) / 2)]
-    for name, (low, high) in zip(("<0.1", "0.1-1", "1-10", ">10"), bounds, strict=True):
-        assert low <= row[f"score_mean/{name}"] <= high
-        assert 0 <= row[f"score_std/{name}"] <= (high - low) / 2
+    means = row["band_sums/score_mean"] / counts
+    np.testing.assert_allclose(row["band_sums/score_mean"].sum(), 0, atol=1e-4)
+    # Scores are lambda / 4 = -ln(sigma) / 2 here, so that bands from 0.1 to 10 have a bound.
+    assert (np.diff(means) < 0).all()
+    assert means[1] - means[2] < np.log(100) / 2
+    squares = row["band_squares/score_std"]
+    assert (squares / counts >= means**2 * (1 - 1e-5)).all()
     np.testing.assert_allclose(row["inner_loss"], row["band_sum"].sum() / counts.sum(), rtol=1e-5)
+
+
+def test_what_rivals_share_is_no_part_of_a_score():
+    rows = [run(1, eta=(*MOVED[:3], level), candidates=3)[1][0] for level in (0.0, 5.0)]
+    assert "band_sums/score_mean" not in rows[0]
+    squares = [row["band_squares/score_std"] for row in rows]
+    assert squares[0].min() > 1e-2
+    np.testing.assert_allclose(squares[1], squares[0], rtol=1e-3)
+    np.testing.assert_allclose(rows[1]["grad_norm"], rows[0]["grad_norm"], rtol=1e-3)
+
+
+def test_models_are_judged_at_the_levels_that_they_train_on():
+    grid = PredefinedGrid(table_size=251, rule="random")
+    objective = replace(consistency(), grid=grid)
+    sizes = {"num_classes": 3, "dropout": True, "flip": True, "candidates": None}
+    problem = Problem(linear_network.apply, objective, global_batch=BATCH, **sizes)
+    life = Population(P, 1000)
+    lesson = Lesson(problem, OPTIMIZER, rater, inner_steps=T, outer_batch=BATCH, population=life)
+    index = indices(0, outer_batch=BATCH)[:, 0].T
+
+    @jax.jit
+    def drawn(key):
+        def at(age):
+            return lesson.draw(key, age, jnp.asarray(IMAGES)[index], jnp.asarray(LABELS)[index])
+
+        on_one = jax.vmap(lambda _: jax.vmap(at)(jnp.arange(100)), axis_name="data", axis_size=1)
+        return tuple(part.levels.sigma for part in on_one(jnp.zeros(1)))
+
+    seen = []
+    for p in range(P):
+        inner, outer = drawn(life.key(KEY, jnp.int32(p), jnp.int32(0)))
+        trained_on = set(np.unique(inner))
+        assert 8 <= len(trained_on) <= 11
+        assert set(np.unique(outer)) <= trained_on
+        seen.append(trained_on)
+    assert seen[0] != seen[1]
 
 
 def test_inner_models_live_on_and_are_renewed_one_after_the_other():
