@@ -35,11 +35,13 @@ from jaxnoise.training.figure_style import (  # noqa: E402
 )
 
 RUNS = ROOT / "runs" / "noise_rater"
-RATERS = ("digits_noise_rater", "digits_noise_rater_level")
+RATERS = ("digits_noise_rater", "digits_noise_rater_batch", "digits_noise_rater_level")
+PIXELS = 64
 ARMS = {
     "plain": "no selection",
     "random": "random of 4",
     "selected": "rater, best of 4",
+    "annealed": "rater, best of 4, annealed to plain",
     "pool": "rater, best quarter of a pool, by level",
     "shuffled": "rater's scores shuffled within levels",
     "level": "rater of the level alone, best quarter of a pool",
@@ -48,7 +50,20 @@ ARMS = {
     "assignment": "assignment within the batch",
     "speed": "SpeeD's law of time",
 }
-BY_RATER = {"selected": RATERS[0], "shuffled": RATERS[0], "pool": RATERS[0], "level": RATERS[1]}
+BY_RATER = {
+    "selected": RATERS[0],
+    "annealed": RATERS[0],
+    "shuffled": RATERS[0],
+    "pool": RATERS[1],
+    "level": RATERS[2],
+}
+PAIRS = (
+    ("selected", "random"),
+    ("selected", "shuffled"),
+    ("selected", "plain"),
+    ("annealed", "random"),
+    ("pool", "random"),
+)
 STEPS = 800
 SAMPLER = "frechet_heun18"
 
@@ -62,12 +77,14 @@ class Arm:
       results: of each seed.
       curves: of each seed, the distance after so many steps.
       operations: of a step; None where they cannot be counted.
+      moments: of the noise that was trained on, means over rows and seeds; empty without selection.
     """
 
     name: str
     results: tuple[dict[str, Any], ...]
     curves: dict[int, dict[int, float]]
     operations: float | None
+    moments: dict[str, float]
 
     def distances(self, steps: float) -> dict[int, float]:
         """The distance of each seed after so many steps; between scores, linear in both logs."""
@@ -153,17 +170,23 @@ def results_of(config: str) -> list[dict[str, Any]]:
 def arm_of(name: str) -> Arm | None:
     """An arm from its run folders, or None if no seed is done."""
     config = f"digits_noise_{name}"
-    results, curves = results_of(config), {}
+    results, curves, selected = results_of(config), {}, []
     if not results:
         return None
     for seed, folder in done(config).items():
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        selected += [row for row in rows if "noise_mean" in row and row["step"] <= STEPS]
         curve = {row["step"]: row[SAMPLER] for row in rows if SAMPLER in row}
         last = json.loads((folder / "result.json").read_text())
         curves[seed] = {**curve, max(row["step"] for row in rows): last[SAMPLER]}
     # The Hungarian algorithm is a loop, and XLA counts the body of a loop once.
     operations = None if name == "assignment" else results[0]["operations_per_step"]
-    return Arm(name, tuple(results), curves, operations)
+    moments = {
+        key: float(np.mean([row[key] for row in selected]))
+        for key in ("noise_mean", "noise_along_image", "noise_variance", "changed_share")
+        if selected and key in selected[0]
+    }
+    return Arm(name, tuple(results), curves, operations, moments)
 
 
 def said(distances: dict[int, float]) -> str:
@@ -192,6 +215,13 @@ def page(arms: list[Arm], raters: list[dict[str, Any]], budget: float) -> str:
     plain = next(arm for arm in arms if arm.name == "plain")
     rows = [line_of(arm, plain, budget) for arm in arms]
     first = raters[0]
+    moments = [
+        f"| {ARMS[arm.name]} | {np.sqrt(PIXELS) * arm.moments['noise_mean']:+.2f} "
+        f"| {arm.moments['noise_along_image']:+.2f} | {arm.moments['noise_variance']:.3f} "
+        f"| {show(arm.moments.get('changed_share'))} |"
+        for arm in arms
+        if arm.moments
+    ]
     cost = np.mean([r["operations_per_step"] * r["meta_steps"] for r in raters])
     probes = [
         f"| {r['seed']} | {r['probe_inner_steps']} | {r['score_std']:.3f} "
@@ -206,7 +236,7 @@ def page(arms: list[Arm], raters: list[dict[str, Any]], budget: float) -> str:
 Made by `python benchmarks/noise_rater.py`, every number of it. Each seed has a rater of its own.
 [noise_rater.md](noise_rater.md) says how the method works.
 
-{summary(arms, budget)}
+{summary(arms, raters, budget)}
 
 | noise is chosen by | distance after {STEPS:,} steps | cost of a step | steps at equal cost | distance at equal cost | seeds |
 |---|---|---|---|---|---|
@@ -221,13 +251,25 @@ is XLA's count of operations, beside that of the run without selection (the assi
 which it does not count); equal cost is that of {STEPS:,} steps of the best of 4 by a rater, without
 stage 1. Runs are scored every 200 steps; at equal cost, distances are read off between two scores,
 along a straight line in both logarithms. Stage 1 itself cost {cost / plain.operations:,.0f} plain
-steps for a rater, with {first["meta_steps"]:,} meta-steps, a tenth of DataRater's.
+steps for a rater, with {first["meta_steps"]:,} meta-steps (DataRater made 8,000). Its inner models
+have the network and the optimizer of stage 2 and as many steps to live, but see 16 images a step with
+four draws of noise each, where stage 2 sees 64 images.
 
 A rater of the level alone scores all draws for one image alike, so that its quarter of the pool is a
 quarter of the images with four draws each, at the levels that it likes; the other levels are not
 trained at all.
 
 {verdict(arms, budget)}
+
+## What noise was trained on
+
+| noise is chosen by | mean, in standard errors | along the image | variance | share that is not the first draw |
+|---|---|---|---|---|
+{chr(10).join(moments)}
+
+Over the first {STEPS:,} steps. One draw of noise has mean 0 with a standard error of 1/8 over its
+{PIXELS} pixels, inner product 0 with the image (as a unit vector) and variance 1. A model that trains
+on other noise learns to denoise that noise, and its samples start from N(0, I) all the same.
 
 ## What the raters say of themselves
 
@@ -249,24 +291,32 @@ def show(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def summary(arms: list[Arm], budget: float) -> str:
-    """The first sentence of the page: whether noise valuation beats random selection."""
+def summary(arms: list[Arm], raters: list[dict[str, Any]], budget: float) -> str:
+    """The first sentence of the page: whether the best of 4 beats random selection."""
     found = {arm.name: arm for arm in arms}
     if "random" not in found:
         return ""
-    better = 0
-    for selected in (arm for arm in arms if arm.name in ("selected", "pool")):
-        for steps_of in (lambda arm: STEPS, lambda arm: arm.steps_at(budget)):
-            _, change, p = compared(selected, found["random"], steps_of)
-            better += change < 0 and p < 0.05
+    whole = {
+        "after as many steps": lambda arm: STEPS,
+        "at equal cost": lambda a: a.steps_at(budget),
+    }
+    better = []
+    for words, steps_of in whole.items():
+        _, change, p = compared(found["selected"], found["random"], steps_of)
+        if change < 0 and p < 0.05:
+            better.append(words)
     if better:
-        return (
-            "**Selecting noise by a learned rater beats random selection here**; see below how far."
-        )
+        where = " and ".join(better)
+        return f"**The best of 4 by a learned rater beats random selection here, {where}.**"
+    signal = np.mean([r["signal_f"] for r in raters])
+    differ = (
+        ", although draws of noise do differ in what they do to the outer loss (the last table)"
+        if signal > 1.5 * raters[0]["signal_f_without_signal"]
+        else ", and draws of noise hardly differ in what they do to the outer loss (the last table)"
+    )
     return (
         "**Selecting noise by a learned rater does not beat random selection here**, neither after "
-        "as many steps nor at equal cost, although draws of noise do differ in what they do to the "
-        "outer loss (the last table)."
+        f"as many steps nor at equal cost{differ}."
     )
 
 
@@ -280,21 +330,21 @@ def compared(arm: Arm, control: Arm, steps_of: Any) -> tuple[int, float, float]:
 
 
 def verdict(arms: list[Arm], budget: float) -> str:
-    """What the comparisons of the best of 4 with its main controls say, in words."""
+    """What the comparisons of raters with their main controls say, in words."""
     found = {arm.name: arm for arm in arms}
     lines = []
     for title, steps_of in (
         (f"After {STEPS:,} steps", lambda arm: STEPS),
         ("At equal cost", lambda arm: arm.steps_at(budget)),
     ):
-        for control in ("random", "shuffled", "plain"):
-            if control not in found:
+        for name, control in PAIRS:
+            if not {name, control} <= found.keys():
                 continue
-            count, change, p = compared(found["selected"], found[control], steps_of)
+            count, change, p = compared(found[name], found[control], steps_of)
             word = "better" if change < 0 else "worse"
             sure = "told apart" if p < 0.05 else "not told apart"
             lines.append(
-                f"* {title}, the best of 4 by a rater is {abs(change):.1%} {word} than "
+                f'* {title}, "{ARMS[name]}" is {abs(change):.1%} {word} than '
                 f'"{ARMS[control]}": {sure} by {count} seeds (p = {p:.2f}).'
             )
     lines.append(

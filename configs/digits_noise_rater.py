@@ -24,7 +24,8 @@ def get_config() -> ConfigDict:
     config.meta = ConfigDict(
         {
             "population": 2,
-            "lifetime": 200,
+            # Models are young, middle-aged and old at the probes.
+            "lifetime": 390,
             "outer_batch": 64,
             "candidates": 4,
             "probe_every": 200,

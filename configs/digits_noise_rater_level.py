@@ -1,6 +1,4 @@
-"""Control of configs/digits_noise_rater.py: a rater that sees the noise level alone.
-
-Its candidates would tie, so weights compete over the batch.
+"""Control of configs/digits_noise_rater_batch.py: a rater that sees the noise level alone.
 
 Command:      python run.py --config=configs/digits_noise_rater_level.py
 Hardware:     two CPU cores.
@@ -10,12 +8,10 @@ Ours:         see docs/noise_rater_digits.md.
 
 from ml_collections import ConfigDict
 
-from configs import digits_noise_rater
+from configs import digits_noise_rater_batch
 
 
 def get_config() -> ConfigDict:
-    config = digits_noise_rater.get_config()
+    config = digits_noise_rater_batch.get_config()
     config.rater = ConfigDict({"name": "level"})
-    config.train.update(steps=400, batch=64)
-    config.meta.candidates = None
     return config
