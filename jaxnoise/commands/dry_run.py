@@ -22,7 +22,8 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     """Prints the resolved config, the parameters, the curriculum's plateaus and the memory."""
     folder.check_same(experiment.config)
     # Shapes are enough, so nothing is downloaded.
-    prepared = prepare(experiment, stand_in(experiment.data.dataset), scored=False)
+    images = stand_in(experiment.data.dataset)
+    prepared = prepare(experiment, images, scored=False, selects=True)
     rater = None if experiment.rating is None else PreparedRater(prepared, experiment.rating)
     print(json.dumps(experiment.config, indent=2))
     if rater is not None:
@@ -63,14 +64,17 @@ def memory(prepared: Prepared) -> dict[str, int]:
     """Bytes on one device by purpose, from shapes alone; inner models are counted one by one.
 
     Activations are what the backward pass keeps, as autodiff sees it before the compiler fuses or
-    recomputes anything: an upper estimate.
+    recomputes anything, and several times as much for a meta-gradient: an upper estimate.
     """
     experiment = prepared.experiment
     state = jax.eval_shape(prepared.initial_state)
     params = nbytes(state.params)
     batch = experiment.train.batch // prepared.devices.size
+    copies = 1
     if experiment.rating is not None:
         meta = experiment.rating.meta
+        # Measured: docs/noise_rater.md.
+        copies = 4 * meta.inner_steps if meta.mode == "reverse" else 3
         batch = max(batch * (meta.candidates or 1), meta.outer_batch // prepared.devices.size)
     shape = (batch, *prepared.images.image_shape)
     labels = jax.ShapeDtypeStruct((batch,), jnp.int32) if prepared.conditional else None
@@ -94,19 +98,20 @@ def memory(prepared: Prepared) -> dict[str, int]:
         held = rater_memory(PreparedRater(prepared, experiment.rating), params)
     sizes = {
         **held,
-        f"activations, batch {batch} a device": max(nbytes(kept) - params, 0),
+        f"activations, batch {batch} a device": copies * max(nbytes(kept) - params, 0),
         "data set": data if fits_on_device(prepared.images) else fed,
     }
     return {**sizes, "all": sum(sizes.values())}
 
 
 def rater_memory(rater: PreparedRater, params: int) -> dict[str, int]:
-    """Bytes of a rater's training, in which T inner steps keep parameters and gradients each."""
+    """Bytes of a rater's training, whose T inner steps keep a model, its optimizer and gradient."""
     state, meta = jax.eval_shape(rater.initial_state), rater.rating.meta
+    model = nbytes(state.inner) // meta.population
     return {
         "rater and its optimizers": nbytes(state.eta) + nbytes(state.meta_opt_state),
         f"{meta.population} inner models with optimizers": nbytes(state.inner),
-        f"{meta.inner_steps} inner steps of one model": 2 * meta.inner_steps * params,
+        f"{meta.inner_steps} inner steps of one model": meta.inner_steps * (model + params),
     }
 
 

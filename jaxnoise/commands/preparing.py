@@ -44,6 +44,7 @@ def prepare(
         )
     devices = Devices(mapping=experiment.train.mapping)
     check_batch(experiment.train.batch, devices.size)
+    own = images is None
     images = experiment.data.open() if images is None else images
     check_latents(experiment, images)
     extractor = open_extractor(experiment, images) if scored else raw_pixels()
@@ -57,6 +58,8 @@ def prepare(
     except ArgumentError as error:
         raise ConfigError(f"config.model.{error} (images are {images.image_shape})") from error
     check_labels(prepared)
+    if own and opened.rater is not None:
+        warn_of_other_images(opened.rater, experiment.config["selection"]["file"], images)
     return prepared
 
 
@@ -146,8 +149,11 @@ def check_rater(rater: SavedRater, selection: Mapping[str, Any], images: Images)
             f"different images; for this one only the {learned_by} draws for one image did"
         )
         raise ArgumentError("file", file, allowed)
-    fingerprint = card.get("data", {}).get("fingerprint", images.fingerprint)
-    if fingerprint != images.fingerprint:
+
+
+def warn_of_other_images(rater: SavedRater, file: str, images: Images) -> None:
+    """A warning where a rater's file says that it learned on other images."""
+    if rater.card.get("data", {}).get("fingerprint", images.fingerprint) != images.fingerprint:
         warn(f"config.selection.file={file!r}: the rater learned on other images")
 
 

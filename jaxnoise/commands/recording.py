@@ -14,7 +14,7 @@ from jaxnoise.commands.prepared import Prepared, abstract, warn
 from jaxnoise.errors import ConfigError
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.examples import Batch
-from jaxnoise.training.loop import Rhythm
+from jaxnoise.training.loop import Observer, Rhythm
 from jaxnoise.training.parallel import Devices, Step
 from jaxnoise.training.progress import Progress
 from jaxnoise.training.records import RunFolder, write_whole
@@ -102,6 +102,28 @@ def write_cost(folder: RunFolder, cost: dict[str, float]) -> None:
     """Writes cost.json: what a step costs."""
     if jax.process_index() == 0 and cost:
         write_whole(folder.cost, json.dumps(cost, indent=2) + "\n")
+
+
+def make_up(
+    observer: Observer[State], folder: RunFolder, state: State, every: int, key: str
+) -> None:
+    """Takes the score or probe of the step that a run was stopped at, if it was due and is missing.
+
+    Args:
+      observer: takes it.
+      folder: of the run.
+      state: that the run goes on from.
+      every: updates between scores or probes; 0 for none.
+      key: what every row of them holds.
+    """
+    step = int(state.step)
+    if every and step and step % every == 0 and not has_row(folder, step, key):
+        observer.evaluate(state, step)
+
+
+def has_row(folder: RunFolder, step: int, key: str) -> bool:
+    """Whether a row of metrics.jsonl after so many steps holds a key."""
+    return any(row["step"] == step and key in row for row in folder.rows())
 
 
 class Record:

@@ -12,7 +12,9 @@ from jaxnoise.commands.prepared import Prepared
 from jaxnoise.commands.preparing import prepare
 from jaxnoise.commands.recording import (
     Record,
+    has_row,
     images_seen,
+    make_up,
     operations,
     resumed,
     rhythm_of,
@@ -30,6 +32,9 @@ from jaxnoise.training.records import RunFolder, write_whole
 from jaxnoise.training.state import TrainState
 from jaxnoise.training.step import make_step
 
+SCORE = "frechet_floor"
+"""What every row of scores holds."""
+
 
 def main(experiment: Experiment, folder: RunFolder) -> None:
     """Trains to `train.steps`, resuming from the newest whole checkpoint; prints one JSON line."""
@@ -41,11 +46,14 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     with resumed(prepared, folder, prepared.initial_state) as (state, checkpoints):
         if not folder.cost.exists():
             write_cost(folder, cost(prepared))
-        state = run(prepared, state, Recorder(prepared, folder, checkpoints, int(state.step)))
+        recorder = Recorder(prepared, folder, checkpoints, int(state.step))
+        state = run(prepared, state, folder, recorder)
     report(prepared, state, folder, ends_curve=experiment.evaluate.every > 0)
 
 
-def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainState:
+def run(
+    prepared: Prepared, state: TrainState, folder: RunFolder, recorder: "Recorder"
+) -> TrainState:
     """Trains from `state` to the last step."""
     experiment = prepared.experiment
     settings = experiment.train
@@ -58,7 +66,7 @@ def run(prepared: Prepared, state: TrainState, recorder: "Recorder") -> TrainSta
     dispatch = prepared.devices.map(step, rhythm.steps_per_dispatch, feeder.resident)
     try:
         with recorder:
-            recorder.make_up(state, rhythm.evaluate_every)
+            make_up(recorder, folder, state, rhythm.evaluate_every, SCORE)
             return train(state, dispatch, feeder, prepared.key, rhythm, recorder)
     finally:
         feeder.close()
@@ -110,12 +118,6 @@ class Recorder(Record):
             save_curves(self._folder.rows(), self._folder.curves)
             write_report(self._folder)
 
-    def make_up(self, state: TrainState, every: int) -> None:
-        """Takes the score of the step that a run was stopped at, if it was due there."""
-        step = int(state.step)
-        if every and step and step % every == 0 and not has_score(self._folder, step):
-            self.evaluate(state, step)
-
     def evaluate(self, state: TrainState, step: int) -> None:
         """Adds a row with the score of the parameters that samples are drawn with."""
         result = self._prepared.score(
@@ -123,11 +125,6 @@ class Recorder(Record):
         )
         if self._lead:
             self._folder.append(score_row(result, step))
-
-
-def has_score(folder: RunFolder, step: int) -> bool:
-    """Whether the run's rows hold the score after so many steps."""
-    return any(row["step"] == step and "frechet_floor" in row for row in folder.rows())
 
 
 def score_row(result: dict[str, Any], step: int) -> dict[str, Any]:
@@ -162,7 +159,7 @@ def report(
         step = prepared.experiment.evaluate.step
         path = folder.result if step is None else folder.root / f"result_{step:07d}.json"
         write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        if ends_curve and not has_score(folder, int(state.step)):
+        if ends_curve and not has_row(folder, int(state.step), SCORE):
             folder.append(score_row(result, int(state.step)))
             save_curves(folder.rows(), folder.curves)
         write_report(folder)

@@ -17,6 +17,7 @@ from jaxnoise.commands.preparing import prepare
 from jaxnoise.commands.recording import (
     Record,
     images_seen,
+    make_up,
     operations,
     resumed,
     rhythm_of,
@@ -44,11 +45,13 @@ def main(experiment: Experiment, rating: Rating, folder: RunFolder) -> None:
         if not folder.cost.exists():
             write_cost(folder, cost(rater))
         recorder = RaterRecorder(rater, folder, checkpoints, int(state.step))
-        state = run(rater, state, recorder)
+        state = run(rater, state, folder, recorder)
     report(rater, state, folder)
 
 
-def run(rater: PreparedRater, state: RaterState, recorder: "RaterRecorder") -> RaterState:
+def run(
+    rater: PreparedRater, state: RaterState, folder: RunFolder, recorder: "RaterRecorder"
+) -> RaterState:
     """Learns from `state` to the last meta-step."""
     prepared, rating = rater.prepared, rater.rating
     if int(state.step) >= prepared.experiment.train.steps:
@@ -60,7 +63,7 @@ def run(rater: PreparedRater, state: RaterState, recorder: "RaterRecorder") -> R
     dispatch = prepared.devices.map(step, stride, feeder.resident)
     try:
         with recorder:
-            recorder.make_up(state, rhythm.evaluate_every)
+            make_up(recorder, folder, state, rhythm.evaluate_every, "signal_f")
             return train(state, dispatch, feeder, prepared.key, rhythm, recorder)
     finally:
         feeder.close()
@@ -106,13 +109,6 @@ class RaterRecorder(Record):
             draw_scores(self._rater, state, self._folder)
             save_curves(self._folder.rows(), self._folder.curves)
             write_report(self._folder)
-
-    def make_up(self, state: RaterState, every: int) -> None:
-        """Takes the probe of the step that a run was stopped at, if it was due there."""
-        step = int(state.step)
-        done = any(r["step"] == step and "signal_f" in r for r in self._folder.rows())
-        if every and step and step % every == 0 and not done:
-            self.evaluate(state, step)
 
     def evaluate(self, state: RaterState, step: int) -> None:
         """Adds a row with what the probes say."""

@@ -1,7 +1,7 @@
 """Networks: U-Nets of EDM (DDPM++, NCSN++), diffusion transformers, raters of noise."""
 
 from jaxnoise.models.dit import DIT_PRESETS, DiT
-from jaxnoise.models.rater import RATERS, scores_over_candidates
+from jaxnoise.models.rater import RATERS
 from jaxnoise.models.unet import PRESETS, UNet, preset
 
-__all__ = ["DIT_PRESETS", "PRESETS", "RATERS", "DiT", "UNet", "preset", "scores_over_candidates"]
+__all__ = ["DIT_PRESETS", "PRESETS", "RATERS", "DiT", "UNet", "preset"]

@@ -10,7 +10,7 @@ cancel it. All layers are plain `jax.numpy`, so that every order of forward and 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import chex
@@ -267,39 +267,3 @@ RATERS: Mapping[str, type[ConvRater] | type[LevelRater] | type[FeatureRater]] = 
     "level": LevelRater,
     "feature": FeatureRater,
 }
-
-
-def scores_over_candidates(
-    rater_apply: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
-    x0: jax.Array,
-    eps: jax.Array,
-    lam: jax.Array,
-) -> jax.Array:
-    """Scores of M candidates of noise for each image: `scores[b, m] = r(x0[b], eps[b, m], lam[b])`.
-
-    One application of the rater to B M examples, the M candidates of an image side by side.
-
-    Args:
-      rater_apply: `(x0, eps, lam) -> float[N]` on N examples, e.g. `partial(rater.apply, params)`.
-      x0: float[B, H, W, C], clean images.
-      eps: float[B, M, H, W, C], candidates.
-      lam: float[B], log SNR.
-
-    Returns:
-      float[B, M], in the dtype of the rater's scores.
-
-    Example:
-      >>> def energy(x0, eps, lam):
-      ...     return jnp.sum(eps**2, axis=(1, 2, 3))
-      >>> eps = jnp.stack([jnp.zeros((2, 2, 2, 1)), jnp.ones((2, 2, 2, 1))], axis=1)
-      >>> scores_over_candidates(energy, jnp.zeros((2, 2, 2, 1)), eps, jnp.zeros(2)).tolist()
-      [[0.0, 4.0], [0.0, 4.0]]
-
-    Reference: in the style of the hard selection of NoiseRater, https://arxiv.org/abs/2605.08144.
-    """
-    chex.assert_rank([x0, eps, lam], [4, 5, 1])
-    batch, candidates = eps.shape[:2]
-    chex.assert_equal_shape_prefix([x0, eps, lam], 1)
-    flat = eps.reshape(batch * candidates, *eps.shape[2:])
-    scores = rater_apply(jnp.repeat(x0, candidates, axis=0), flat, jnp.repeat(lam, candidates))
-    return scores.reshape(batch, candidates)

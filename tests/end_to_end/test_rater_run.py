@@ -357,8 +357,30 @@ def test_plot_and_dry_run_of_a_rater(tmp_path, capsys):
     dry_run.main(checked, RunFolder(tmp_path / "none"))
     head, rest = capsys.readouterr().out.split("\nParameters", 1)
     assert json.loads(head) == json.loads(json.dumps(checked.config))
-    assert "rater" in rest
+    assert "\nParameters of each of 2 inner models\n" in rest
     assert not (tmp_path / "none").exists()
+
+
+def test_memory_of_a_meta_step():
+    def sizes(*settings):
+        checked = rater_run(digits_noise_rater.get_config(), (*ARGUMENTS, *settings))
+        return dry_run.memory(prepare(checked, scored=False))
+
+    one, three = sizes(), sizes("--config.meta.inner_steps=3", "--config.meta.mode='reverse'")
+    inner = one["2 inner models with optimizers"] // 2
+    # Parameters and two moments of Adam, and a gradient; a step count of 4 bytes.
+    kept = one["1 inner steps of one model"]
+    assert kept == inner + (inner - 4) // 3
+    assert three["3 inner steps of one model"] == 3 * kept
+    # On each of eight devices one image with two draws of noise.
+    activations = [found["activations, batch 2 a device"] for found in (one, three)]
+    assert activations[0] > 0
+    assert activations[1] / activations[0] == 4 * 3 / 3
+
+
+def test_dry_run_looks_at_the_rater():
+    with pytest.raises(ConfigError, match=r"^config\.selection\.file='none\.npz': must be a rater"):
+        dry_run.main(selecting(name="rater", file="none.npz"), RunFolder(Path("none")))
 
 
 def test_a_rater_needs_held_out_images_and_images_of_its_size(tmp_path):

@@ -19,7 +19,6 @@ from jaxnoise.models.rater import (
     ConvRater,
     FeatureRater,
     LevelRater,
-    scores_over_candidates,
 )
 
 NARROW = {
@@ -197,21 +196,6 @@ def test_bfloat16_computes_near_float32_and_scores_in_it(cases, name):
     assert name == "level" or jnp.abs(scores - want).max() > 1e-5
 
 
-def test_candidates_are_scored_one_by_one_in_their_order(cases):
-    case = cases["feature"]
-    x0, _, lam = case.data
-    eps = jnp.asarray(np.random.default_rng(2).normal(size=(4, 3, 8, 8, 1)), jnp.float32)
-    rate = functools.partial(case.scores, case.moved)
-    scores = scores_over_candidates(rate, x0, eps, lam)
-    assert scores.shape == (4, 3)
-    for m in range(3):
-        np.testing.assert_allclose(scores[:, m], rate(x0, eps[:, m], lam), rtol=1e-5, atol=1e-6)
-    order = jnp.array([2, 0, 1])
-    permuted = scores_over_candidates(rate, x0, eps[:, order], lam)
-    np.testing.assert_allclose(permuted, scores[:, order], rtol=1e-5, atol=1e-6)
-    assert jnp.abs(permuted - scores).min() > 1e-5
-
-
 features_of = jax.jit(noise_features, static_argnums=2)
 
 
@@ -310,7 +294,7 @@ def test_a_rater_learns_to_tell_noise_with_an_amplified_band():
         return x0, jnp.stack([clean, low_band_amplified(other, 1.7)], axis=1), lam
 
     def rate(params, x0, eps, lam):
-        return scores_over_candidates(functools.partial(rater.apply, params), x0, eps, lam)
+        return jax.vmap(lambda e: rater.apply(params, x0, e, lam), in_axes=1, out_axes=1)(eps)
 
     def loss(params, x0, eps, lam):
         clean, corrupted = rate(params, x0, eps, lam).T
@@ -364,5 +348,3 @@ def test_shapes_are_checked():
         for data in ((x0, eps[:, 1:], lam), (x0, eps, lam[:1]), (x0[0], eps[0], lam)):
             with pytest.raises(AssertionError):
                 jax.eval_shape(NARROW[name].init, jax.random.key(0), *data)
-    with pytest.raises(AssertionError):
-        scores_over_candidates(lambda *data: data[2], x0, eps, lam)
