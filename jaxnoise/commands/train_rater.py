@@ -106,22 +106,27 @@ class RaterRecorder(Record):
     def sample(self, state: RaterState, step: int) -> None:
         """Redraws the pictures."""
         if self._lead:
-            draw_scores(self._rater, state, self._folder)
+            save_score_histogram(*self._rater.scores(state.eta), self._folder.score_histogram)
             save_curves(self._folder.rows(), self._folder.curves)
             write_report(self._folder)
 
     def evaluate(self, state: RaterState, step: int) -> None:
         """Adds a row with what the probes say."""
-        found = probed(self._rater, state, self._folder)
+        found = probed(self._rater, state, self._folder, *self._rater.scores(state.eta))
         if self._lead:
             seen = images_seen(self._prepared, step)
             self._folder.append({"step": step, "images_seen": seen, **found})
 
 
-def probed(rater: PreparedRater, state: RaterState, folder: RunFolder) -> dict[str, float | None]:
+def probed(
+    rater: PreparedRater,
+    state: RaterState,
+    folder: RunFolder,
+    scores: NDArray[Any],
+    sigma: NDArray[Any],
+) -> dict[str, float | None]:
     """The probes at a meta-step; the scores of fixed examples are kept for the next time."""
     step = int(state.step)
-    scores, sigma = rater.scores(state.eta)
     found = {"score_autocorrelation": autocorrelation(folder, step, scores), **rater.probe(state)}
     if jax.process_index() == 0:
         folder.scores.mkdir(exist_ok=True)
@@ -160,21 +165,15 @@ def write_rater(rater: PreparedRater, state: RaterState, folder: RunFolder) -> N
     )
 
 
-def draw_scores(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
-    """Writes scores.png, by noise band."""
-    scores, sigma = rater.scores(state.eta)
-    save_score_histogram(scores, sigma, folder.score_histogram)
-
-
 def report(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
     """Probes the finished rater; writes and prints what was found as one JSON line."""
     print("probing ...", file=sys.stderr, flush=True)
-    found = probed(rater, state, folder)
+    scores, sigma = rater.scores(state.eta)
+    found = probed(rater, state, folder, scores, sigma)
     if jax.process_index() != 0:
         return
     write_rater(rater, state, folder)
-    draw_scores(rater, state, folder)
-    scores, _ = rater.scores(state.eta)
+    save_score_histogram(scores, sigma, folder.score_histogram)
     meta = rater.rating.meta
     rows = [row for row in folder.rows() if "effective_share" in row]
     last = {key: rows[-1][key] for key in ("loss", "effective_share")} if rows else {}
