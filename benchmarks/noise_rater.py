@@ -252,8 +252,9 @@ which it does not count); equal cost is that of {STEPS:,} steps of the best of 4
 stage 1. Runs are scored every 200 steps; at equal cost, distances are read off between two scores,
 along a straight line in both logarithms. Stage 1 itself cost {cost / plain.operations:,.0f} plain
 steps for a rater, with {first["meta_steps"]:,} meta-steps (DataRater made 8,000). Its inner models
-have the network and the optimizer of stage 2 and as many steps to live, but see 16 images a step with
-four draws of noise each, where stage 2 sees 64 images.
+have the network and the optimizer of stage 2 and live for 780 steps, but see 16 images a step with
+four draws of noise each, where stage 2 sees 64 images. When a rater was written, one of its two inner
+models was 20 meta-steps old and the other 215.
 
 A rater of the level alone scores all draws for one image alike, so that its quarter of the pool is a
 quarter of the images with four draws each, at the levels that it likes; the other levels are not

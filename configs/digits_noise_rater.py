@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
     config.meta = ConfigDict(
         {
             "population": 2,
-            # Models are young, middle-aged and old at the probes.
+            # A life is 780 steps, about as many as stage 2 is compared at.
             "lifetime": 390,
             "outer_batch": 64,
             "candidates": 4,

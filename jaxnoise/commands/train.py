@@ -132,7 +132,7 @@ def score_row(result: dict[str, Any], step: int) -> dict[str, Any]:
     numbers = {
         name: value
         for name, value in result.items()
-        if isinstance(value, float) and not name.startswith("untrained_")
+        if isinstance(value, float) and name != "guidance" and not name.startswith("untrained_")
     }
     return {"step": step, "images_seen": result["images_seen"], **numbers}
 

@@ -175,4 +175,4 @@ def _shared(run: Run) -> dict[str, Any]:
 
 def _seed(run: Run) -> tuple[str, ...]:
     flat = flatten(run.config)
-    return tuple(f"{flat.get(key)!r:>20}" for key in SEEDS)
+    return tuple(f"{flat.get(key)!r:>20}" for key in (*SEEDS, "selection.file"))

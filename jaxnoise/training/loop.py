@@ -143,8 +143,9 @@ def train(
 class Window:
     """Means over the steps since the last row; of counts the last.
 
-    By noise band, means are over examples: of "band_sum" as `loss_band`, of "band_sums/<name>" as
-    <name>, and roots of means of "band_squares/<name>" as <name>; None where a band was empty.
+    By noise band, means are over examples, None where a band was empty: of "band_sum" as
+    `loss_band`, of "band_sums/<name>" as <name>_mean. From these, or a mean of 0, and
+    "band_squares/<name>" comes <name>_std.
     """
 
     def __init__(self, batch: int):
@@ -184,8 +185,12 @@ class Window:
         }
         for name, values in merged.items():
             kind, _, of = name.partition("/")
-            if kind in ("band_sums", "band_squares"):
-                row |= _by_band(of, values.sum(0), band_count, root=kind == "band_squares")
+            if kind == "band_sums":
+                row |= _by_band(f"{of}_mean", values.sum(0), band_count)
+            elif kind == "band_squares":
+                sums = merged.get(f"band_sums/{of}", np.zeros_like(values)).sum(0)
+                spread = values.sum(0) - sums**2 / np.maximum(band_count, 1)
+                row |= _by_band(f"{of}_std", np.maximum(spread, 0), band_count, root=True)
             else:
                 row[name] = int(values[-1]) if _is_count(values) else float(values.mean())
         row |= _by_band("loss_band", band_sum, band_count)

@@ -144,8 +144,8 @@ def make_meta_step(
       [b, P, T + R] examples, laid out as `meta_indices` does. In the metrics "loss" is the outer
       loss and "grad_norm" the norm of the averaged meta-gradient; "band_sum" and "band_count" are
       of the unweighted inner losses; "effective_share" is 1 / (n sum w^2) of n weights that compete
-      and sum to 1. Of scores less the mean of their rivals, "band_squares/score_std" holds the sums
-      of squares in each noise band and, where the batch competes, "band_sums/score_mean" the sums.
+      and sum to 1. Of scores less the mean of their rivals, "band_squares/score" holds the sums of
+      squares in each noise band and, where the batch competes, "band_sums/score" the sums.
 
     Raises:
       ArgumentError: an argument out of range.
@@ -226,9 +226,9 @@ def _metrics(outcome: _Outcome, candidates: int | None, global_batch: int) -> Me
     """Means over devices, inner models and inner steps."""
     losses, sigma, scores = (x.reshape(-1) for x in (outcome.losses, outcome.sigma, outcome.scores))
     band_sum, band_count = sum_by_band(losses, sigma)
-    by_band = {"band_squares/score_std": sum_by_band(scores**2, sigma)[0]}
+    by_band = {"band_squares/score": sum_by_band(scores**2, sigma)[0]}
     if candidates is None:
-        by_band["band_sums/score_mean"] = sum_by_band(scores, sigma)[0]
+        by_band["band_sums/score"] = sum_by_band(scores, sigma)[0]
     return {
         "band_sum": band_sum,
         "band_count": band_count,

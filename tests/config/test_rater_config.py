@@ -246,6 +246,7 @@ def test_a_schedule_longer_than_a_life_is_refused():
         ("rater", {"file": None}, ["config.selection.file=None", "a string"]),
         ("rater", {"plain_share": 2}, ["config.selection.plain_share=2.0", "[0, 1]"]),
         ("rater", {"anneal_steps": 0}, ["config.selection.anneal_steps=0"]),
+        ("rater", {"anneal_steps": 1001}, ["config.selection.anneal_steps=1001", "1..1000"]),
         ("rater", {"bins": 2}, ["config.selection.bins", "anneal_steps, candidates, file"]),
         ("rater_shuffled", {"bins": 0}, ["config.selection.bins=0", "at least 1"]),
         ("rater_shuffled", {"candidates": 0}, ["config.selection.candidates=0"]),

@@ -97,11 +97,16 @@ def test_means_by_band_are_over_examples():
     window = Window(batch=4)
     for step in (0, 1):
         counts = np.array([[1.0, 0.0, 3.0 * step, 2.0]])
-        sums = {"band_sums/a": counts * (step + 1), "band_squares/b": counts * (step + 1)}
+        # All examples of a step have the value step + 1.
+        value = step + 1.0
+        sums = {"band_sums/a": counts * value, "band_squares/a": counts * value**2}
+        sums["band_squares/b"] = counts * value**2
         window.add({**metrics(step, count=1), "band_count": counts, **sums})
     row = window.row(2)
-    assert [row[f"a/{band}"] for band in BAND_NAMES] == [1.5, None, 2.0, 1.5]
-    assert [row[f"b/{band}"] for band in BAND_NAMES] == [1.5**0.5, None, 2.0**0.5, 1.5**0.5]
+    assert [row[f"a_mean/{band}"] for band in BAND_NAMES] == [1.5, None, 2.0, 1.5]
+    assert [row[f"a_std/{band}"] for band in BAND_NAMES] == [0.5, None, 0.0, 0.5]
+    assert [row[f"b_std/{band}"] for band in BAND_NAMES] == [2.5**0.5, None, 2.0, 2.5**0.5]
+    assert "b_mean/<0.1" not in row
 
 
 def test_resumes_where_the_state_stands():
