@@ -77,14 +77,15 @@ class Arm:
       results: of each seed.
       curves: of each seed, the distance after so many steps.
       operations: of a step; None where they cannot be counted.
-      moments: of the noise that was trained on, means over rows and seeds; empty without selection.
+      moments: of the noise that was trained on, for each seed a mean over rows; empty without
+        selection.
     """
 
     name: str
     results: tuple[dict[str, Any], ...]
     curves: dict[int, dict[int, float]]
     operations: float | None
-    moments: dict[str, float]
+    moments: dict[str, list[float]]
 
     def distances(self, steps: float) -> dict[int, float]:
         """The distance of each seed after so many steps; between scores, linear in both logs."""
@@ -170,22 +171,20 @@ def results_of(config: str) -> list[dict[str, Any]]:
 def arm_of(name: str) -> Arm | None:
     """An arm from its run folders, or None if no seed is done."""
     config = f"digits_noise_{name}"
-    results, curves, selected = results_of(config), {}, []
+    results, curves, moments = results_of(config), {}, {}
     if not results:
         return None
     for seed, folder in done(config).items():
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        selected += [row for row in rows if "noise_mean" in row and row["step"] <= STEPS]
+        for key in ("noise_mean", "noise_along_image", "noise_variance", "changed_share"):
+            values = [row[key] for row in rows if key in row and row["step"] <= STEPS]
+            if values:
+                moments.setdefault(key, []).append(float(np.mean(values)))
         curve = {row["step"]: row[SAMPLER] for row in rows if SAMPLER in row}
         last = json.loads((folder / "result.json").read_text())
         curves[seed] = {**curve, max(row["step"] for row in rows): last[SAMPLER]}
     # The Hungarian algorithm is a loop, and XLA counts the body of a loop once.
     operations = None if name == "assignment" else results[0]["operations_per_step"]
-    moments = {
-        key: float(np.mean([row[key] for row in selected]))
-        for key in ("noise_mean", "noise_along_image", "noise_variance", "changed_share")
-        if selected and key in selected[0]
-    }
     return Arm(name, tuple(results), curves, operations, moments)
 
 
@@ -216,9 +215,10 @@ def page(arms: list[Arm], raters: list[dict[str, Any]], budget: float) -> str:
     rows = [line_of(arm, plain, budget) for arm in arms]
     first = raters[0]
     moments = [
-        f"| {ARMS[arm.name]} | {np.sqrt(PIXELS) * arm.moments['noise_mean']:+.2f} "
-        f"| {arm.moments['noise_along_image']:+.2f} | {arm.moments['noise_variance']:.3f} "
-        f"| {show(arm.moments.get('changed_share'))} |"
+        f"| {ARMS[arm.name]} | {by_seed(np.sqrt(PIXELS) * np.array(arm.moments['noise_mean']))} "
+        f"| {by_seed(arm.moments['noise_along_image'])} "
+        f"| {np.mean(arm.moments['noise_variance']):.3f} "
+        f"| {np.mean(arm.moments['changed_share']):.2f} |"
         for arm in arms
         if arm.moments
     ]
@@ -264,7 +264,7 @@ trained at all.
 
 ## What noise was trained on
 
-| noise is chosen by | mean, in standard errors | along the image | variance | share that is not the first draw |
+| noise is chosen by | mean, in standard errors, by seed | along the image, by seed | variance | share that is not the first draw |
 |---|---|---|---|---|
 {chr(10).join(moments)}
 
@@ -290,6 +290,10 @@ model at this moment. It does not say that a rater, which does not see the model
 
 def show(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
+
+
+def by_seed(values: Any) -> str:
+    return " / ".join(f"{value:+.2f}" for value in values)
 
 
 def summary(arms: list[Arm], raters: list[dict[str, Any]], budget: float) -> str:

@@ -44,7 +44,9 @@ def score_histogram_figure(scores: Floats, sigma: Floats) -> Figure:
             axes.hist(here, bins=bins, color=color)
             axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
             axes.axvline(float(here.mean()), color=INK, linewidth=1.2)
-            said = f"mean {here.mean():.3g}\nstd {here.std():.3g}"
+            # Rounding of a mean that is 0 has no place in a picture.
+            mean = np.round(here.mean(), 6) + 0.0
+            said = f"mean {mean:.3g}\nstd {here.std():.3g}"
         else:
             said = "no draw in this band"
         axes.text(
