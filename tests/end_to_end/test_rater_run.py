@@ -132,9 +132,9 @@ def test_rows_of_meta_training(learned):
     # Before the first update all scores are 0, and so weights are equal.
     assert abs(rows[0]["effective_share"] - 1) < 1e-6
     assert all(not rows[0][f"score_std/{band}"] for band in BAND_NAMES)
-    # A few updates by single steps move the weights little, but by more than rounding does.
-    assert rows[-1]["effective_share"] < 1 - 1e-6
-    assert max(rows[-1][f"score_std/{band}"] or 0 for band in BAND_NAMES) > 1e-3
+    # A few updates by single steps move the weights by more than rounding does.
+    assert rows[-1]["effective_share"] < 1 - 1e-4
+    assert max(rows[-1][f"score_std/{band}"] or 0 for band in BAND_NAMES) > 1e-2
 
 
 def test_probes_are_rows_and_in_the_result(learned):
@@ -378,8 +378,9 @@ def test_memory_of_a_meta_step():
     assert three["3 inner steps of one model"] == 3 * kept
     # On each of eight devices one image with two draws of noise: 3.5 times, or 4.5 for each step.
     assert one["activations, batch 7 a device"] > 0
+    # A small part does not grow with the batch.
     ratio = three["activations, batch 27 a device"] / one["activations, batch 7 a device"]
-    assert ratio == pytest.approx(27 / 7, rel=1e-3)
+    assert ratio == pytest.approx(27 / 7, rel=0.1)
 
 
 def test_dry_run_looks_at_the_rater():

@@ -42,11 +42,8 @@ ETA = np.linspace(-0.4, 0.5, 10)
 
 @pytest.fixture(autouse=True, scope="module")
 def float64():
-    # Compiling takes longer than running here, and less of it without optimisations.
-    jax.config.update("jax_disable_most_optimizations", True)
     with jax.enable_x64(True):
         yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def draw(*leading):

@@ -30,11 +30,8 @@ OPTIMIZERS = {
 
 @pytest.fixture(autouse=True, scope="module")
 def float64():
-    # Compiling takes longer than running here, and less of it without optimisations.
-    jax.config.update("jax_disable_most_optimizations", True)
     with jax.enable_x64(True):
         yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
