@@ -25,6 +25,8 @@ def environment(**extra: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     cache = {
         "JAX_PLATFORMS": "cpu",
+        # As in this process, so that numbers compare.
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "xla"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
     }

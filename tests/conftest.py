@@ -16,8 +16,7 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_numpy_dtype_promotion", "strict")
-    # Compiling takes longer than running here, and less of it without optimisations; tests that
-    # play the user in a process of their own have them.
+    # Compiling takes longer than running here, and less of it without optimisations.
     jax.config.update("jax_disable_most_optimizations", True)
     cache = Path(config.rootpath) / ".cache" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))
