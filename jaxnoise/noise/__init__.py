@@ -27,7 +27,7 @@ from jaxnoise.noise.pacing import (
 from jaxnoise.noise.pairs import BetaPairs, LognormalPairs, PolynomialPairs, UniformPairs
 from jaxnoise.noise.partitions import pair_cells, partition, schedule_cells
 from jaxnoise.noise.speed import Asymmetric
-from jaxnoise.noise.uniforms import antithetic, iid, stratified
+from jaxnoise.noise.uniforms import antithetic, ascending, iid, stratified
 
 __all__ = [
     "CLTS",
@@ -53,6 +53,7 @@ __all__ = [
     "Tabulated",
     "UniformPairs",
     "antithetic",
+    "ascending",
     "constant",
     "doubling",
     "iid",

@@ -126,7 +126,7 @@ class LogSnrLaw:
         Args:
           key: PRNG key.
           count: how many (static), at least 1; the GLOBAL batch.
-          source: "iid", "stratified" or "antithetic".
+          source: "iid", "stratified", "antithetic" or "sorted" (stratified, with ascending noise).
 
         Returns:
           float[count].

@@ -3,8 +3,10 @@
 Every law has `sample(key, levels, num_levels, count)` and `probs(levels, num_levels)`. `levels` is
 an ascending vector, padded at the end if it has more than `num_levels` = N entries; N may be traced
 and must be from 2 to `len(levels)`. `count` is the GLOBAL batch: draw it whole and slice, so that
-the law is the same on any number of devices. `sampling="stratified"` sweeps the law once per batch
-in ascending order; `"iid"` draws every index on its own. `warp` maps the uniforms on their way into
+the law is the same on any number of devices. `sampling` names the source of the uniforms
+(`jaxnoise.noise.uniforms`): "stratified" draws once in each of `count` equal parts of the law, in
+random order, "sorted" the same in ascending order, "iid" every index on its own, "antithetic" in
+mirrored pairs. `warp` maps the uniforms on their way into
 the inverse CDF (0 the lowest noise, 1 the highest), which is how a pacing restricts any law.
 """
 
@@ -19,9 +21,8 @@ import numpy as np
 from jax.scipy.special import log_ndtr, ndtr
 
 from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.noise.uniforms import iid, stratified
+from jaxnoise.noise.uniforms import SOURCES
 
-SAMPLINGS = {"iid": iid, "stratified": stratified}
 VARIANTS = ("paper", "prototype")
 
 # Gauss-Legendre nodes per index: a jittered sweep has narrow peaks, a Beta density is smooth.
@@ -93,7 +94,7 @@ class _ByInverseCdf:
     ) -> jax.Array:
         """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
         last = _check_levels(levels, num_levels) - 2
-        u = warp(SAMPLINGS[self.sampling](key, count))
+        u = warp(SOURCES[self.sampling](key, count))
         return _draw(u, self.probs(levels, num_levels), last)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
@@ -105,10 +106,10 @@ class UniformPairs(_ByInverseCdf):
     """Every pair is equally likely: `p_i = 1 / (N-1)`.
 
     Args:
-      sampling: "iid" or "stratified".
+      sampling: source of the uniforms: "iid", "stratified", "antithetic" or "sorted".
 
     Raises:
-      ArgumentError: `sampling` is neither.
+      ArgumentError: no such `sampling`.
 
     Example:
       >>> levels = jnp.asarray([0.1, 1.0, 10.0, 10.0])
@@ -121,7 +122,7 @@ class UniformPairs(_ByInverseCdf):
     sampling: str = "iid"
 
     def __post_init__(self) -> None:
-        one_of("sampling", self.sampling, SAMPLINGS)
+        one_of("sampling", self.sampling, SOURCES)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
@@ -140,7 +141,7 @@ class LognormalPairs(_ByInverseCdf):
     Args:
       p_mean: mean of ln sigma.
       p_std: standard deviation of ln sigma, > 0.
-      sampling: "iid", or "stratified": the inverse CDF at `(i + U_i) / count`, `U_i ~ U[0, 1)`.
+      sampling: source of the uniforms: "iid", "stratified", "antithetic" or "sorted".
 
     Raises:
       ArgumentError: an argument is outside its range.
@@ -161,7 +162,7 @@ class LognormalPairs(_ByInverseCdf):
         if not -inf < self.p_mean < inf:
             raise ArgumentError("p_mean", self.p_mean, "a finite number")
         _check_positive("p_std", self.p_std)
-        one_of("sampling", self.sampling, SAMPLINGS)
+        one_of("sampling", self.sampling, SOURCES)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
@@ -188,7 +189,7 @@ class BetaPairs(_ByInverseCdf):
     Args:
       a: first shape parameter, > 0.
       b: second shape parameter, > 0; b > a puts more samples at low noise.
-      sampling: "iid", or "stratified": the inverse CDF at `(i + U_i) / count`, `U_i ~ U[0, 1)`.
+      sampling: source of the uniforms: "iid", "stratified", "antithetic" or "sorted".
 
     Raises:
       ArgumentError: an argument is outside its range.
@@ -208,7 +209,7 @@ class BetaPairs(_ByInverseCdf):
     def __post_init__(self) -> None:
         _check_positive("a", self.a)
         _check_positive("b", self.b)
-        one_of("sampling", self.sampling, SAMPLINGS)
+        one_of("sampling", self.sampling, SOURCES)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2.
@@ -278,7 +279,7 @@ class PolynomialPairs:
     """A polynomial sweep of the index with Gaussian jitter `eps_i ~ N(0, 1)`, in index units.
 
     With `u_i = i / (count-1)` the batch is one deterministic sweep from the lowest noise to the
-    highest; only the jitter is random. With N levels:
+    highest; only the jitter, and which example is where in the sweep, is random. With N levels:
 
     * "paper": `idx_i = clip(round(u_i^curve (N-1) + eps_i), 0, N-2)`.
     * "prototype": `a_i = u_i^curve (N-2)`, `b_i = a_i + N^(1/5) + eps_i`,
@@ -290,7 +291,8 @@ class PolynomialPairs:
     Args:
       curve: degree of the sweep, > 0. 4 is the paper's best; its authors' code used .5 to 3.5.
       variant: "paper" (the printed formula) or "prototype" (the authors' code).
-      sampling: "stratified" (the sweep, as in the paper) or "iid": `u_i ~ U[0, 1)`.
+      sampling: "stratified": the paper's sweep, with its examples in random order; "sorted": the
+        sweep in ascending order, as printed; or "iid" or "antithetic": `u_i ~ U[0, 1)`.
 
     Raises:
       ArgumentError: an argument is outside its range.
@@ -310,7 +312,7 @@ class PolynomialPairs:
     def __post_init__(self) -> None:
         _check_positive("curve", self.curve)
         one_of("variant", self.variant, VARIANTS)
-        one_of("sampling", self.sampling, SAMPLINGS)
+        one_of("sampling", self.sampling, SOURCES)
 
     def sample(
         self,
@@ -323,9 +325,12 @@ class PolynomialPairs:
         """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
         last = _check_levels(levels, num_levels) - 2
         key_u, key_jitter = jax.random.split(key)
-        u = iid(key_u, count)
-        if self.sampling == "stratified" and count > 1:
-            u = jnp.arange(count, dtype=u.dtype) / (count - 1)
+        if self.sampling in ("stratified", "sorted") and count > 1:
+            u = jnp.arange(count, dtype=jnp.result_type(float)) / (count - 1)
+            if self.sampling == "stratified":
+                u = jax.random.permutation(key_u, u)
+        else:
+            u = SOURCES[self.sampling](key_u, count)
         u = warp(u)
         jitter = jax.random.normal(key_jitter, (count,))
         top = last.astype(u.dtype)
@@ -333,7 +338,7 @@ class PolynomialPairs:
         if self.variant == "paper":
             index = jnp.round(swept * (top + 1) + jitter)
             return jnp.clip(index, 0, top).astype(jnp.int32)
-        if self.sampling == "iid":
+        if self.sampling in ("iid", "antithetic"):
             # A small curve could round to 1, which u < 1 never reaches: index N-2 stays impossible.
             swept = jnp.minimum(swept, 1 - jnp.finfo(swept.dtype).epsneg)
         a = swept * top

@@ -38,10 +38,13 @@ def iid(key: jax.Array, count: int) -> jax.Array:
     return jax.random.uniform(key, (count,))
 
 
-def stratified(key: jax.Array, count: int) -> jax.Array:
+def ascending(key: jax.Array, count: int) -> jax.Array:
     """One draw in each of `count` equal strata: `u_i = (i + U_i) / count`, `U_i ~ U[0, 1)`.
 
-    The draws are ascending; each is uniform on its stratum, and the batch as a whole is uniform.
+    Position i is always in stratum i: an example that keeps its place in the batch, or a class that
+    a sorted batch keeps together, is trained at one noise level only, and a device that holds a
+    part of the batch sees a part of the levels. For pictures and tables; `stratified` is for
+    training.
 
     Args:
       key: PRNG key.
@@ -53,6 +56,23 @@ def stratified(key: jax.Array, count: int) -> jax.Array:
     _check_count(count)
     u = jax.random.uniform(key, (count,))
     return _below_one((jnp.arange(count, dtype=u.dtype) + u) / count)
+
+
+def stratified(key: jax.Array, count: int) -> jax.Array:
+    """One draw in each of `count` equal strata, in random order: `u_i = (p(i) + U_i) / count`.
+
+    p is a random permutation, so every position is uniform on [0, 1) by itself, whatever lies
+    there in the batch, while the batch as a whole has exactly one draw in each stratum.
+
+    Args:
+      key: PRNG key.
+      count: how many draws (static), at least 1.
+
+    Returns:
+      float[count] in [0, 1).
+    """
+    key_u, key_order = jax.random.split(key)
+    return jax.random.permutation(key_order, ascending(key_u, count))
 
 
 def antithetic(key: jax.Array, count: int) -> jax.Array:
@@ -70,4 +90,9 @@ def antithetic(key: jax.Array, count: int) -> jax.Array:
     return jnp.stack([u, _below_one(1 - u)], axis=1).reshape(-1)[:count]
 
 
-SOURCES: dict[str, Source] = {"iid": iid, "stratified": stratified, "antithetic": antithetic}
+SOURCES: dict[str, Source] = {
+    "iid": iid,
+    "stratified": stratified,
+    "antithetic": antithetic,
+    "sorted": ascending,
+}

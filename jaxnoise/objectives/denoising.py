@@ -69,7 +69,8 @@ class DenoisingObjective:
       prediction: what the network predicts: eps, x0 or v of the variance-preserving form, or EDM's.
       compensation: "none" or "importance".
       max_ratio: where w/p is clipped, > 0, or None; the loss is biased by what it cuts off.
-      source: of the uniforms for the whole global batch: "iid", "stratified" or "antithetic".
+      source: of the uniforms for the whole global batch: "iid", "stratified",
+        "antithetic" or "sorted".
       pacing: restricts the law to a part of the noise; by default to none of it.
       uncertainty: u(lambda), or None. Not together with compensation, which it would absorb.
 

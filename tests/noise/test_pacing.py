@@ -20,11 +20,11 @@ from jaxnoise.noise import (
     PolynomialPairs,
     Tabulated,
     UniformPairs,
+    ascending,
     iid,
     karras_levels,
     mixture,
     paced_probs,
-    stratified,
     windowed_uniform,
 )
 
@@ -201,7 +201,7 @@ def paced_lambda():
     """Every law over lambda under every pacing, in one compilation."""
 
     def draw(key):
-        u, out = stratified(key, 1000), {}
+        u, out = ascending(key, 1000), {}
         for name in COMPOSED:
             pacing, step = PACINGS[name]
             state = pacing.init()
@@ -230,7 +230,7 @@ def test_every_pacing_composes_with_laws_over_lambda(paced_lambda, law, name):
 @pytest.fixture(scope="module")
 def paced_pairs():
     """Every pair law under every pacing, for two numbers of levels, in one compilation."""
-    u = stratified(jax.random.key(1), 2000)
+    u = ascending(jax.random.key(1), 2000)
 
     @jax.jit
     def evaluate(levels, num_levels):

@@ -33,15 +33,16 @@ DRAWS = 100_000
 GRID = KarrasGrid(LENGTH)
 LAWS = [
     UniformPairs(),
-    UniformPairs(sampling="stratified"),
+    UniformPairs(sampling="sorted"),
     LognormalPairs(),
     LognormalPairs(sampling="stratified"),
     BetaPairs(),
-    BetaPairs(sampling="stratified"),
+    BetaPairs(sampling="antithetic"),
     PolynomialPairs(sampling="iid"),
     PolynomialPairs(curve=2.5),
     PolynomialPairs(curve=0.5, variant="prototype", sampling="iid"),
     PolynomialPairs(curve=2.5, variant="prototype"),
+    PolynomialPairs(curve=2.5, sampling="antithetic"),
 ]
 Law = UniformPairs | LognormalPairs | BetaPairs | PolynomialPairs
 
@@ -74,7 +75,7 @@ def grids() -> jax.Array:
 @cache
 def probs_of(law: Law) -> np.ndarray:
     """float[len(NS), LENGTH-1], one row for each of NS."""
-    if law.sampling == "stratified":
+    if law.sampling != "iid":
         return probs_of(replace(law, sampling="iid"))
     return np.asarray(jax.jit(jax.vmap(law.probs))(grids(), jnp.asarray(NS)))
 
@@ -125,13 +126,32 @@ def test_draws_follow_the_probabilities(law: Law) -> None:
 
 @pytest.mark.parametrize(
     "law",
-    [law for law in LAWS if law.sampling == "stratified" and not isinstance(law, PolynomialPairs)],
+    [
+        law
+        for law in LAWS
+        if law.sampling in ("stratified", "sorted") and not isinstance(law, PolynomialPairs)
+    ],
     ids=name,
 )
 def test_stratified_draws_hug_the_cdf(law: Law) -> None:
     cumulative = DRAWS * np.cumsum(probs_of(law).astype(np.float64), axis=1)
     # One stratum straddles each edge; float32 rounding moves an edge by a fraction of another.
     assert np.abs(np.cumsum(counts_of(law), axis=1) - cumulative).max() <= 2
+
+
+@pytest.mark.parametrize("law", [LognormalPairs, PolynomialPairs])
+def test_levels_do_not_follow_the_position_in_the_batch(law: type) -> None:
+    """One place of the batch sees the whole law, unless the sweep is asked for in its order."""
+    levels, keys = karras_levels(20), jax.random.split(jax.random.key(2), 1000)
+    place = {}
+    for sampling in ("stratified", "sorted"):
+        drawn = jax.vmap(lambda key, s=sampling: law(sampling=s).sample(key, levels, 20, 16))(keys)
+        place[sampling] = np.asarray(drawn)
+    for sampling, drawn in place.items():
+        correlation = stats.spearmanr(np.tile(np.arange(16), 1000), drawn.ravel())
+        assert (correlation.pvalue > 1e-3) == (sampling == "stratified")
+        ends = stats.ks_2samp(drawn[:, 0], drawn[:, -1])
+        assert (ends.pvalue > 1e-3) == (sampling == "stratified")
 
 
 @pytest.mark.parametrize("variant", ["paper", "prototype"])
@@ -287,14 +307,14 @@ def test_the_largest_uniform_number_stays_in_the_last_bin(
     law: Law, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     largest = 1 - 2.0**-24
-    monkeypatch.setitem(pairs.SAMPLINGS, "iid", lambda key, count: jnp.full(count, largest))
+    monkeypatch.setitem(pairs.SOURCES, "iid", lambda key, count: jnp.full(count, largest))
     sample = jax.jit(jax.vmap(lambda levels, n: law.sample(jax.random.key(0), levels, n, 1)[0]))
     last = np.asarray(sample(grids(), jnp.asarray(NS)))
     assert (last <= np.asarray(NS) - 2).all()
     np.testing.assert_array_equal(last[:4], np.asarray(NS[:4]) - 2)
 
 
-SHORT = [UniformPairs(), LognormalPairs(sampling="stratified"), LAWS[-1]]
+SHORT = [UniformPairs(), LognormalPairs(sampling="sorted"), LAWS[-2]]
 
 
 @cache
@@ -330,7 +350,7 @@ def test_indices_are_always_pairs_of_real_levels(seed: int, n: int) -> None:
         assert index.max() <= n - 2
         assert (np.diff(np.asarray(levels))[index] > 0).all()
         if isinstance(law, LognormalPairs):
-            assert (np.diff(index) >= 0).all()  # stratified: one ascending sweep
+            assert (np.diff(index) >= 0).all()
 
 
 def test_one_trace_serves_a_whole_curriculum() -> None:
@@ -367,7 +387,7 @@ def test_one_trace_serves_a_whole_curriculum() -> None:
         ),
         (
             lambda: PolynomialPairs(sampling="sobol"),
-            "sampling='sobol': must be one of iid, stratified",
+            "sampling='sobol': must be one of iid, stratified, antithetic, sorted",
         ),
         (lambda: LognormalPairs(p_std=0.0), "p_std=0.0: must be a finite number > 0"),
         (lambda: LognormalPairs(p_mean=float("nan")), "p_mean=nan: must be a finite number"),

@@ -73,7 +73,10 @@ def test_levels_are_drawn_from_the_law() -> None:
 def test_a_batch_is_stratified_unless_it_is_told_otherwise() -> None:
     levels = draw(make(Cosine()), 64)
     stratum = np.floor(64 * np.asarray(Cosine().survival(levels.lam)))
-    np.testing.assert_array_equal(stratum, np.arange(64))
+    np.testing.assert_array_equal(np.sort(stratum), np.arange(64))
+    assert (np.diff(stratum) < 0).any()
+    swept = np.asarray(draw(make(Cosine(), source="sorted"), 64).lam)
+    np.testing.assert_array_equal(swept, np.sort(swept)[::-1])
 
 
 def test_antithetic_levels_are_mirrored() -> None:

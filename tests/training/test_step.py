@@ -231,10 +231,11 @@ def test_pool_is_scored_whole_and_trained_on_as_gathered():
 
     everyone = jnp.arange(BATCH)
     scores = np.stack([losses(params, everyone, eps[:, m]) for m in range(candidates)], axis=1)
-    # Stratified levels ascend, so a stratum is a half of the batch.
-    assert (np.diff(pairs.sigma) >= 0).all()
-    halves = np.argsort(-scores.reshape(bins, -1), axis=1)[:, : BATCH // bins]
-    picks = np.sort((halves + np.arange(bins)[:, None] * scores.size // bins).ravel())
+    # A stratum is a half of the batch by level.
+    strata = np.argsort(np.asarray(pairs.sigma), kind="stable").reshape(bins, -1)
+    pool = (strata[:, :, None] * candidates + np.arange(candidates)).reshape(bins, -1)
+    best = np.argsort(-scores.ravel()[pool], axis=1)[:, : BATCH // bins]
+    picks = np.sort(np.take_along_axis(pool, best, axis=1).ravel())
     source, gathered = picks // candidates, eps.reshape(-1, *x0.shape[1:])[picks]
     assert 1 < len(np.unique(source)) < BATCH
     assert float(metrics[0]["image_share"]) == len(np.unique(source)) / BATCH
