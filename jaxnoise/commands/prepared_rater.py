@@ -119,7 +119,7 @@ class PreparedRater:
 
     @cached_property
     def _scored(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Held-out images, noise that competes and levels, the same through training."""
+        """Held-out images, noise that competes and log SNR, the same through training."""
         experiment = self.prepared.experiment
         key = stream_key(self.prepared.key, "scored")
         keys = jax.random.split(key)
@@ -143,8 +143,8 @@ class PreparedRater:
         levels = objective.draw(
             keys[0], stream_key(self.prepared.key, "grid"), last, x0.shape[0], pace
         )
-        x0, sigma = (jnp.repeat(x, rivals, axis=0) for x in (x0, levels.sigma))
-        return x0, jax.random.normal(keys[1], x0.shape, x0.dtype), sigma
+        x0, lam = (jnp.repeat(x, rivals, axis=0) for x in (x0, levels.lam))
+        return x0, jax.random.normal(keys[1], x0.shape, x0.dtype), lam
 
     @cached_property
     def _score(self) -> Any:
@@ -156,10 +156,12 @@ class PreparedRater:
         Returns:
           float32[n] each, rivals side by side.
         """
-        x0, eps, sigma = self._scored
-        found = np.asarray(self._score(jax.tree.map(to_host, eta), x0, eps, -2 * jnp.log(sigma)))
+        x0, eps, lam = self._scored
+        found = np.asarray(self._score(jax.tree.map(to_host, eta), x0, eps, lam))
         competing = found.reshape(-1, self.rating.meta.candidates or len(found))
-        return (competing - competing.mean(1, keepdims=True)).reshape(-1), np.asarray(sigma)
+        return (competing - competing.mean(1, keepdims=True)).reshape(-1), np.exp(
+            -np.asarray(lam) / 2
+        )
 
     @cached_property
     def _order_probe(self) -> Step[RaterState]:

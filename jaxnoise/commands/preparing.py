@@ -122,9 +122,9 @@ def open_selection(experiment: Experiment, images: Images, devices: int) -> Open
             if opened.rater is not None:
                 check_rater(opened.rater, experiment.config["selection"], images)
             keys = jax.eval_shape(partial(jax.random.split, num=local), jax.random.key(0))
-            sigma = jax.ShapeDtypeStruct((local,), jnp.float32)
+            lam = jax.ShapeDtypeStruct((local,), jnp.float32)
             select = partial(opened.selection.select, step=0, losses=_first_pixels)
-            jax.eval_shape(select, keys, x0, sigma)
+            jax.eval_shape(select, keys, x0, lam)
     except ArgumentError as error:
         raise ConfigError(f"config.selection.{error}") from error
     return opened

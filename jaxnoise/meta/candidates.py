@@ -33,8 +33,8 @@ class Candidates(NamedTuple):
     """float[B, ...], clean images."""
     eps: jax.Array
     """float[B, M, ...], candidates of noise."""
-    sigma: jax.Array
-    """float[B], noise over signal."""
+    lam: jax.Array
+    """float[B], log SNR."""
     keys: jax.Array
     """key[B], for scores that draw; the candidates are independent of them."""
     losses: Losses | None
@@ -106,8 +106,7 @@ class RaterScore:
     The candidates go through the rater together, as a batch of B M.
 
     Args:
-      rate: the rater with its parameters bound, `(x0, eps, lam) -> float[B]`,
-        lam = log SNR = -2 ln sigma.
+      rate: the rater with its parameters bound, `(x0, eps, lam) -> float[B]`, lam = log SNR.
 
     Example:
       >>> score = RaterScore(lambda x0, eps, lam: jnp.sum(x0 * eps, axis=1))
@@ -122,8 +121,7 @@ class RaterScore:
     rate: Rate
 
     def __call__(self, candidates: Candidates) -> jax.Array:
-        x0, eps, sigma = candidates.x0, candidates.eps, candidates.sigma
-        lam = -2 * jnp.log(sigma)
+        x0, eps, lam = candidates.x0, candidates.eps, candidates.lam
         return jax.vmap(lambda e: self.rate(x0, e, lam), in_axes=1, out_axes=1)(eps)
 
 
@@ -173,7 +171,7 @@ class ShuffledScore:
     def __call__(self, candidates: Candidates) -> jax.Array:
         scores = self.score(candidates)
         keys = named_keys(candidates.keys, "shuffle")
-        return shuffle_within_levels(scores, candidates.sigma, keys, self.bins)
+        return shuffle_within_levels(scores, candidates.lam, keys, self.bins)
 
 
 @dataclass(frozen=True)
@@ -233,23 +231,23 @@ def _check_bins(bins: int) -> None:
         raise ArgumentError("bins", bins, "at least 1")
 
 
-def level_strata(sigma: jax.Array, bins: int) -> tuple[jax.Array, np.ndarray]:
+def level_strata(lam: jax.Array, bins: int) -> tuple[jax.Array, np.ndarray]:
     """Cuts examples into `bins` strata of neighbouring levels, of equal size up to one example.
 
     Args:
-      sigma: float[N], noise levels; equal ones are told apart by their index.
+      lam: float[N], log SNR; equal ones are told apart by their index.
       bins: number of strata.
 
     Returns:
-      int[N], the examples by ascending level, and the int[bins + 1] places in it where strata
+      int[N], the examples by ascending noise, and the int[bins + 1] places in it where strata
       begin and end (static).
     """
-    edges = np.arange(bins + 1) * sigma.shape[0] // bins
-    return jnp.argsort(sigma), edges
+    edges = np.arange(bins + 1) * lam.shape[0] // bins
+    return jnp.argsort(-lam), edges
 
 
 def shuffle_within_levels(
-    scores: jax.Array, sigma: jax.Array, keys: jax.Array, bins: int
+    scores: jax.Array, lam: jax.Array, keys: jax.Array, bins: int
 ) -> jax.Array:
     """Gives each example the scores of another one of its level stratum.
 
@@ -257,7 +255,7 @@ def shuffle_within_levels(
 
     Args:
       scores: float[B, ...].
-      sigma: float[B], noise levels; strata are quantiles of them within this batch.
+      lam: float[B], log SNR; strata are quantiles of it within this batch.
       keys: key[B], which decide the cycles.
       bins: number of strata, so that each has two examples at least.
 
@@ -269,16 +267,16 @@ def shuffle_within_levels(
 
     Example:
       >>> keys = jax.random.split(jax.random.key(0), 4)
-      >>> levels = jnp.asarray([0.1, 9.0, 0.2, 8.0])
-      >>> print(shuffle_within_levels(jnp.arange(4.0), levels, keys, bins=2))
+      >>> lam = jnp.asarray([5.0, -4.4, 3.2, -4.2])
+      >>> print(shuffle_within_levels(jnp.arange(4.0), lam, keys, bins=2))
       [2. 3. 0. 1.]
     """
-    chex.assert_equal_shape_prefix([scores, sigma, keys], 1)
+    chex.assert_equal_shape_prefix([scores, lam, keys], 1)
     _check_bins(bins)
-    count = sigma.shape[0]
+    count = lam.shape[0]
     if 2 * bins > count:
         raise ArgumentError("bins", bins, f"at most half of the {count} examples")
-    by_level, edges = level_strata(sigma, bins)
+    by_level, edges = level_strata(lam, bins)
     stratum = np.repeat(np.arange(bins), np.diff(edges))
     u = jax.vmap(lambda key: jax.random.uniform(key))(keys)
     order = by_level[jnp.lexsort((u[by_level], jnp.asarray(stratum)))]
@@ -286,33 +284,33 @@ def shuffle_within_levels(
     return jnp.zeros_like(scores).at[order].set(scores[order[source]])
 
 
-def top_k_by_level(scores: jax.Array, sigma: jax.Array, k: int, bins: int) -> jax.Array:
+def top_k_by_level(scores: jax.Array, lam: jax.Array, k: int, bins: int) -> jax.Array:
     """Picks the k best of a pool, `k / bins` in each stratum of the noise level.
 
     Without strata a score that leans on the level would choose levels, not noise.
 
     Args:
       scores: float[N], one for each pair of image and noise; higher is better.
-      sigma: float[N], their noise levels; strata are quantiles of the pool.
+      lam: float[N], their log SNR; strata are quantiles of the pool.
       k: how many to pick, a multiple of `bins`.
       bins: number of strata; none is smaller than k / bins.
 
     Returns:
-      int32[k]: indices by ascending stratum, best first within each; of equal scores the lower
-      level comes first, and scores that are NaN come last.
+      int32[k]: indices by ascending noise of their strata, best first within each; of equal scores
+      the one with less noise comes first, and scores that are NaN come last.
 
     Raises:
       ArgumentError: `bins` is below 1, or `k` no multiple of it or too large.
 
     Example:
-      >>> scores, sigma = jnp.asarray([5.0, 6.0, 1.0, 2.0]), jnp.asarray([0.1, 0.2, 8.0, 9.0])
-      >>> print(top_k_by_level(scores, sigma, k=2, bins=2))
+      >>> scores, lam = jnp.asarray([5.0, 6.0, 1.0, 2.0]), jnp.asarray([5.0, 3.2, -4.2, -4.4])
+      >>> print(top_k_by_level(scores, lam, k=2, bins=2))
       [1 3]
     """
-    chex.assert_rank([scores, sigma], 1)
-    chex.assert_equal_shape([scores, sigma])
+    chex.assert_rank([scores, lam], 1)
+    chex.assert_equal_shape([scores, lam])
     _check_bins(bins)
-    by_level, edges = level_strata(sigma, bins)
+    by_level, edges = level_strata(lam, bins)
     if k < 1 or k % bins or k // bins > np.diff(edges).min():
         allowed = f"a multiple of {bins} bins, at most {bins * np.diff(edges).min()}"
         raise ArgumentError("k", k, allowed)

@@ -58,7 +58,7 @@ class PoolSelection:
       >>> from jaxnoise.meta.candidates import RaterScore
       >>> keys, x0 = jax.random.split(jax.random.key(0), 4), jnp.ones((4, 2))
       >>> low_noise = RaterScore(lambda x0, eps, lam: lam)
-      >>> levels = jnp.asarray([0.1, 5.0, 9.0, 0.2])
+      >>> levels = jnp.asarray([4.6, -3.2, -4.4, 3.2])
       >>> def source(bins):
       ...     return PoolSelection(low_noise, 2, bins).select(keys, x0, levels, step=0).source
       >>> print(*jax.jit(lambda: (source(1), source(2)))())
@@ -82,7 +82,7 @@ class PoolSelection:
         self,
         keys: jax.Array,
         x0: jax.Array,
-        sigma: jax.Array,
+        lam: jax.Array,
         step: ArrayLike,
         losses: Losses | None = None,
     ) -> Selected:
@@ -94,9 +94,9 @@ class PoolSelection:
         of the pool; `image_share`, distinct pairs of image and level over B.
         """
         del step
-        chex.assert_equal_shape_prefix([keys, x0, sigma], 1)
-        chex.assert_rank([keys, sigma], 1)
-        count = sigma.shape[0]
+        chex.assert_equal_shape_prefix([keys, x0, lam], 1)
+        chex.assert_rank([keys, lam], 1)
+        count = lam.shape[0]
         if count % self.bins:
             raise ArgumentError("bins", self.bins, f"a divisor of the {count} examples of a device")
         eps = draw_candidates(keys, self.candidates, x0.shape[1:], x0.dtype)
@@ -105,10 +105,10 @@ class PoolSelection:
             plain, zero = eps[:, 0], jnp.zeros(())
             shares = {"changed_share": zero, "score_margin": zero, "image_share": zero + 1}
             return Selected(plain, None, {**noise_moments(x0, plain), **shares})
-        seen = Candidates(x0, eps, sigma, named_keys(keys, "score"), losses)
+        seen = Candidates(x0, eps, lam, named_keys(keys, "score"), losses)
         scores = jax.lax.stop_gradient(self.score(seen))
         chex.assert_shape(scores, eps.shape[:2])
-        pool = jnp.repeat(sigma, self.candidates)
+        pool = jnp.repeat(lam, self.candidates)
         picks = jnp.sort(top_k_by_level(scores.ravel(), pool, count, self.bins))
         source = picks // self.candidates
         selected = eps.reshape(-1, *x0.shape[1:])[picks]

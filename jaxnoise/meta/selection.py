@@ -2,7 +2,7 @@
 
 A selection stands where a training step draws its noise:
 
-    eps, source, info = selection.select(keys, x0, sigma, step, losses)
+    eps, source, info = selection.select(keys, x0, lam, step, losses)
 
 Images and levels are drawn before; nothing is differentiated. What is selected is not N(0, I) any
 more: along the direction of a linear score, the best of 4 has mean 1.03 and variance .49. So `info`
@@ -45,7 +45,7 @@ class Selection(Protocol):
         self,
         keys: jax.Array,
         x0: jax.Array,
-        sigma: jax.Array,
+        lam: jax.Array,
         step: ArrayLike,
         losses: Losses | None = None,
     ) -> Selected:
@@ -54,7 +54,7 @@ class Selection(Protocol):
         Args:
           keys: key[B], each example's own; without selection its noise is `normal(key)`.
           x0: float[B, ...], clean images in [-1, 1].
-          sigma: float[B], noise over signal.
+          lam: float[B], log SNR.
           step: training step k; may be traced.
           losses: `(x0, eps) -> float[B]`, the student's losses at the levels of this batch; only
             scores by loss ask for it.
@@ -116,7 +116,7 @@ class NoiseSelection:
       >>> from jaxnoise.meta.candidates import NearestScore
       >>> keys, x0 = jax.random.split(jax.random.key(0), 100), jnp.full((100, 4), 0.5)
       >>> selection = NoiseSelection(NearestScore(), candidates=4)
-      >>> eps, _, info = selection.select(keys, x0, jnp.ones(100), step=0)
+      >>> eps, _, info = selection.select(keys, x0, jnp.zeros(100), step=0)
       >>> eps.shape, bool(info["noise_along_image"] > 0.5)
       ((100, 4), True)
 
@@ -152,7 +152,7 @@ class NoiseSelection:
         self,
         keys: jax.Array,
         x0: jax.Array,
-        sigma: jax.Array,
+        lam: jax.Array,
         step: ArrayLike,
         losses: Losses | None = None,
     ) -> Selected:
@@ -162,15 +162,15 @@ class NoiseSelection:
         candidate 1; `score_margin`, the score of the selected candidate above the mean of those
         that competed; `candidates_in_use`, m(k).
         """
-        chex.assert_equal_shape_prefix([keys, x0, sigma], 1)
-        chex.assert_rank([keys, sigma], 1)
+        chex.assert_equal_shape_prefix([keys, x0, lam], 1)
+        chex.assert_rank([keys, lam], 1)
         eps = draw_candidates(keys, self.candidates, x0.shape[1:], x0.dtype)
         count = self.in_use(step)
         if self.candidates == 1:
-            selected, margin = eps[:, 0], jnp.zeros_like(sigma)
-            index = jnp.zeros(sigma.shape, jnp.int32)
+            selected, margin = eps[:, 0], jnp.zeros_like(lam)
+            index = jnp.zeros(lam.shape, jnp.int32)
         else:
-            seen = Candidates(x0, eps, sigma, named_keys(keys, "score"), losses)
+            seen = Candidates(x0, eps, lam, named_keys(keys, "score"), losses)
             scores = jax.lax.stop_gradient(self.score(seen))
             chex.assert_shape(scores, eps.shape[:2])
             competes = jnp.broadcast_to(
@@ -244,13 +244,13 @@ class NoiseAssignment:
         self,
         keys: jax.Array,
         x0: jax.Array,
-        sigma: jax.Array,
+        lam: jax.Array,
         step: ArrayLike,
         losses: Losses | None = None,
     ) -> Selected:
         """See `Selection`; beside `noise_moments`, `info` has `changed_share`."""
         del step, losses
-        chex.assert_equal_shape_prefix([keys, x0, sigma], 1)
+        chex.assert_equal_shape_prefix([keys, x0, lam], 1)
         plain = draw_candidates(keys, 1, x0.shape[1:], x0.dtype)[:, 0]
         permutation = optimal_assignment(x0, plain)
         changed = permutation != jnp.arange(x0.shape[0], dtype=jnp.int32)

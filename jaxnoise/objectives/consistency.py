@@ -53,6 +53,11 @@ class Pairs:
         """float[B], the level by which an example is reported."""
         return self.sigma_hi
 
+    @property
+    def lam(self) -> jax.Array:
+        """float[B], `-2 ln sigma_hi`, log SNR."""
+        return -2 * jnp.log(self.sigma_hi)
+
 
 def consistency_losses(
     student: Denoiser,

@@ -17,7 +17,12 @@ class Levels(Protocol):
 
     @property
     def sigma(self) -> jax.Array:
-        """float[B], noise over signal, by which an example is reported."""
+        """float[B], noise over signal, by which an example is reported; may overflow."""
+        ...
+
+    @property
+    def lam(self) -> jax.Array:
+        """float[B], log SNR, by which noise is rated and selected; finite."""
         ...
 
 

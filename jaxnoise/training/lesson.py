@@ -117,8 +117,7 @@ class Lesson:
     def scores(self, eta: Any, examples: Examples) -> jax.Array:
         """The rater's scores of examples: float[b]."""
         assert examples.eps is not None
-        lam = -2 * jnp.log(examples.levels.sigma)
-        return self.rater(eta, examples.x0, examples.eps, lam)
+        return self.rater(eta, examples.x0, examples.eps, examples.levels.lam)
 
     def above_rivals(self, scores: jax.Array) -> jax.Array:
         """Scores float[..., b] less the mean of those that compete with each.

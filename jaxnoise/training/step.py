@@ -74,7 +74,7 @@ def make_step(
             trained = drawn.replace(eps=eps)
         else:
             eps, source, info = selection.select(
-                noise_keys, x0, drawn.levels.sigma, state.step, losses_now
+                noise_keys, x0, drawn.levels.lam, state.step, losses_now
             )
             trained = (drawn if source is None else drawn.take(source)).replace(eps=eps)
             selected = jax.lax.pmean(info, AXIS)

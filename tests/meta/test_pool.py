@@ -12,6 +12,8 @@ from jaxnoise.errors import ArgumentError
 from jaxnoise.meta.candidates import LossScore, NearestScore, RaterScore, draw_candidates
 from jaxnoise.meta.pool import PoolSelection
 from jaxnoise.meta.selection import NoiseSelection, noise_moments
+from jaxnoise.noise import Cosine
+from jaxnoise.objectives import DenoisingObjective, uniform_weight
 
 COUNT, CANDIDATES, PIXELS = 4000, 4, (2, 2, 1)
 V = np.asarray([0.6, 0.0, -0.8, 0.0], np.float32).reshape(PIXELS)
@@ -55,37 +57,36 @@ SELECTIONS = {
 
 @pytest.fixture(scope="module")
 def pool():
-    """x0, sigma and candidates of a batch in no order of level, and {selection: result}."""
+    """x0, log SNR and candidates of a batch in no order of level, and {selection: result}."""
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(COUNT))
     x0 = jax.random.uniform(jax.random.key(1), (COUNT, *PIXELS), minval=-1.0, maxval=1.0)
-    levels = np.random.default_rng(0).permutation(np.linspace(-5.0, 4.0, COUNT))
+    levels = np.random.default_rng(0).permutation(np.linspace(10.0, -8.0, COUNT))
     # Every level twice: ties must not tear the candidates of an example apart.
-    sigma = jnp.exp(jnp.asarray(np.repeat(levels[::2], 2), jnp.float32))
+    lam = jnp.asarray(np.repeat(levels[::2], 2), jnp.float32)
 
     @jax.jit
     def run():
         eps = draw_candidates(keys, CANDIDATES, PIXELS, jnp.float32)
-        return eps, {n: s.select(keys, x0, sigma, 0, losses) for n, s in SELECTIONS.items()}
+        return eps, {n: s.select(keys, x0, lam, 0, losses) for n, s in SELECTIONS.items()}
 
-    return jax.tree.map(np.asarray, (x0, sigma, *run()))
+    return jax.tree.map(np.asarray, (x0, lam, *run()))
 
 
-def scores_of(name, x0, eps, sigma):
+def scores_of(name, x0, eps, lam):
     """float64[B, M], by formulas of numpy."""
     along = (eps * V).sum(axis=(2, 3, 4), dtype=np.float64)
-    lam = -2 * np.log(sigma.astype(np.float64))[:, None]
     if name == "leaning":
-        return along - lam + x0.sum(axis=(1, 2, 3))[:, None]
+        return along - lam.astype(np.float64)[:, None] + x0.sum(axis=(1, 2, 3))[:, None]
     if name == "loss":
         loss = ((x0[:, None] - 0.5 * eps) ** 2).sum(axis=(2, 3, 4))
         return loss + 1e-3 * np.arange(COUNT)[:, None]
     return along
 
 
-def best_of_each_stratum(scores, sigma, bins):
+def best_of_each_stratum(scores, lam, bins):
     """int[B], ascending places in the pool."""
     size, picks = COUNT // bins, []
-    for members in np.split(np.argsort(sigma, kind="stable"), bins):
+    for members in np.split(np.argsort(-lam, kind="stable"), bins):
         flat = (members[:, None] * CANDIDATES + np.arange(CANDIDATES)).ravel()
         picks += list(flat[np.argsort(-scores.ravel()[flat], kind="stable")][:size])
     return np.sort(picks)
@@ -93,16 +94,16 @@ def best_of_each_stratum(scores, sigma, bins):
 
 @pytest.mark.parametrize("name,bins", [("leaning", 1), ("linear", 8), ("loss", 8)])
 def test_picks_are_the_best_of_each_stratum(pool, name, bins):
-    x0, sigma, everyone, results = pool
-    scores = scores_of(name, x0, everyone, sigma)
-    picks = best_of_each_stratum(scores, sigma, bins)
+    x0, lam, everyone, results = pool
+    scores = scores_of(name, x0, everyone, lam)
+    picks = best_of_each_stratum(scores, lam, bins)
     eps, source, info = results[f"{name} {bins}"]
     assert source.dtype == np.int32
     np.testing.assert_array_equal(source, picks // CANDIDATES)
     np.testing.assert_array_equal(eps, everyone.reshape(-1, *PIXELS)[picks])
 
     stratum = np.empty(COUNT, int)
-    stratum[np.argsort(sigma, kind="stable")] = np.arange(COUNT) * bins // COUNT
+    stratum[np.argsort(-lam, kind="stable")] = np.arange(COUNT) * bins // COUNT
     np.testing.assert_array_equal(np.bincount(stratum[source]), np.full(bins, COUNT // bins))
 
     margin = scores.ravel()[picks].mean() - scores.mean()
@@ -136,13 +137,14 @@ def test_a_rater_of_the_level_moves_levels_as_far_as_strata_let_it(pool):
 
     A stratum for each example lets it move none: the test above.
     """
-    _, sigma, everyone, results = pool
-    lam = np.abs(-2 * np.log(sigma.astype(np.float64)))
+    _, lam, everyone, results = pool
 
     def nearest(members):
-        return members[np.argsort(lam[members], kind="stable")][: len(members) // CANDIDATES]
+        return members[np.argsort(np.abs(lam)[members], kind="stable")][
+            : len(members) // CANDIDATES
+        ]
 
-    by_level = np.argsort(sigma, kind="stable")
+    by_level = np.argsort(-lam, kind="stable")
     for bins in (1, 8):
         eps, source, info = results[f"middling {bins}"]
         expected = np.sort(np.concatenate([nearest(part) for part in np.split(by_level, bins)]))
@@ -150,9 +152,35 @@ def test_a_rater_of_the_level_moves_levels_as_far_as_strata_let_it(pool):
         np.testing.assert_array_equal(eps, everyone[expected].reshape(-1, *PIXELS))
         np.testing.assert_allclose(info["image_share"], 0.25, rtol=1e-6)
         np.testing.assert_allclose(info["changed_share"], 0.75, rtol=1e-6)
-    # ln sigma is uniform on [-5, 4]: a quarter of that about 0 reaches to 1.125.
-    far = np.abs(np.log(sigma[results["middling 1"].source])).max()
-    np.testing.assert_allclose(far, 9 / 8, atol=0.05)
+    # Log SNR is uniform on [-8, 10]: a quarter of that about 0 reaches to 2.25.
+    far = np.abs(lam[results["middling 1"].source]).max()
+    np.testing.assert_allclose(far, 9 / 4, atol=0.1)
+
+
+def test_a_part_of_a_stratified_batch_is_a_pool_like_the_whole():
+    """A device that held a slice of ascending levels would select the cleanest of its slice."""
+    selection = PoolSelection(RaterScore(lambda x0, eps, lam: lam), 4, bins=1)
+    keys, x0 = jax.random.split(jax.random.key(0), 128), jnp.zeros((128, 2))
+
+    @partial(jax.jit, static_argnums=(1, 2))
+    def share_of_the_cleanest_quarter(key, devices, sampling):
+        objective = DenoisingObjective(Cosine(), uniform_weight("v"), source=sampling)
+        lam = objective.draw(key, key, jnp.int32(0), 128).lam
+        parts = (x.reshape(devices, -1, *x.shape[1:]) for x in (keys, x0, lam))
+        source = jax.vmap(lambda *part: selection.select(*part, 0).source)(*parts)
+        selected = jnp.take_along_axis(lam.reshape(devices, -1), source, axis=1)
+        return jnp.mean(Cosine().survival(selected) < 0.25)
+
+    draws = jax.random.split(jax.random.key(1), 50)
+    for devices in (1, 2, 4, 8):
+        swept = share_of_the_cleanest_quarter(draws[0], devices, "sorted")
+        np.testing.assert_allclose(swept, max(1 / devices, 0.25))
+        share = np.mean([share_of_the_cleanest_quarter(k, devices, "stratified") for k in draws])
+        # A part of n levels selects n / 4, of which at most those of the whole batch's quarter.
+        n = 128 // devices
+        held = np.arange(n + 1)
+        expected = np.minimum(held, n // 4) @ stats.hypergeom(128, 32, n).pmf(held) / (n // 4)
+        np.testing.assert_allclose(share, expected, atol=0.03)
 
 
 def test_top_quarter_of_a_normal_pool(pool):
