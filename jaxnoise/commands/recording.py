@@ -45,7 +45,7 @@ def resumed(
             check_meta=prepared.check_meta,
         )
         if state is None:
-            state = prepared.devices.replicate(initial_state())
+            state = prepared.devices.make(initial_state)
         else:
             print(f"resuming from step {int(state.step)}", file=sys.stderr, flush=True)
         if jax.process_index() == 0:

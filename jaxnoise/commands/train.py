@@ -171,7 +171,7 @@ def score(prepared: Prepared, state: TrainState) -> dict[str, Any]:
     print("scoring ...", file=sys.stderr, flush=True)
     seen = images_seen(prepared, int(state.step))
     result = prepared.score(state.sampling_params, weights_of(prepared), seen)
-    fresh = prepared.devices.replicate(prepared.initial_state()).params
+    fresh = prepared.devices.make(prepared.initial_state).params
     untrained = prepared.score(fresh, "raw", images_seen=0)
     samplers = [f"frechet_{sampler.name}" for sampler in prepared.experiment.samplers]
     return {**result, **{f"untrained_{name}": untrained[name] for name in samplers}}

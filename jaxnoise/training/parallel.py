@@ -86,6 +86,15 @@ class Devices:
 
         return jax.tree.map(put, tree)
 
+    def make(self, function: Callable[[], Any]) -> Any:
+        """What a function without arguments gives, as one program; it lies whole on every device.
+
+        What no result depends on is left out: a network's `init` runs no forward pass. The program
+        runs once, so a CPU's compiler is not asked to optimise it.
+        """
+        quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+        return jax.jit(function, out_shardings=self.replicated, compiler_options=quick)()
+
     def split(self, array: np.ndarray, axis: int = 0) -> jax.Array:
         """Puts a global host array on the devices, cut along `axis` (its examples).
 
