@@ -13,6 +13,7 @@ from jaxnoise import experiment
 from jaxnoise.commands import compare
 from jaxnoise.config import files, overrides
 from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.files import user_path
 from jaxnoise.training.loop import Interrupted, NonFiniteError
 from jaxnoise.training.parallel import connect
 from jaxnoise.training.records import RunFolder
@@ -41,13 +42,13 @@ def main(argv: list[str]) -> int:
         argv, settings = overrides.split(argv)
         flags = parse(argv)
         if flags.mode == "compare":
-            compare.main([Path(run) for run in flags.runs], Path(flags.workdir or "runs"))
+            compare.main([user_path(run) for run in flags.runs], user_path(flags.workdir or "runs"))
             return 0
         checked = experiment.read(overrides.apply(files.load(flags.config), settings))
         if flags.distributed:
             connect()
         name = Path(flags.config.partition(":")[0]).stem
-        folder = RunFolder(Path(flags.workdir or f"runs/{name}"))
+        folder = RunFolder(user_path(flags.workdir or f"runs/{name}"))
         import_module(f"jaxnoise.commands.{flags.mode}").main(checked, folder)
     except (*EXIT_CODES, OSError, KeyboardInterrupt) as error:
         print("error: " + " ".join((str(error) or "interrupted").split()), file=sys.stderr)

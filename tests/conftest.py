@@ -5,6 +5,7 @@ import os
 # Eight host devices let one process check that the number of devices changes nothing.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     # Compiling takes longer than running here, and less of it without optimisations.
     jax.config.update("jax_disable_most_optimizations", True)
+    # A user's own digests and statistics are neither read nor written.
+    os.environ["JAXNOISE_CACHE"] = tempfile.mkdtemp(prefix="jaxnoise_cache_")
     cache = Path(config.rootpath) / ".cache" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -3,10 +3,8 @@
 import dataclasses
 import hashlib
 import json
-import os
 from importlib import import_module
 from math import exp
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +18,7 @@ from jaxnoise.commands.preparing import check_draws_images, prepare
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Experiment
 from jaxnoise.export import PLATFORMS, argument_names, evaluations, export_sampler, save_weights
+from jaxnoise.files import write_whole
 from jaxnoise.objectives import ConsistencyObjective
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.sampling.samplers import Sampler
@@ -45,7 +44,7 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     target.mkdir(exist_ok=True)
     # The card comes last: where its digests fit, the folder is whole.
     for name, data in {**files, "card.json": f"{text}\n".encode()}.items():
-        _write_whole(target / name, data)
+        write_whole(target / name, data)
         print(target / name)
 
 
@@ -90,8 +89,13 @@ def _card(
     """What the files are, JSON-safe."""
     experiment = prepared.experiment
     images_seen = int(state.step) * experiment.train.batch
+    images = prepared.images
     return {
-        "data": {"dtype": str(np.dtype(prepared.images.dtype)), "name": prepared.images.name},
+        "data": {
+            "class_names": images.class_names,
+            "dtype": str(np.dtype(images.dtype)),
+            "name": images.name,
+        },
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         "guidance": experiment.sample.guidance,
         "image_shape": prepared.images.image_shape,
@@ -159,10 +163,3 @@ def _score(folder: RunFolder, images_seen: int) -> dict[str, Any] | None:
         return dict(result) if result["images_seen"] == images_seen else None
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"--workdir={folder.root}: result.json is damaged: {error}") from error
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Writes a file so that a kill leaves the old one or the new one, never a part."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    os.replace(part, path)

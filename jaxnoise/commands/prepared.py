@@ -1,21 +1,22 @@
 """An experiment with its images, network and devices: what every command that computes needs."""
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
 
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ConfigError
 from jaxnoise.evaluation.extractors import Extractor
 from jaxnoise.evaluation.protocol import Reference, reference_from, report
 from jaxnoise.experiment import Experiment
+from jaxnoise.files import cache_folder
 from jaxnoise.meta.selection import Selection
 from jaxnoise.models.rater_file import SavedRater
 from jaxnoise.objectives.objective import Denoiser
@@ -50,6 +51,11 @@ class Prepared:
     def conditional(self) -> bool:
         """Whether the network sees labels."""
         return self.network.num_classes > 0
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """How many images have each label that the network sees; empty if it sees none."""
+        return self.images.class_counts if self.conditional else np.zeros(0, np.int64)
 
     def apply(
         self,
@@ -88,10 +94,13 @@ class Prepared:
         if difference:
             raise ConfigError(f"the checkpoint is of another config: {difference}")
         if meta["data"] != self.images.fingerprint:
-            raise ConfigError(
+            changed = (
                 f"config.data.dataset={self.experiment.data.dataset!r}: the images are not those "
                 "that the checkpoint was trained on"
             )
+            if not self.experiment.data.allow_changed:
+                raise ConfigError(f"{changed}; config.data.allow_changed=True goes on all the same")
+            warn(changed)
         if self.rater is not None and meta.get("rater") != self.rater.sha256:
             raise ConfigError(
                 f"config.selection.file={self.experiment.config['selection']['file']!r}: it is not "
@@ -120,7 +129,7 @@ class Prepared:
         return Generator(
             denoiser,
             self.images.image_shape,
-            self.network.num_classes,
+            self.class_counts,
             self.experiment.sample.batch,
             self.devices,
             self.experiment.sample.guidance,
@@ -156,15 +165,17 @@ class Prepared:
         samplers = self.experiment.samplers
         seed = self.experiment.evaluate.seed
         evaluations = 1 if self.experiment.sample.guidance == 1 else 2
+        n, generator = self.reference.n, self.generator
         return report(
             self.reference,
-            {s.name: self.generator.batches(params, self.reference.n, seed, s) for s in samplers},
+            {s.name: generator.batches(params, n, seed, s, by_frequency=True) for s in samplers},
             nfe={s.name: evaluations * s.nfe for s in samplers},
             levels={s.name: s.levels for s in samplers},
             weights=weights,
             images_seen=images_seen,
             seed=seed,
             guidance=self.experiment.sample.guidance,
+            labels="as frequent as in the data" if self.conditional else None,
         )
 
 
@@ -181,11 +192,6 @@ def samples_asked_for(experiment: Experiment, images: Images) -> int:
     """How many images are generated for a score; 0 for no score."""
     n = experiment.evaluate.n
     return images.num_examples // 2 if n is None else n
-
-
-def cache_folder() -> Path:
-    """Where reference statistics are kept between runs."""
-    return Path(os.environ.get("JAXNOISE_CACHE") or "~/.cache/jaxnoise").expanduser()
 
 
 def warn(line: str) -> None:

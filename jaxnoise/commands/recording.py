@@ -11,13 +11,15 @@ import jax.numpy as jnp
 
 from jaxnoise.commands import plot
 from jaxnoise.commands.prepared import Prepared, abstract, warn
+from jaxnoise.data.images import description
 from jaxnoise.errors import ConfigError
+from jaxnoise.files import write_whole
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.examples import Batch
 from jaxnoise.training.loop import Observer, Rhythm
 from jaxnoise.training.parallel import Devices, Step
 from jaxnoise.training.progress import Progress
-from jaxnoise.training.records import RunFolder, write_whole
+from jaxnoise.training.records import RunFolder
 from jaxnoise.training.state import State, Stepped
 
 
@@ -50,6 +52,7 @@ def resumed(
             print(f"resuming from step {int(state.step)}", file=sys.stderr, flush=True)
         if jax.process_index() == 0:
             folder.rewind(int(state.step))
+            folder.describe_data(description(prepared.images))
         yield state, checkpoints
     finally:
         checkpoints.close()

@@ -23,10 +23,15 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
         )
     state = trained_state(prepared, folder, settings.step)
     for sampler in experiment.samplers:
-        images = prepared.generator(state.sampling_params, settings.count, settings.seed, sampler)
+        # Other tools score them; in a grid every class is to be seen.
+        each = settings.format != "grid"
+        images = prepared.generator(
+            state.sampling_params, settings.count, settings.seed, sampler, by_frequency=each
+        )
         if jax.process_index() == 0:
             name = f"{sampler.name}_{int(state.step):07d}"
             if settings.format == "grid":
                 print(save_samples(images, folder.samples, name, settings.columns))
             else:
-                print(save_each(images, folder.samples, name, settings.format))
+                labels = prepared.generator.labels(settings.count, settings.seed, by_frequency=True)
+                print(save_each(images, labels, folder.samples, name, settings.format))

@@ -22,13 +22,14 @@ from jaxnoise.commands.recording import (
 )
 from jaxnoise.data.order import batch_indices
 from jaxnoise.experiment import Experiment
+from jaxnoise.files import write_whole
 from jaxnoise.meta.selection import Selection
 from jaxnoise.report import write_report
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.loop import train
 from jaxnoise.training.parallel import Step
 from jaxnoise.training.pictures import save_curves, save_samples
-from jaxnoise.training.records import RunFolder, write_whole
+from jaxnoise.training.records import RunFolder
 from jaxnoise.training.state import TrainState
 from jaxnoise.training.step import make_step
 

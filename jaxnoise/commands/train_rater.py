@@ -24,6 +24,7 @@ from jaxnoise.commands.recording import (
     write_cost,
 )
 from jaxnoise.experiment import Experiment, Rating
+from jaxnoise.files import write_whole
 from jaxnoise.models.rater_file import save_rater
 from jaxnoise.report import write_report
 from jaxnoise.training.checkpoints import Checkpoints
@@ -34,7 +35,7 @@ from jaxnoise.training.parallel import Step, to_host
 from jaxnoise.training.pictures import save_curves
 from jaxnoise.training.probes import score_autocorrelation
 from jaxnoise.training.rater_pictures import save_score_histogram
-from jaxnoise.training.records import RunFolder, write_whole
+from jaxnoise.training.records import RunFolder
 
 
 def main(experiment: Experiment, rating: Rating, folder: RunFolder) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnoise.errors import ConfigError
+from jaxnoise.files import user_path
 
 
 def load(spec: str) -> Mapping[str, Any]:
@@ -21,7 +22,7 @@ def load(spec: str) -> Mapping[str, Any]:
       ConfigError: no such file, no `get_config` in it, or no mapping from it.
     """
     name, _, argument = spec.partition(":")
-    path = Path(name)
+    path = user_path(name)
     if path.suffix != ".py" or not path.is_file():
         raise ConfigError(f"--config={spec}: {name} is no Python file{_nearby(path)}")
     module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)

@@ -25,6 +25,8 @@ class DataSettings:
         the folder itself.
       archive: a local copy of the data set's original archive, or None to download it.
       flip: whether to mirror images left to right at random.
+      allow_changed: whether a run goes on, or is looked at, with other images than it was trained
+        on, such as a folder in which a broken file was replaced; a warning then.
     """
 
     dataset: str
@@ -32,6 +34,7 @@ class DataSettings:
     data_dir: str | None = None
     archive: str | None = None
     flip: bool = False
+    allow_changed: bool = False
 
     def open(self) -> Images:
         """Opens the images; may prepare or download them.

@@ -7,8 +7,9 @@ import numpy as np
 from jaxnoise.data.array_folder import ArrayFolder, open_arrays
 from jaxnoise.data.digits import open_digits
 from jaxnoise.data.image_folder import open_folder
-from jaxnoise.data.images import ArrayImages, Images, RecordImages, fits_on_device
+from jaxnoise.data.images import ArrayImages, Images, fits_on_device
 from jaxnoise.data.order import batch_indices
+from jaxnoise.data.record_images import RecordImages
 from jaxnoise.errors import ArgumentError
 
 __all__ = [
@@ -56,8 +57,8 @@ def open_images(
         images, or latents), or a data set of tensorflow-datasets that is prepared in `data_dir`:
         "name", "name/config", "name:1.2.3" or "name/config:1.2.3". "cifar10" is prepared on the
         fly where it is not there yet; TensorFlow is never needed.
-      split: a split or, for tensorflow-datasets, a slice of one such as "train[:90%]"; for arrays
-        a sub-folder's name, or "train" for the folder itself.
+      split: a split or, for tensorflow-datasets, a slice of one such as "train[:90%]"; for folders
+        and arrays a sub-folder's name, or "train" or "." for the folder itself.
       data_dir: the folder of arrays, or where data sets are kept: None for tensorflow-datasets'
         default ($TFDS_DATA_DIR or ~/tensorflow_datasets). Digits need none.
       archive: the CIFAR-10 archive (binary version) to prepare "cifar10" from, read only while it

@@ -10,14 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxnoise.data.images import checked_indices, digest, first_line, summary
+from jaxnoise.data.fingerprints import files_digest
+from jaxnoise.data.images import (
+    checked_indices,
+    checked_names,
+    counted,
+    digest,
+    first_line,
+    summary,
+)
 from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.files import user_path
 
 _FILE = re.compile(r"(images|labels)(?:_(\d{5}))?\.npy")
-_SAMPLED = 64  # examples in the fingerprint
+_SAMPLED = 64  # examples that are looked at when a set is opened
 _DTYPES = (np.uint8, np.float16, np.float32)
 _ALLOWED = "uint8, float16 or float32[n, height, width, channels], or uint8[n, height, width]"
-_MAX_LABEL = 2**31 - 2  # the number of classes is an int32 too
 
 
 def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -> "ArrayFolder":
@@ -30,11 +38,14 @@ def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -
     images: uint8[n, height, width, channels] pixels 0..255, or uint8[n, height, width] for grey
     ones; or float16 or float32[n, height, width, channels], such as the latents of an autoencoder,
     which are trained on as they are: scale them before, to the `sigma_data` of the config.
-    labels: integer[n], at least 0. There are (largest label + 1) classes, and 0 without labels.
+    labels: integer[n], at least 0, of any size and with any gaps: the distinct labels, in ascending
+    order, become the classes 0, 1, ..., and `class_names` says which is which. Without labels there
+    is no class.
 
     Args:
       data_dir: the folder.
-      split: the name of a sub-folder that holds the files; "train" may also be `data_dir` itself.
+      split: the name of a sub-folder that holds the files; "train" may also be `data_dir` itself,
+        and "." always is.
 
     Returns:
       The examples, memory-mapped.
@@ -59,7 +70,7 @@ def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -
     if data_dir is None:
         allowed = "the folder that holds images.npy or images_00000.npy, ..."
         raise ArgumentError("data_dir", None, allowed)
-    root = Path(data_dir).expanduser()
+    root = user_path(data_dir)
     if not root.is_dir():
         raise ArgumentError("data_dir", os.fspath(data_dir), "an existing folder")
     folder = root / split
@@ -79,17 +90,17 @@ def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -
         total = sum(map(len, shards))
         return ArrayFolder("arrays", images, shards, np.zeros(total, np.int32), 0)
     stored = [_open_labels(p, len(s), i) for p, s, i in zip(labels, shards, images, strict=True)]
-    joined = np.concatenate(stored)
-    return ArrayFolder("arrays", images, shards, joined, int(joined.max()) + 1)
+    distinct, joined = np.unique(np.concatenate(stored), return_inverse=True)
+    names = tuple(map(str, distinct.tolist()))
+    return ArrayFolder("arrays", images, shards, joined.astype(np.int32), len(names), names)
 
 
 @dataclass(frozen=True, eq=False)
 class ArrayFolder:
     """Memory-mapped examples; made by `open_arrays`.
 
-    `fingerprint` covers dtype, shape, labels and 64 evenly spaced examples, the first and the last
-    among them. It is a SAMPLE: an edit that touches none of these examples goes unnoticed. How the
-    examples are divided into shards does not matter.
+    `fingerprint` covers labels and every byte of the shards. Of float examples 64, evenly spaced,
+    are checked for NaN and infinities at once, the others when they are loaded.
 
     Args:
       name: what messages and records call the set.
@@ -98,6 +109,7 @@ class ArrayFolder:
         channels], of one dtype and one image shape.
       labels: int32[n], n = sum n_i.
       num_classes: how many classes; 0 for an unlabelled set.
+      class_names: one for each class; by default their numbers.
 
     Raises:
       ConfigError: on making it or on `load`, a float example that holds NaN or an infinity.
@@ -108,6 +120,7 @@ class ArrayFolder:
     shards: Sequence[NDArray[Any]] = field(repr=False)
     labels: NDArray[np.int32] = field(repr=False)
     num_classes: int
+    class_names: tuple[str, ...] = ()
     fingerprint: str = field(init=False)
     _starts: NDArray[np.int64] = field(init=False, repr=False)
 
@@ -117,15 +130,19 @@ class ArrayFolder:
         object.__setattr__(self, "shards", shards)
         object.__setattr__(self, "_starts", np.cumsum([0, *lengths[:-1]]))
         count = min(_SAMPLED, self.num_examples)
-        sample, _ = self.load(np.arange(count) * (self.num_examples - 1) // max(count - 1, 1))
-        identity = (shards[0].dtype.name, self.num_examples, self.image_shape, self.num_classes)
-        object.__setattr__(
-            self, "fingerprint", digest(str(identity), sample.tobytes(), self.labels.tobytes())
-        )
+        self.load(np.arange(count) * (self.num_examples - 1) // max(count - 1, 1))
+        object.__setattr__(self, "class_names", checked_names(self.class_names, self.num_classes))
+        contents = files_digest(self.paths, self.paths[0].parent)
+        names = ",".join(self.class_names)
+        object.__setattr__(self, "fingerprint", digest(contents, self.labels.tobytes(), names))
 
     @property
     def num_examples(self) -> int:
         return len(self.labels)
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        return counted(self.labels, self.num_classes)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -213,14 +230,14 @@ def _open_images(path: Path) -> NDArray[Any]:
     return array
 
 
-def _open_labels(path: Path, count: int, images: Path) -> NDArray[np.int32]:
+def _open_labels(path: Path, count: int, images: Path) -> NDArray[Any]:
     array = _mapped(path)
     if array.dtype.kind not in "iu" or array.shape != (count,):
         raise ConfigError(
             f"{path} is {summary(array)}: must be integer[{count}], one for each example of "
             f"{images.name}"
         )
-    worst = array[(array < 0) | (array > _MAX_LABEL)]
-    if worst.size:
-        raise ConfigError(f"{path} holds the label {worst[0]}: labels must be from 0 to 2^31 - 2")
-    return array.astype(np.int32)
+    negative = array[array < 0]
+    if negative.size:
+        raise ConfigError(f"{path} holds the label {negative[0]}: labels must be at least 0")
+    return array

@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxnoise.data.tfds_images import prepared_folder, resolve_data_dir
 from jaxnoise.errors import ConfigError
+from jaxnoise.files import user_path
 
 _FOLDER = "cifar-10-batches-bin"
 _BATCHES = {
@@ -70,7 +71,7 @@ def prepare_cifar10(
     root = resolve_data_dir(data_dir)
     expected = expected_archive()
     if archive is not None:
-        path = Path(archive).expanduser()
+        path = user_path(archive)
         if not path.is_file():
             raise ConfigError(f"data.archive: there is no file {path}")
         _check(path, expected, path)

@@ -1,9 +1,6 @@
 """The one contract of the data floor: example index -> image (or latent), int32 label."""
 
 import hashlib
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -11,12 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxnoise.errors import ArgumentError, ConfigError
-
-_RECORDS_AT_ONCE = 256  # bounds how many encoded records are held beside the decoded images
-
-# Below this the interpreter lock makes threads slower than none (measured: 2x slower at 32x32).
-_PIXELS_WORTH_THREADS = 64 * 64
+from jaxnoise.errors import ArgumentError
 
 
 class Images(Protocol):
@@ -30,7 +22,10 @@ class Images(Protocol):
       image_shape: (height, width, channels).
       dtype: of the loaded examples, uint8 or float32.
       num_classes: labels lie in [0, num_classes); 0 for an unlabelled set, whose labels are all 0.
-      fingerprint: 16 hex digits of a SHA-256 over identifying content, for a run's record.
+      class_names: what the data call each class; () for an unlabelled set.
+      class_counts: int64[num_classes], how many examples each class has; of very many records, how
+        many of a sample of them.
+      fingerprint: 16 hex digits of a SHA-256 over all content, for a run's record.
     """
 
     @property
@@ -49,6 +44,12 @@ class Images(Protocol):
     def num_classes(self) -> int: ...
 
     @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]: ...
+
+    @property
     def fingerprint(self) -> str: ...
 
     def load(self, indices: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
@@ -62,14 +63,6 @@ class Images(Protocol):
           0..255; float32 are finite, in the units that the network sees.
         """
         ...
-
-
-class RandomAccess(Protocol):
-    """Anything with a length and records by index; `__getitems__` is used where there is one."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
 
 
 def digest(*parts: bytes | str) -> str:
@@ -121,9 +114,11 @@ class ArrayImages:
       images: uint8[n, height, width, channels], or uint8[n, height, width] for grey images.
       labels: integer[n], each in [0, num_classes).
       num_classes: how many classes; 0 for an unlabelled set, whose labels must all be 0.
+      class_names: one for each class; by default their numbers.
 
     Raises:
-      ArgumentError: another dtype or shape, no image at all, or a label out of range.
+      ArgumentError: another dtype or shape, no image at all, a label out of range, or another
+        number of names than of classes.
 
     Example:
       >>> grey = ArrayImages("grey", np.full((3, 8, 8), 7, np.uint8), np.array([0, 1, 1]), 2)
@@ -136,6 +131,7 @@ class ArrayImages:
     images: NDArray[np.uint8] = field(repr=False)
     labels: NDArray[Any] = field(repr=False)
     num_classes: int
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images, labels = np.asarray(self.images), np.asarray(self.labels)
@@ -148,12 +144,13 @@ class ArrayImages:
             raise ArgumentError("labels", summary(self.labels), f"integer[{len(images)}]")
         if self.num_classes < 0:
             raise ArgumentError("num_classes", self.num_classes, "at least 0")
-        worst = labels[_out_of_range(labels, self.num_classes)]
+        worst = labels[out_of_range(labels, self.num_classes)]
         if worst.size:
-            allowed = _label_range(self.num_classes)
+            allowed = label_range(self.num_classes)
             raise ArgumentError("labels", int(worst[0]), allowed)
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels.astype(np.int32))
+        object.__setattr__(self, "class_names", checked_names(self.class_names, self.num_classes))
 
     @property
     def num_examples(self) -> int:
@@ -169,6 +166,10 @@ class ArrayImages:
         return np.dtype(np.uint8)
 
     @cached_property
+    def class_counts(self) -> NDArray[np.int64]:
+        return counted(self.labels, self.num_classes)
+
+    @cached_property
     def fingerprint(self) -> str:
         return digest(str(self.images.shape), self.images.tobytes(), self.labels.tobytes())
 
@@ -176,119 +177,6 @@ class ArrayImages:
         """See `Images.load`."""
         indices = checked_indices(indices, self.num_examples)
         return self.images[indices], self.labels[indices]
-
-
-@dataclass(frozen=True, eq=False)
-class RecordImages:
-    """Images that are decoded, record by record, from a random-access source.
-
-    All images must be as large as example 0; nothing is resized or cropped behind the user's back.
-    From 64 x 64 pixels on a small pool of threads decodes.
-
-    Args:
-      name: what messages and records call the set.
-      source: records by index, at least one; any thread may read it.
-      decode: record -> (uint8[height, width, channels] or uint8[height, width], label).
-      num_classes: how many classes; 0 for an unlabelled set, whose labels must all be 0.
-      fingerprint: 16 hex digits that identify the records' content (`digest` makes them).
-
-    Raises:
-      ArgumentError: an empty source or a negative number of classes.
-      ConfigError: on making it or on `load`, a record that cannot be read or decoded, is no uint8
-        image, is not of example 0's size, or has a label out of range; the example is named.
-
-    Example:
-      >>> records = [(np.zeros((4, 4), np.uint8), 0), (np.ones((4, 4), np.uint8), 1)]
-      >>> pair = RecordImages("pair", records, lambda record: record, 2, digest("pair"))
-      >>> pair.image_shape, pair.load(np.array([1, 0]))[1].tolist()
-      ((4, 4, 1), [1, 0])
-    """
-
-    name: str
-    source: RandomAccess = field(repr=False)
-    decode: Callable[[Any], tuple[NDArray[np.uint8], int]] = field(repr=False)
-    num_classes: int
-    fingerprint: str
-    image_shape: tuple[int, int, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        if len(self.source) < 1:
-            raise ArgumentError("source", "empty", "at least one record")
-        if self.num_classes < 0:
-            raise ArgumentError("num_classes", self.num_classes, "at least 0")
-        image, _ = self._example(self._records(np.zeros(1, np.int64))[0], 0)
-        height, width, channels = image.shape
-        object.__setattr__(self, "image_shape", (height, width, channels))
-
-    @property
-    def num_examples(self) -> int:
-        return len(self.source)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.uint8)
-
-    def load(self, indices: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-        """See `Images.load`."""
-        indices = checked_indices(indices, self.num_examples)
-        images = np.empty((len(indices), *self.image_shape), np.uint8)
-        labels = np.empty(len(indices), np.int32)
-
-        def fill(part: slice) -> None:
-            records = self._records(indices[part])
-            for slot, record in enumerate(records, part.start):
-                index = int(indices[slot])
-                image, labels[slot] = self._example(record, index)
-                if image.shape != self.image_shape:
-                    raise ConfigError(
-                        f"{self.name}: example {index} is {_times(image.shape)} but example 0 is "
-                        f"{_times(self.image_shape)}; all images must be of one size"
-                    )
-                images[slot] = image
-
-        height, width, _ = self.image_shape
-        threaded = height * width >= _PIXELS_WORTH_THREADS
-        size = _RECORDS_AT_ONCE
-        if threaded:
-            size = min(size, max(1, -(-len(indices) // _num_workers())))
-        parts = [slice(start, start + size) for start in range(0, len(indices), size)]
-        for _done in self._pool.map(fill, parts) if threaded else map(fill, parts):
-            pass
-        return images, labels
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(_num_workers(), thread_name_prefix="decode")
-
-    def _records(self, indices: NDArray[Any]) -> list[Any]:
-        keys = [int(i) for i in indices]
-        try:
-            if hasattr(self.source, "__getitems__"):
-                return list(self.source.__getitems__(keys))
-            return [self.source[key] for key in keys]
-        except (OSError, RuntimeError) as error:
-            raise ConfigError(
-                f"{self.name}: examples {min(keys)} to {max(keys)} cannot be read: "
-                f"{first_line(error)}"
-            ) from error
-
-    def _example(self, record: Any, index: int) -> tuple[NDArray[np.uint8], int]:
-        try:
-            image, label = self.decode(record)
-        except (OSError, SyntaxError, ValueError) as error:  # PIL raises all three
-            raise ConfigError(
-                f"{self.name}: example {index} cannot be decoded: {first_line(error)}"
-            ) from error
-        if image.ndim == 2:
-            image = image[..., None]
-        if image.ndim != 3 or image.dtype != np.uint8:
-            raise ConfigError(f"{self.name}: example {index} is {summary(image)}, no uint8 image")
-        if _out_of_range(np.array([label]), self.num_classes)[0]:
-            raise ConfigError(
-                f"{self.name}: example {index} has label {label}, "
-                f"which is not {_label_range(self.num_classes)}"
-            )
-        return image, int(label)
 
 
 def checked_indices(indices: NDArray[Any], num_examples: int) -> NDArray[Any]:
@@ -306,16 +194,43 @@ def checked_indices(indices: NDArray[Any], num_examples: int) -> NDArray[Any]:
     return indices
 
 
-def _out_of_range(labels: NDArray[Any], num_classes: int) -> NDArray[np.bool_]:
+def description(images: Images) -> dict[str, Any]:
+    """What a run's record says of its images, JSON-safe."""
+    return {
+        "name": images.name,
+        "fingerprint": images.fingerprint,
+        "num_examples": images.num_examples,
+        "image_shape": list(images.image_shape),
+        "num_classes": images.num_classes,
+        "class_names": list(images.class_names),
+    }
+
+
+def checked_names(names: tuple[str, ...], num_classes: int) -> tuple[str, ...]:
+    """A name for each class, by default its number.
+
+    Raises:
+      ArgumentError: another number of names.
+    """
+    names = names or tuple(map(str, range(num_classes)))
+    if len(names) != num_classes:
+        raise ArgumentError("class_names", names, f"{num_classes} names")
+    return tuple(names)
+
+
+def counted(labels: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
+    """How often each class occurs: int64[num_classes]."""
+    return np.bincount(labels, minlength=num_classes)[:num_classes].astype(np.int64)
+
+
+def out_of_range(labels: NDArray[Any], num_classes: int) -> NDArray[np.bool_]:
+    """Which labels are of no class."""
     return (labels < 0) | (labels >= max(num_classes, 1))
 
 
-def _label_range(num_classes: int) -> str:
+def label_range(num_classes: int) -> str:
+    """What a label may be, for a message."""
     return f"in [0, {num_classes})" if num_classes else "0 (the set is unlabelled)"
-
-
-def _num_workers() -> int:
-    return min(8, os.cpu_count() or 1)
 
 
 def summary(array: NDArray[Any]) -> str:
@@ -327,10 +242,6 @@ def summary(array: NDArray[Any]) -> str:
     """
     array = np.asarray(array)
     return f"{array.dtype}{list(array.shape)}"
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
 
 
 def first_line(error: BaseException) -> str:

@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jaxnoise.data.images import RecordImages, digest
+from jaxnoise.data.fingerprints import files_digest
+from jaxnoise.data.images import digest
+from jaxnoise.data.record_images import RecordImages
 from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.files import user_path
 
 _NAME = re.compile(r"(\w+)(?:/(\w[\w.+-]*))?(?::(\d+\.\d+\.\d+))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -33,7 +36,7 @@ def resolve_data_dir(data_dir: str | os.PathLike[str] | None) -> Path:
       'some/where'
     """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(chosen).expanduser()
+    return user_path(chosen)
 
 
 def prepared_folder(name: str, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
@@ -97,9 +100,9 @@ def open_tfds(
     builder = tfds.builder_from_directory(folder)
     image_key, label_key = _keys(name, builder)
     source = _source(name, folder, builder, split)
-    num_classes = 0
+    names: tuple[str, ...] = ()
     if label_key is not None:
-        num_classes = int(builder.info.features[label_key].num_classes)
+        names = tuple(builder.info.features[label_key].names)
     sampled = np.linspace(0, len(source) - 1, min(16, len(source))).astype(np.int64).tolist()
     try:
         records = source.__getitems__(sampled)
@@ -107,9 +110,11 @@ def open_tfds(
         raise _damaged(name, folder, str(error).splitlines()[0]) from error
     if not all(records):
         raise _damaged(name, folder, _EMPTY)
-    identity = digest(str(len(source)), *records)
-    decode = _decoder(builder.info.features, image_key, label_key)
-    return RecordImages(name, source, decode, num_classes, identity)
+    parts = builder.info.splits[split].file_instructions
+    contents = files_digest([Path(part.filename) for part in parts], folder)
+    identity = digest(contents, *(f"{part.skip} {part.take}" for part in parts))
+    decode, label_of = _decoders(builder.info.features, image_key, label_key)
+    return RecordImages(name, source, decode, len(names), identity, names, label_of)
 
 
 def _parse(name: str) -> tuple[str, str | None, str | None]:
@@ -227,9 +232,10 @@ def _source(name: str, folder: Path, builder: Any, split: str) -> Any:
         ) from error
 
 
-def _decoder(
+def _decoders(
     features: Any, image_key: str, label_key: str | None
-) -> Callable[[Any], tuple[NDArray[np.uint8], int]]:
+) -> tuple[Callable[[Any], tuple[NDArray[np.uint8], int]], Callable[[Any], int]]:
+    """What makes an image and its label of a record, and what makes the label alone."""
     import tensorflow_datasets as tfds
     from PIL import Image
 
@@ -251,4 +257,9 @@ def _decoder(
                 image = np.asarray(file if mode in (None, file.mode) else file.convert(mode))
         return image, 0 if label_key is None else int(example[label_key])
 
-    return decode
+    labels = tfds.features.FeaturesDict({label_key: features[label_key]} if label_key else {})
+
+    def label_of(record: Any) -> int:
+        return 0 if label_key is None else int(labels.deserialize_example_np(record)[label_key])
+
+    return decode, label_of

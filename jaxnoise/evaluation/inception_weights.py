@@ -18,6 +18,7 @@ from flax import traverse_util
 from jaxnoise.errors import ConfigError
 from jaxnoise.evaluation.state_dict import NetworkWeights, StateDict, kernel_shapes
 from jaxnoise.evaluation.torch_files import file_content, parse_torch_tensors
+from jaxnoise.files import cache_folder, user_path
 from jaxnoise.models.inception import IMAGE_SIZE, Inception
 
 WEIGHTS_FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -110,8 +111,8 @@ def load_inception(
 
 def _locate(path: str | os.PathLike[str] | None, fetch: bool) -> Path:
     if path is not None:
-        return Path(path).expanduser()
-    folder = Path(os.environ.get("JAXNOISE_CACHE") or "~/.cache/jaxnoise").expanduser()
+        return user_path(path)
+    folder = cache_folder()
     cached = folder / WEIGHTS_FILE
     if not cached.is_file():
         if not fetch:

@@ -221,6 +221,7 @@ def report(
     images_seen: int,
     seed: int,
     guidance: float = 1.0,
+    labels: str | None = None,
 ) -> dict[str, object]:
     """Distances of generated images to a reference, with everything that gives them a meaning.
 
@@ -234,13 +235,15 @@ def report(
       images_seen: training images seen by those weights.
       seed: of the generated images' noise.
       guidance: scale of classifier-free guidance.
+      labels: how the labels of generated images were chosen, or None without classes. A distance
+        to data of unequal classes means nothing unless they are as frequent as there.
 
     Returns:
       A dict that JSON can hold: `distance` (what it is called), `frechet_<name>` for each set of
       samples and the other metrics likewise, the same for "floor", `n`, `extractor`,
       `extractor_sha256`, `resize`, `reference`, `reference_count`, `reference_sha256`, `nfe`,
-      `levels`, `weights`, `images_seen`, `seed`, `guidance`; where it applies `kernel_subset`,
-      `floor_n` (a floor of fewer images), `fewer_samples_than_features`.
+      `levels`, `weights`, `images_seen`, `seed`, `guidance`; where it applies `labels`,
+      `kernel_subset`, `floor_n` (a floor of fewer images), `fewer_samples_than_features`.
 
     Raises:
       ArgumentError: a set of samples of another dtype, shape or size than the floor's, a name
@@ -278,6 +281,8 @@ def report(
         "seed": seed,
         "guidance": guidance,
     }
+    if labels is not None:
+        record["labels"] = labels
     if "kernel" in reference.metrics and reference.features is not None:
         record["kernel_subset"] = _kernel_subset(len(reference.features), reference.n)
     if reference.floor_count != reference.n:

@@ -4,7 +4,6 @@ Pickles are never opened: they run code.
 """
 
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 from jaxnoise.errors import ArgumentError
 from jaxnoise.evaluation.frechet import TOLERANCE
 from jaxnoise.evaluation.moments import Array, Moments
+from jaxnoise.files import user_path, write_whole
 
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
@@ -69,22 +69,14 @@ def save_statistics(path: str | Path, moments: Moments, metadata: Mapping[str, o
         text = json.dumps(dict(metadata), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ArgumentError("metadata", str(error), "JSON values") from error
-    path = Path(path)
-    # Two runs may write the same statistics at once.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        # An open file, because numpy appends .npz to a name.
-        with part.open("wb") as file:
-            np.savez(
-                file,
-                mu=moments.mean,
-                sigma=moments.covariance,
-                n=np.int64(moments.count),
-                metadata=np.str_(text),
-            )
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    arrays: dict[str, Any] = {
+        "mu": moments.mean,
+        "sigma": moments.covariance,
+        "n": np.int64(moments.count),
+        "metadata": np.str_(text),
+    }
+    # An open file, because numpy appends .npz to a name.
+    write_whole(Path(path), lambda file: np.savez(file, **arrays))
 
 
 def load_statistics(path: str | Path, dimension: int | None = None) -> Statistics:
@@ -128,11 +120,11 @@ def load_statistics(path: str | Path, dimension: int | None = None) -> Statistic
 
 def _read(path: str | Path) -> dict[str, Any]:
     """The arrays that a statistics file may hold, as numpy reads them."""
-    if not Path(path).is_file():
+    if not user_path(path).is_file():
         raise ArgumentError("path", str(path), "an existing file")
     try:
         # Open here, because numpy leaves its own file open when the archive is damaged.
-        with Path(path).open("rb") as file, warnings.catch_warnings():
+        with user_path(path).open("rb") as file, warnings.catch_warnings():
             magic = file.read(len(_ZIP))
             if magic[:1] == _PICKLE:
                 raise ArgumentError("path", str(path), "an .npz of plain arrays: it is a pickle")

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxnoise.errors import ConfigError
+from jaxnoise.files import user_path
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
@@ -178,7 +179,7 @@ def read_torch_tensors(path: str | os.PathLike[str]) -> dict[str, Array]:
       ConfigError: no such file, a file that is no state dict or asks for more than tensors, a
         storage that is too short, or big-endian numbers.
     """
-    return parse_torch_tensors(file_content(Path(path).expanduser()), path)
+    return parse_torch_tensors(file_content(user_path(path)), path)
 
 
 def file_content(path: Path) -> bytes:

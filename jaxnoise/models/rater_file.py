@@ -5,7 +5,6 @@ import io
 import json
 import os
 import zipfile
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -15,6 +14,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxnoise.errors import ArgumentError
+from jaxnoise.files import user_path, write_whole
 from jaxnoise.models.rater import RATERS
 
 CARD = "card"
@@ -65,10 +65,7 @@ def save_rater(path: str | os.PathLike[str], network: nn.Module, params: Any, **
     flat = flatten_dict(params, sep="/")
     held: dict[str, Any] = {CARD: np.array(json.dumps(facts, sort_keys=True))}
     held |= {name: np.asarray(flat[name], np.float32) for name in sorted(flat)}
-    part = Path(path).with_name(Path(path).name + ".part")
-    with part.open("wb") as file:
-        np.savez(file, **held)
-    os.replace(part, path)
+    write_whole(user_path(path), lambda file: np.savez(file, **held))
 
 
 def load_rater(path: str | os.PathLike[str]) -> SavedRater:
@@ -96,7 +93,7 @@ def load_rater(path: str | os.PathLike[str]) -> SavedRater:
     """
     name = os.fspath(path)
     try:
-        data = Path(path).read_bytes()
+        data = user_path(path).read_bytes()
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise ArgumentError("file", name, f"a rater's file, rater.npz ({reason})") from error

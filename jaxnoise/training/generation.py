@@ -1,5 +1,6 @@
 """Draws images in batches, each from its own seed."""
 
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -20,17 +21,44 @@ from jaxnoise.training.parallel import Devices
 from jaxnoise.training.state import Params
 
 
+def labels_by_frequency(keys: jax.Array, class_counts: npt.NDArray[np.integer]) -> jax.Array:
+    """Labels with the frequencies of a data set, by the inverse of their cumulative sum.
+
+    Images whose distance to the data is taken need them: with other frequencies a generator of
+    perfect images of each class would not score the floor.
+
+    Args:
+      keys: typed PRNG keys, key[B], one for each image.
+      class_counts: int[num_classes] >= 0, examples of each class, not all 0.
+
+    Returns:
+      int32[B], never a class without examples.
+
+    Example:
+      >>> print(labels_by_frequency(jax.random.split(jax.random.key(0), 3), np.array([0, 5, 0])))
+      [1 1 1]
+    """
+    own = jax.vmap(lambda key: jax.random.fold_in(key, zlib.crc32(b"label")))(keys)
+    u = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(own)
+    cumulative = np.cumsum(class_counts) / np.sum(class_counts)
+    last = int(np.flatnonzero(class_counts)[-1])
+    found = jnp.searchsorted(jnp.asarray(cumulative, jnp.float32), u, side="right")
+    return jnp.minimum(found, last).astype(jnp.int32)
+
+
 class Generator:
     """Draws images with given parameters and a sampler.
 
     Image i depends on (parameters, seed, i) only: not on how many are drawn, at once or in all, nor
-    on the number of devices. A class-conditional network gets label `i % num_classes`.
+    on the number of devices. A class-conditional network gets label `i % num_classes`, so that a
+    grid shows every class, or labels as frequent as in the data, for a score.
 
     Args:
       denoiser: `(parameters, labels int32[B] or None) -> the denoiser (x, sigma) -> x0`; the label
         `num_classes` stands for none.
       image_shape: (H, W, C).
-      num_classes: 0 for an unconditional network.
+      class_counts: int[num_classes], how many examples of each class the data hold; empty for an
+        unconditional network.
       batch: images drawn at once; rounded up to a multiple of the number of devices.
       devices: where to draw.
       guidance: scale of classifier-free guidance; 1 for none.
@@ -42,22 +70,35 @@ class Generator:
         self,
         denoiser: Callable[[Params, jax.Array | None], Denoiser],
         image_shape: tuple[int, int, int],
-        num_classes: int,
+        class_counts: npt.NDArray[np.integer],
         batch: int,
         devices: Devices,
         guidance: float = 1.0,
         dtype: npt.DTypeLike = np.uint8,
     ):
         self._batch = -(-batch // devices.size) * devices.size
+        num_classes = len(class_counts)
 
-        @partial(jax.jit, static_argnums=3, out_shardings=devices.replicated)
+        def keys_of(positions: jax.Array, seed: jax.Array) -> jax.Array:
+            return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(positions)
+
+        def labels_of(positions: jax.Array, seed: jax.Array, by_frequency: bool) -> jax.Array:
+            if by_frequency:
+                return labels_by_frequency(keys_of(positions, seed), class_counts)
+            return positions % num_classes
+
+        @partial(jax.jit, static_argnums=(3, 4), out_shardings=devices.replicated)
         def draw(
-            params: Params, positions: jax.Array, seed: jax.Array, sampler: Sampler
+            params: Params,
+            positions: jax.Array,
+            seed: jax.Array,
+            sampler: Sampler,
+            by_frequency: bool,
         ) -> jax.Array:
             split = NamedSharding(devices.mesh, P(AXIS))
             positions = jax.lax.with_sharding_constraint(positions, split)
-            keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(positions)
-            labels = positions % num_classes if num_classes else None
+            keys = keys_of(positions, seed)
+            labels = labels_of(positions, seed, by_frequency) if num_classes else None
             conditional = denoiser(params, labels)
             if guidance != 1:
                 none = jnp.full_like(positions, num_classes)
@@ -65,9 +106,18 @@ class Generator:
             return sampler.draw(conditional, image_noise(keys, image_shape, 0), keys)
 
         self._draw = draw
+        self._labels = jax.jit(labels_of, static_argnums=2) if num_classes else None
         self._finish = to_uint8 if np.dtype(dtype) == np.uint8 else np.asarray
 
-    def __call__(self, params: Params, count: int, seed: int, sampler: Sampler) -> np.ndarray:
+    def __call__(
+        self,
+        params: Params,
+        count: int,
+        seed: int,
+        sampler: Sampler,
+        *,
+        by_frequency: bool = False,
+    ) -> np.ndarray:
         """Draws images 0..count-1 of a seed.
 
         Args:
@@ -75,17 +125,32 @@ class Generator:
           count: how many, at least 1.
           seed: of the noise.
           sampler: how.
+          by_frequency: whether labels are as frequent as in the data, not one class after another.
 
         Returns:
           [count, H, W, C] of the generator's dtype.
         """
-        return np.concatenate(list(self.batches(params, count, seed, sampler)))
+        portions = self.batches(params, count, seed, sampler, by_frequency=by_frequency)
+        return np.concatenate(list(portions))
 
     def batches(
-        self, params: Params, count: int, seed: int, sampler: Sampler
+        self,
+        params: Params,
+        count: int,
+        seed: int,
+        sampler: Sampler,
+        *,
+        by_frequency: bool = False,
     ) -> Iterator[np.ndarray]:
         """The same images in portions, drawn when asked for: memory holds one at a time."""
         for start in range(0, count, self._batch):
             positions = jnp.arange(start, start + self._batch, dtype=jnp.int32)
-            drawn = self._draw(params, positions, jnp.uint32(seed), sampler)
+            drawn = self._draw(params, positions, jnp.uint32(seed), sampler, by_frequency)
             yield self._finish(drawn)[: count - start]
+
+    def labels(self, count: int, seed: int, *, by_frequency: bool = False) -> np.ndarray | None:
+        """The labels of images 0..count-1 of a seed, int32[count], or None without classes."""
+        if self._labels is None:
+            return None
+        positions = jnp.arange(count, dtype=jnp.int32)
+        return np.asarray(self._labels(positions, jnp.uint32(seed), by_frequency))

@@ -106,11 +106,14 @@ def save_samples(images: npt.NDArray[Any], folder: Path, name: str, columns: int
     return path
 
 
-def save_each(images: npt.NDArray[Any], folder: Path, name: str, form: str) -> Path:
-    """Writes images for other tools: a folder of PNGs, or one .npz with the array `arr_0`.
+def save_each(
+    images: npt.NDArray[Any], labels: npt.NDArray[Any] | None, folder: Path, name: str, form: str
+) -> Path:
+    """Writes images for other tools: a folder of PNGs, or one .npz of `arr_0` and labels `arr_1`.
 
     Args:
       images: [n, H, W, C]; PNGs need uint8 of 1 or 3 channels.
+      labels: int[n], or None without classes; PNGs leave them out.
       folder: made if it is not there.
       name: of the new folder, in which image i is `<i, six digits>.png`, or of the .npz.
       form: "png" or "npz".
@@ -124,7 +127,7 @@ def save_each(images: npt.NDArray[Any], folder: Path, name: str, form: str) -> P
     folder.mkdir(exist_ok=True)
     if form == "npz":
         path = folder / f"{name}.npz"
-        np.savez(path, images)
+        np.savez(path, *([images] if labels is None else [images, labels]))
         return path
     path = folder / name
     path.mkdir(exist_ok=True)

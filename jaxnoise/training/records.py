@@ -2,18 +2,19 @@
 
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from jaxnoise.errors import ConfigError
+from jaxnoise.files import write_whole
 
 VIEWING = (
     "sample.",
     "evaluate.",
     "data.data_dir",
     "data.archive",
+    "data.allow_changed",
     "selection.file",
     "meta.probe_",
     "train.keep_checkpoints",
@@ -28,7 +29,7 @@ A checkpoint knows its rater by a digest, so that the file may lie elsewhere."""
 
 
 class RunFolder:
-    """Paths of one run, and its config.json and metrics.jsonl.
+    """Paths of one run, and its config.json, data.json and metrics.jsonl.
 
     Args:
       root: the run folder; made when first written to.
@@ -37,6 +38,7 @@ class RunFolder:
     def __init__(self, root: Path):
         self.root = root
         self.config = root / "config.json"
+        self.data = root / "data.json"
         self.metrics = root / "metrics.jsonl"
         self.checkpoints = root / "checkpoints"
         self.samples = root / "samples"
@@ -59,6 +61,11 @@ class RunFolder:
             return
         self.root.mkdir(parents=True, exist_ok=True)
         write_whole(self.config, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+    def describe_data(self, description: dict[str, Any]) -> None:
+        """Writes data.json: which images, and which class each label stands for."""
+        text = json.dumps(description, indent=2, sort_keys=True, ensure_ascii=False)
+        write_whole(self.data, text + "\n")
 
     def check_same(self, config: dict[str, Any]) -> None:
         """Raises ConfigError when config.json exists and differs from `config`."""
@@ -134,13 +141,6 @@ def differences(held: dict[str, Any], config: dict[str, Any]) -> str:
     )
     shown = ", ".join(f"{k} (there {_show(there, k)}, here {_show(here, k)})" for k in keys[:3])
     return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a kill leaves the old one or the new one, never a part."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

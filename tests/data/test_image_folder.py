@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,7 +26,43 @@ def test_sub_folders_are_classes_in_the_order_of_their_names(tmp_path):
     pixels, labels = images.load(np.array([4, 0, 3]))
     np.testing.assert_array_equal(pixels, PIXELS[[0, 2, 1]])
     assert labels.tolist() == [1, 0, 1]
+    assert images.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(images.class_counts, [3, 2])
     assert open_images("folder", data_dir=tmp_path, split="test").num_examples == 1
+
+
+def test_what_systems_leave_behind_is_no_class(tmp_path):
+    write(tmp_path / "cat", PIXELS[:1], "a.png")
+    write(tmp_path / "dog", PIXELS[1:2], "a.png")
+    for folder in ("__MACOSX", "@eaDir", ".git"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "._a.png").write_bytes(b"x")
+    (tmp_path / "cat" / "Thumbs.db").write_bytes(b"x")
+    images = open_folder(tmp_path)
+    assert (images.num_classes, images.load(np.arange(2))[1].tolist()) == (2, [0, 1])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"empty: holds no image; every sub-folder of .* class"):
+        open_folder(tmp_path)
+    (tmp_path / "empty" / "deeper").mkdir()
+    with pytest.raises(ConfigError, match=r"empty: holds the folder deeper; every sub-folder"):
+        open_folder(tmp_path)
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for i, name in enumerate(("bus", "car", "train")):
+        write(tmp_path / name, PIXELS[i : i + 1], "a.png")
+    message = (
+        r"split='train': must be '\.' if 'train' and 'bus' in .* are classes; if it is a split"
+    )
+    with pytest.raises(ArgumentError, match=message):
+        open_folder(tmp_path)
+    images = open_folder(tmp_path, ".")
+    assert images.class_names == ("bus", "car", "train")
+    # Among splits alone it is one.
+    for name in ("bus", "car"):
+        shutil.rmtree(tmp_path / name)
+    write(tmp_path / "test", PIXELS[3:5], "a.png", "b.png")
+    assert (open_folder(tmp_path).num_examples, open_folder(tmp_path).num_classes) == (1, 0)
 
 
 def test_a_flat_folder_is_unlabelled_and_grey_stays_grey(tmp_path):
@@ -40,6 +78,14 @@ def test_another_file_is_another_fingerprint(tmp_path):
     before = open_folder(tmp_path).fingerprint
     assert open_folder(tmp_path).fingerprint == before
     write(tmp_path, PIXELS[2:3], "c.png")
+    assert open_folder(tmp_path).fingerprint != before
+
+
+def test_the_same_names_and_sizes_with_other_pixels_are_another_fingerprint(tmp_path):
+    write(tmp_path, PIXELS[:2], "a.bmp", "b.bmp")
+    before, size = open_folder(tmp_path).fingerprint, (tmp_path / "a.bmp").stat().st_size
+    write(tmp_path, PIXELS[2:3], "a.bmp")
+    assert (tmp_path / "a.bmp").stat().st_size == size
     assert open_folder(tmp_path).fingerprint != before
 
 

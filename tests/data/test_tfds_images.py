@@ -93,6 +93,9 @@ def test_pixels_labels_and_slices_survive_the_round_trip(small):
     tail = open_tfds("small", "train[4:]", data_dir)
     np.testing.assert_array_equal(tail.load(np.arange(5))[0], stored[4:, ..., None])
     assert tail.fingerprint != images.fingerprint
+    assert open_tfds("small", "train[:5]", data_dir).fingerprint != tail.fingerprint
+    np.testing.assert_array_equal(tail.class_counts, [1, 2, 2])
+    assert images.class_names == tuple(LABEL.names)
     assert open_tfds("small:1.0.0", "train", data_dir).fingerprint == images.fingerprint
 
 

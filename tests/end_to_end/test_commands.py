@@ -12,6 +12,7 @@ import tiny
 from jaxnoise import experiment
 from jaxnoise.commands import dry_run, evaluate, plot, sample, train
 from jaxnoise.commands.preparing import prepare
+from jaxnoise.data import ArrayImages
 from jaxnoise.errors import ConfigError
 from jaxnoise.training.loop import NonFiniteError
 from jaxnoise.training.records import RunFolder
@@ -62,7 +63,10 @@ def test_samples_for_other_tools(trained, tmp_path, capsys):
         first = Path(capsys.readouterr().out.split()[0])
         assert first.name.startswith("1step_0000004")
         if form == "npz":
-            arrays.append(np.load(first)["arr_0"])
+            held = np.load(first)
+            arrays.append(held["arr_0"])
+            assert held["arr_1"].dtype == np.int32
+            assert 0 <= held["arr_1"].min() <= held["arr_1"].max() < 10
         else:
             pictures = [tiny.read_png(path) for path in sorted(first.iterdir())]
             arrays.append(np.stack(pictures)[..., None])
@@ -178,6 +182,16 @@ def test_a_checkpoint_of_another_config_is_not_adopted(trained):
     shown = experiment.read(tiny.digits_config(**CONDITIONAL, **{"sample.count": 2}))
     sample.main(shown, folder)
     sample.main(checked, folder)
+
+
+def test_changed_images_are_refused_unless_they_are_allowed(trained, monkeypatch, capsys):
+    checked, folder = trained
+    monkeypatch.setattr(ArrayImages, "fingerprint", "another")
+    with pytest.raises(ConfigError, match=r"'digits': the images are .*data.allow_changed=True"):
+        sample.main(checked, folder)
+    allowed = {"data.allow_changed": True, "sample.count": 2}
+    sample.main(experiment.read(tiny.digits_config(**CONDITIONAL, **allowed)), folder)
+    assert "warning: config.data.dataset='digits': the images are" in capsys.readouterr().err
 
 
 def test_parameter_table_counts_every_number(tmp_path):

@@ -71,7 +71,7 @@ class Exported:
         generator = Generator(
             self.denoiser,
             self.prepared.images.image_shape,
-            self.prepared.network.num_classes,
+            self.prepared.class_counts,
             COUNT,
             Devices(count=1),
             dtype=np.float32,

@@ -96,6 +96,7 @@ def test_the_run_folder_of_a_rater(learned):
         "config.json",
         "cost.json",
         "curves.png",
+        "data.json",
         "metrics.jsonl",
         "noise.png",
         "rater.npz",
@@ -314,7 +315,7 @@ def test_a_fresh_rater_selects_nothing(select, tmp_path):
 
 def test_a_rater_that_does_not_fit_is_refused_before_training(tmp_path):
     file, network = tmp_path / "rater.npz", LevelRater(4)
-    x0, lam = jax.ShapeDtypeStruct((1, 16, 16, 1), float), jax.ShapeDtypeStruct((1,), float)
+    x0, lam = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 16, 16, 1), (1,)))
     shapes = jax.eval_shape(network.init, jax.random.key(0), x0, lam=lam, eps=x0)
     params = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes)
 

@@ -40,6 +40,7 @@ def test_the_run_folder_holds_what_the_readme_says(whole):
         "config.json",
         "cost.json",
         "curves.png",
+        "data.json",
         "metrics.jsonl",
         "noise.png",
         "report.html",

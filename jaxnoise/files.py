@@ -1,0 +1,40 @@
+"""Where files lie, and how they are written so that a kill leaves none of them half."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """A path as a user writes it: `~` is the home folder.
+
+    Example:
+      >>> user_path("~/images").name, user_path("images").as_posix()
+      ('images', 'images')
+    """
+    return Path(path).expanduser()
+
+
+def cache_folder() -> Path:
+    """What can be computed again is kept here: $JAXNOISE_CACHE, or ~/.cache/jaxnoise."""
+    return user_path(os.environ.get("JAXNOISE_CACHE") or "~/.cache/jaxnoise")
+
+
+def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -> None:
+    """Writes a file so that a kill leaves the old one or the new one, never a part.
+
+    Args:
+      path: the file; its folder must exist. Two processes may write it at once: one of them wins.
+      content: text (UTF-8), bytes, or a function that writes into the open file.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
