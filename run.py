@@ -5,9 +5,10 @@ Any key of the config can be set: --config.train.steps=500. The same command res
 
 import argparse
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jaxnoise import experiment
 from jaxnoise.commands import compare
@@ -15,10 +16,12 @@ from jaxnoise.config import files, overrides
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.files import user_path
 from jaxnoise.training.loop import Interrupted, NonFiniteError
-from jaxnoise.training.parallel import connect
+from jaxnoise.training.parallel import connect, use_all_cores
 from jaxnoise.training.records import RunFolder
 
 MODES = ("train", "sample", "evaluate", "plot", "dry_run", "export", "compare")
+WITHIN_A_DEVICE = ("rater_pool", "rater_shuffled", "assignment")
+"""Selections whose rivals are the examples of one device."""
 EXIT_CODES = {ConfigError: 2, ArgumentError: 2, NonFiniteError: 1, Interrupted: 143}
 
 
@@ -37,6 +40,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def shared_batch(config: Mapping[str, Any]) -> int | None:
+    """The batch that several host devices may share, or None for one device; not checked yet."""
+    train, selection = config.get("train"), config.get("selection")
+    batch = train.get("batch") if isinstance(train, Mapping) else None
+    name = selection.get("name") if isinstance(selection, Mapping) else None
+    shared = isinstance(batch, int) and batch > 0 and name not in WITHIN_A_DEVICE
+    return batch if shared else None
+
+
 def main(argv: list[str]) -> int:
     try:
         argv, settings = overrides.split(argv)
@@ -44,9 +56,12 @@ def main(argv: list[str]) -> int:
         if flags.mode == "compare":
             compare.main([user_path(run) for run in flags.runs], user_path(flags.workdir or "runs"))
             return 0
-        checked = experiment.read(overrides.apply(files.load(flags.config), settings))
+        config = overrides.apply(files.load(flags.config), settings)
         if flags.distributed:
             connect()
+        elif batch := shared_batch(config):
+            use_all_cores(batch)
+        checked = experiment.read(config)
         name = Path(flags.config.partition(":")[0]).stem
         folder = RunFolder(user_path(flags.workdir or f"runs/{name}"))
         import_module(f"jaxnoise.commands.{flags.mode}").main(checked, folder)

@@ -227,7 +227,8 @@ def page(arms: list[Arm], raters: list[dict[str, Any]], budget: float) -> str:
         f"| {r['seed']} | {r['probe_inner_steps']} | {r['score_std']:.3f} "
         f"| {r['effective_share']:.4f} "
         f"| {show(r['score_autocorrelation'])} | {show(r['first_order_cosine'])} "
-        f"| {r['signal_f']:.2f} | {r['signal_ratio']:.3f} |"
+        f"| {r['signal_f']:.2f} | {r['signal_f_without_signal']:.2f} | {r['signal_p']:.3f} "
+        f"| {r['signal_ratio']:.3f} |"
         for r in raters
     ]
     draws, repeats = first["probe_draws"], first["probe_repeats"]
@@ -274,14 +275,14 @@ on other noise learns to denoise that noise, and its samples start from N(0, I) 
 
 ## What the raters say of themselves
 
-| seed | steps of the probed model | std of scores | effective share of weights | autocorrelation of scores | cosine, first-order to exact | F of the noise | signal to noise |
-|---|---|---|---|---|---|---|---|
+| seed | steps of the probed model | std of scores | effective share of weights | autocorrelation of scores | cosine, first-order to exact | F of the noise | F without a signal | p | signal to noise |
+|---|---|---|---|---|---|---|---|---|---|
 {chr(10).join(probes)}
 
 F compares how much the slope dL/dw differs between {draws} draws of noise for the same image at the
-same level with how much it differs between {repeats} outer batches. Without any signal its mean is
-{first["signal_f_without_signal"]:.2f}; the signal-to-noise ratio, (F - 1) / {repeats}, would be
-about 0. A large F says that draws have values that another outer batch confirms, for this very
+same level with how much it differs between {repeats} outer batches. What it would be without any
+signal, and how likely it then is to be as large, is found by flipping the signs of whole outer batches,
+whose error all draws share. The signal-to-noise ratio is (F - 1) / {repeats}. A large F says that draws have values that another outer batch confirms, for this very
 model at this moment. It does not say that a rater, which does not see the model, can tell them.
 
 ![scores by noise level](noise_rater_scores.png)
@@ -313,11 +314,11 @@ def summary(arms: list[Arm], raters: list[dict[str, Any]], budget: float) -> str
     if better:
         where = " and ".join(better)
         return f"**The best of 4 by a learned rater beats random selection here, {where}.**"
-    signal = np.mean([r["signal_f"] for r in raters])
     differ = (
         ", although draws of noise do differ in what they do to the outer loss (the last table)"
-        if signal > 1.5 * raters[0]["signal_f_without_signal"]
-        else ", and draws of noise hardly differ in what they do to the outer loss (the last table)"
+        if all(r["signal_p"] < 0.05 for r in raters)
+        else ", and that draws of noise differ in what they do to the outer loss is not shown for "
+        "every seed (the last table)"
     )
     return (
         "**Selecting noise by a learned rater does not beat random selection here**, neither after "

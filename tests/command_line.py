@@ -22,15 +22,15 @@ SHRUNK = (
 
 def environment(**extra: str) -> dict[str, str]:
     """The environment of a user's shell: one device, compilations kept."""
-    kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     cache = {
         "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=1",
         # As in this process, so that numbers compare.
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "xla"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
     }
-    return {**kept, **cache, **extra}
+    return {**os.environ, **cache, **extra}
 
 
 def start(*arguments: str, script: Path = ROOT / "run.py", **extra: str) -> subprocess.Popen[str]:

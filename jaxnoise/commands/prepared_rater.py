@@ -23,6 +23,7 @@ from jaxnoise.training.probes import (
     make_order_probe,
     make_signal_probe,
     oldest,
+    signal_test,
     signal_to_noise,
 )
 from jaxnoise.training.problem import Problem
@@ -199,14 +200,17 @@ class PreparedRater:
         signal = self._measure(
             self._signal_probe, state, self._indices(1, 1, meta.probe_repeats * batch)
         )
-        found = signal_to_noise(jnp.asarray(signal["slopes"]))
+        slopes = jnp.asarray(signal["slopes"])
+        found, test = signal_to_noise(slopes), signal_test(slopes)
         band = np.searchsorted(BAND_EDGES, signal["sigma"], side="right")
         f = np.asarray(found.f)
         return {
             "probe_inner_steps": int(np.max(to_host(state.age))) * meta.inner_steps,
             "first_order_cosine": float(order["cosine"]),
             "signal_ratio": float(np.mean(found.ratio)),
-            "signal_f": float(np.mean(f)),
+            "signal_f": float(test.f),
+            "signal_f_without_signal": float(test.without_signal),
+            "signal_p": float(test.p),
             **{
                 f"signal_f/{name}": float(np.mean(f[band == i]))
                 for i, name in enumerate(BAND_NAMES)

@@ -101,10 +101,11 @@ def operations(
     return (lowered.cost_analysis() or {}).get("flops")
 
 
-def write_cost(folder: RunFolder, cost: dict[str, float]) -> None:
-    """Writes cost.json: what a step costs."""
-    if jax.process_index() == 0 and cost:
-        write_whole(folder.cost, json.dumps(cost, indent=2) + "\n")
+def write_cost(folder: RunFolder, cost: dict[str, float], devices: Devices) -> None:
+    """Writes cost.json: what a step costs, and on which devices the run started."""
+    if jax.process_index() == 0:
+        text = json.dumps({**cost, "devices": devices.description}, indent=2)
+        write_whole(folder.cost, text + "\n")
 
 
 def make_up(

@@ -46,7 +46,7 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     prepared = prepare(experiment, selects=True)
     with resumed(prepared, folder, prepared.initial_state) as (state, checkpoints):
         if not folder.cost.exists():
-            write_cost(folder, cost(prepared))
+            write_cost(folder, cost(prepared), prepared.devices)
         recorder = Recorder(prepared, folder, checkpoints, int(state.step))
         state = run(prepared, state, folder, recorder)
     report(prepared, state, folder, ends_curve=experiment.evaluate.every > 0)
@@ -175,7 +175,11 @@ def score(prepared: Prepared, state: TrainState) -> dict[str, Any]:
     fresh = prepared.devices.make(prepared.initial_state).params
     untrained = prepared.score(fresh, "raw", images_seen=0)
     samplers = [f"frechet_{sampler.name}" for sampler in prepared.experiment.samplers]
-    return {**result, **{f"untrained_{name}": untrained[name] for name in samplers}}
+    return {
+        **result,
+        **{f"untrained_{name}": untrained[name] for name in samplers},
+        "devices": prepared.devices.description,
+    }
 
 
 def weights_of(prepared: Prepared) -> str:

@@ -44,7 +44,7 @@ def main(experiment: Experiment, rating: Rating, folder: RunFolder) -> None:
     rater = PreparedRater(prepared, rating)
     with resumed(prepared, folder, rater.initial_state) as (state, checkpoints):
         if not folder.cost.exists():
-            write_cost(folder, cost(rater))
+            write_cost(folder, cost(rater), prepared.devices)
         recorder = RaterRecorder(rater, folder, checkpoints, int(state.step))
         state = run(rater, state, folder, recorder)
     report(rater, state, folder)
@@ -178,7 +178,6 @@ def report(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
     meta = rater.rating.meta
     rows = [row for row in folder.rows() if "effective_share" in row]
     last = {key: rows[-1][key] for key in ("loss", "effective_share")} if rows else {}
-    spare = (meta.probe_draws - 1) * (meta.probe_repeats - 1)
     result = {
         "rater": folder.rater.name,
         "meta_steps": int(state.step),
@@ -186,10 +185,10 @@ def report(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
         **last,
         "score_std": float(np.std(scores)),
         **{name: finite(value) for name, value in found.items()},
-        "signal_f_without_signal": spare / (spare - 2) if spare > 2 else None,
         "probe_draws": meta.probe_draws,
         "probe_repeats": meta.probe_repeats,
         "seed": rater.prepared.experiment.seed,
+        "devices": rater.prepared.devices.description,
     }
     write_whole(folder.result, json.dumps(result, indent=2) + "\n")
     write_report(folder)

@@ -204,7 +204,8 @@ class MetaSettings:
       probe_every: meta-steps between probes (autocorrelation of scores, cosine of the first-order
         to the exact gradient, signal to noise); 0 for one at the end only.
       probe_draws: K, draws of noise for one image in the probe of signal to noise.
-      probe_repeats: R, outer batches that each draw is measured on.
+      probe_repeats: R, outer batches that each draw is measured on; the smallest p that the probe
+        can find is 2^(1-R), 1/128 for 8.
     """
 
     outer_batch: int
@@ -219,7 +220,7 @@ class MetaSettings:
     unroll: bool | None = None
     probe_every: int = 0
     probe_draws: int = 8
-    probe_repeats: int = 4
+    probe_repeats: int = 8
 
     def __post_init__(self) -> None:
         for name in ("outer_batch", "inner_steps", "population", "lifetime"):

@@ -26,6 +26,7 @@ _RATER_LINES = (
     ("Cosine, first-order to exact", "first_order_cosine"),
     ("F of the noise in dL/dw", "signal_f"),
     ("F without a signal", "signal_f_without_signal"),
+    ("p of this F without a signal", "signal_p"),
 )
 _NO_RECORD = "The run has no record of its training yet (metrics.jsonl)."
 

@@ -1,5 +1,6 @@
 """Questions to ask of meta-training now and then: is there anything to learn, and is it stable?"""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -7,6 +8,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxnoise.errors import ArgumentError
@@ -23,11 +25,26 @@ class NoiseSignal(NamedTuple):
     Args:
       ratio: float[...], variance due to the draw of noise, over the variance that remains in one
         measurement. Unbiased but for the division, so below 0 now and then where there is none.
-      f: float[...], F-ratio: 1 + R ratio; without a signal it follows F(K - 1, (K - 1)(R - 1)).
+      f: float[...], F-ratio: 1 + R ratio. What it is without a signal, `signal_test` tells: images
+        and draws share the error of an outer batch, so that tables of the F law do not apply.
     """
 
     ratio: jax.Array
     f: jax.Array
+
+
+class SignalTest(NamedTuple):
+    """Whether the F-ratios of many images are more than chance.
+
+    Args:
+      f: float[], their mean.
+      without_signal: float[], what the mean would be without a signal.
+      p: float[], share of sign patterns whose mean is at least `f`: in [2^(1-R), 1].
+    """
+
+    f: jax.Array
+    without_signal: jax.Array
+    p: jax.Array
 
 
 def signal_to_noise(slopes: jax.Array) -> NoiseSignal:
@@ -66,6 +83,53 @@ def signal_to_noise(slopes: jax.Array) -> NoiseSignal:
     rest = slopes - whole - by_draw - by_batch
     f = repeats * (repeats - 1) * jnp.sum(by_draw**2, axis=(-2, -1)) / jnp.sum(rest**2, (-2, -1))
     return NoiseSignal(ratio=(f - 1) / repeats, f=f)
+
+
+def signal_test(slopes: jax.Array) -> SignalTest:
+    """Tests whether draws of noise differ in their slopes, against chance.
+
+      c_bkr = s_bkr - mean_k s_bkr,     F_b(e) the F-ratio of e_r c_bkr,     e_r = +1 or -1
+
+    Without a signal the contrasts c of an outer batch are as likely as their negatives, all images
+    and draws at once, since what they have in common is one gradient of that outer batch. So the
+    signs of whole outer batches are flipped: all 2^(R-1) patterns for R up to 10, else 512 of them.
+    With few outer batches no p can be small: 1/8 at R = 4, 1/128 at R = 8.
+
+    Args:
+      slopes: float[B, K, R], K >= 2, R >= 2, as for `signal_to_noise`, of one model at one moment.
+
+    Returns:
+      SignalTest of float[].
+
+    Raises:
+      ArgumentError: fewer than two draws or measurements, or no axis of images.
+
+    Example:
+      >>> draws = jnp.arange(5.0)[None, :, None] + 0.01 * jnp.cos(jnp.arange(40.0)).reshape(2, 5, 4)
+      >>> print(signal_test(draws).p)
+      0.125
+
+    Reference: sign flips of exchangeable units, as in Winkler et al., "Permutation inference for
+    the general linear model" (2014); asking it here is our choice.
+    """
+    chex.assert_rank(slopes, 3)
+    draws, repeats = slopes.shape[1:]
+    if min(draws, repeats) < 2:
+        raise ArgumentError("slopes", slopes.shape, "of shape [B, K, R] with K, R >= 2")
+    if repeats <= 10:
+        # A pattern and its negative give the same F.
+        signs = [(1, *rest) for rest in itertools.product((1, -1), repeat=repeats - 1)]
+    else:
+        random = np.random.RandomState(0).choice((1, -1), (511, repeats))
+        signs = [(1,) * repeats, *random.tolist()]
+    contrasts = slopes - jnp.mean(slopes, axis=1, keepdims=True)
+    flips = jnp.asarray(signs, slopes.dtype)
+    means = jnp.einsum("bkr,er->ebk", contrasts, flips) / repeats
+    due = repeats * jnp.sum(means**2, axis=2)
+    rest = jnp.sum(contrasts**2, axis=(1, 2))[None] - due
+    f = jnp.mean((repeats - 1) * due / rest, axis=1)
+    # A few roundings below the observed one is still a tie.
+    return SignalTest(f[0], jnp.mean(f), jnp.mean((f >= f[0] * (1 - 1e-5)).astype(f.dtype)))
 
 
 def gradient_cosine(a: Any, b: Any) -> jax.Array:

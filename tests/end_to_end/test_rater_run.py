@@ -163,8 +163,9 @@ def test_probes_are_rows_and_in_the_result(learned):
     np.testing.assert_allclose(result["score_std"], scores[1].std(), rtol=1e-5)
     assert (result["rater"], result["meta_steps"], result["images_seen"]) == ("rater.npz", 4, 128)
     assert result["loss"] == folder.rows()[-1]["loss"]
-    # F(1, 1) has no mean.
-    assert result["signal_f_without_signal"] is None
+    # Two outer batches: one pattern of signs beside the observed one.
+    assert result["signal_p"] in (0.5, 1.0)
+    assert result["signal_f_without_signal"] > 0
     saved = load_rater(folder.rater)
     assert saved.network == checked.rating.network == RATER
     assert saved.card["step"] == 4

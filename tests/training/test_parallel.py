@@ -1,3 +1,4 @@
+import os
 from functools import partial
 
 import jax
@@ -10,8 +11,9 @@ from jaxnoise.data import ArrayImages, batch_indices
 from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import PolynomialPairs, PredefinedGrid, sinusoidal
 from jaxnoise.objectives import ConsistencyObjective, inverse_gap, pseudo_huber
+from jaxnoise.training import parallel
 from jaxnoise.training.feeding import ResidentFeeder, StreamingFeeder, make_feeder
-from jaxnoise.training.parallel import Devices
+from jaxnoise.training.parallel import Devices, use_all_cores
 from jaxnoise.training.state import create_state
 from jaxnoise.training.step import make_step
 
@@ -108,3 +110,25 @@ def test_bad_settings_name_themselves():
         Devices("pmap", 0)
     with pytest.raises(ArgumentError, match="count=99: must be at most 8"):
         _ = Devices("pmap", 99).mesh
+
+
+@pytest.mark.parametrize("batch,cores,count", [(64, 2, 2), (9, 2, 1), (12, 8, 6), (64, 3, 2)])
+def test_host_devices_are_as_many_as_cores_that_divide_the_batch(batch, cores, count, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=false")
+    monkeypatch.setattr(parallel.os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr(parallel.jax, "__version_info__", (0, 10, 2))
+    use_all_cores(batch)
+    assert os.environ["XLA_FLAGS"] == (
+        f"--xla_cpu_enable_fast_math=false --xla_force_host_platform_device_count={count}"
+    )
+
+
+@pytest.mark.parametrize(
+    "version,flags",
+    [((0, 11, 0), ""), ((0, 10, 2), "--xla_force_host_platform_device_count=8")],
+)
+def test_host_devices_are_left_as_they_are(version, flags, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.setattr(parallel.jax, "__version_info__", version)
+    use_all_cores(64)
+    assert os.environ["XLA_FLAGS"] == flags

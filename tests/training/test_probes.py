@@ -21,6 +21,7 @@ from jaxnoise.training.probes import (
     make_order_probe,
     make_signal_probe,
     score_autocorrelation,
+    signal_test,
     signal_to_noise,
 )
 from jaxnoise.training.problem import Problem
@@ -38,6 +39,40 @@ PROBLEM = Problem(
 )
 
 
+def shared_error(mean, seed, repeats=6):
+    """Slopes <G_bk, g_r> of 16 images: all share the gradient g_r of an outer batch."""
+    generator = np.random.default_rng(seed)
+    of_draws = generator.normal(size=(16, 8, 7))
+    of_outer = mean + generator.normal(size=(repeats, 7))
+    return jnp.asarray(np.einsum("bkd,rd->bkr", of_draws, of_outer), jnp.float32)
+
+
+def test_without_signal_p_is_uniform_where_tables_of_f_are_not():
+    found = jax.vmap(signal_test)(jnp.stack([shared_error(0.0, seed) for seed in range(600)]))
+    p = np.asarray(found.p)
+    assert p.min() >= 1 / 32
+    for level in (1 / 32, 1 / 8, 1 / 2):
+        rejected = np.mean(p <= level + 1e-6)
+        assert abs(rejected - level) < 3 * np.sqrt(level * (1 - level) / 600)
+    # 16 independent F(7, 35) would have a mean above this in one case of 20.
+    by_table = np.random.default_rng(0).f(7, 35, (100_000, 16)).mean(axis=1)
+    assert np.mean(np.asarray(found.f) > np.quantile(by_table, 0.95)) > 0.2
+    np.testing.assert_allclose(found.f.mean(), found.without_signal.mean(), rtol=0.1)
+
+
+def test_a_signal_has_the_smallest_p():
+    found = jax.vmap(signal_test)(jnp.stack([shared_error(2.0, seed) for seed in range(50)]))
+    np.testing.assert_allclose(found.p, 1 / 32)
+    assert (found.f > 2 * found.without_signal).all()
+    many = signal_test(shared_error(2.0, 0, repeats=12))
+    np.testing.assert_allclose(many.p, 1 / 512)
+
+
+def test_the_tested_f_is_that_of_signal_to_noise():
+    slopes = shared_error(0.5, 3)
+    np.testing.assert_allclose(signal_test(slopes).f, signal_to_noise(slopes).f.mean(), rtol=1e-4)
+
+
 def simulated(spread, count=500):
     generator = np.random.default_rng(0)
     draw = spread * generator.normal(size=(count, DRAWS, 1))
@@ -46,7 +81,7 @@ def simulated(spread, count=500):
     return jnp.asarray(7 + draw + outer + rest, jnp.float32)
 
 
-def test_without_signal_the_ratio_follows_the_f_law():
+def test_with_errors_of_their_own_the_ratio_follows_the_f_law():
     f = signal_to_noise(simulated(0.0)).f
     law = stats.f(DRAWS - 1, (DRAWS - 1) * (REPEATS - 1))
     assert stats.kstest(np.asarray(f), law.cdf).pvalue > 1e-3
@@ -111,7 +146,7 @@ def rater(eta, x0, eps, lam):
 
 def test_order_probe_compares_first_order_with_exact():
     """Of the first inner model, on its own examples of the step to come, over two devices."""
-    optimizer, population = optax.sgd(2.0), Population(2, 10)
+    optimizer, population = optax.sgd(4.0), Population(2, 10)
     problem = replace(PROBLEM, dropout=False, flip=False)
     lesson = Lesson(
         problem,
@@ -164,5 +199,7 @@ def test_order_probe_compares_first_order_with_exact():
 def test_bad_arguments():
     with pytest.raises(ArgumentError, match="slopes"):
         signal_to_noise(jnp.ones((3, 1)))
+    with pytest.raises(ArgumentError, match="slopes"):
+        signal_test(jnp.ones((2, 3, 1)))
     with pytest.raises(ArgumentError, match="repeats"):
         make_signal_probe(PROBLEM, optax.sgd(0.1), draws=2, repeats=1)
