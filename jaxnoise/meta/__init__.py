@@ -11,6 +11,7 @@ from jaxnoise.meta.candidates import (
     shuffle_within_levels,
     top_k_by_level,
 )
+from jaxnoise.meta.finite_derivatives import with_finite_derivatives
 from jaxnoise.meta.pool import PoolSelection
 from jaxnoise.meta.selection import (
     NoiseAssignment,
@@ -20,7 +21,6 @@ from jaxnoise.meta.selection import (
     noise_moments,
     optimal_assignment,
 )
-from jaxnoise.meta.square_root import with_flat_square_root
 from jaxnoise.meta.unroll import InnerState, MetaResult, meta_gradient
 
 __all__ = [
@@ -43,5 +43,5 @@ __all__ = [
     "optimal_assignment",
     "shuffle_within_levels",
     "top_k_by_level",
-    "with_flat_square_root",
+    "with_finite_derivatives",
 ]

@@ -11,7 +11,7 @@ import optax
 from jax import lax
 
 from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.meta.square_root import with_flat_square_root
+from jaxnoise.meta.finite_derivatives import with_finite_derivatives
 
 MODES = ("mixed", "first_order", "reverse")
 
@@ -113,7 +113,7 @@ class _Problem:
                 updates, opt_state = self.optimizer.update(gradient, inner.opt_state, inner.params)
             return InnerState(optax.apply_updates(inner.params, updates), opt_state)
 
-        return with_flat_square_root(update)(inner, gradient)
+        return with_finite_derivatives(update)(inner, gradient)
 
     def step(self, inner: InnerState, w: jax.Array, batch: PyTree) -> tuple[InnerState, _Record]:
         """An inner step."""
@@ -283,9 +283,9 @@ def meta_gradient(
     product and, as the inner loss is linear in w, d value / d w_ki for all i. Step 0 needs no
     Hessian. What is kept per step is theta, s and g; activations are recomputed, so memory hardly
     grows with T. In units of one plain gradient, "mixed" costs (11 T - 2) / 3 and needs the memory
-    of a step; "reverse" 3 T - 1/3 and the memory of T steps. At a gradient of exactly 0 the square
-    root of Adam has derivative 0 (see `with_flat_square_root`), so nothing turns to NaN; close to 0
-    Adam's own slope, up to lr / eps, is part of the exact gradient.
+    of a step; "reverse" 3 T - 1/3 and the memory of T steps. Where a gradient is exactly 0, Adam's
+    square root and what is divided by a norm have derivative 0 (see `with_finite_derivatives`), so
+    nothing turns to NaN; close to 0 Adam's own slope, up to lr / eps, is part of the gradient.
 
     Args:
       inner_loss: `(theta, batch) -> float[B]`, the losses l_i. Batches may hold anything,
