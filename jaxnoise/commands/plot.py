@@ -80,8 +80,8 @@ def noise_plan(
         step = round(share * last)
         levels, num_levels = objective.levels(key, jnp.int32(step))
         count = int(num_levels)
-        probs = objective.law.probs(levels, num_levels)
-        probs = paced_probs(pacing, probs, _pace(pacing, share), jnp.int32(step))
+        state = _pace(pacing, share)
+        probs = paced_probs(pacing, objective.law, levels, num_levels, state, jnp.int32(step))
         moments.append((step, np.asarray(levels)[:count], np.asarray(probs)[: count - 1]))
     return NoisePlan(
         title=title,

@@ -24,8 +24,9 @@ from jaxnoise.noise.pacing import (
     paced_probs,
     windowed_uniform,
 )
-from jaxnoise.noise.pairs import BetaPairs, LognormalPairs, PolynomialPairs, UniformPairs
+from jaxnoise.noise.pairs import BetaPairs, LognormalPairs, UniformPairs
 from jaxnoise.noise.partitions import pair_cells, partition, schedule_cells
+from jaxnoise.noise.polynomial_pairs import PolynomialPairs
 from jaxnoise.noise.speed import Asymmetric
 from jaxnoise.noise.uniforms import antithetic, ascending, iid, stratified
 

@@ -300,29 +300,31 @@ class Difficulty(_Windowed):
         return lo, jnp.ones_like(lo)
 
 
-def paced_probs(pacing: Pacing, probs: jax.Array, state: Any, step: ArrayLike) -> jax.Array:
-    """The pair law that results when the uniforms of its inverse CDF are paced.
-
-    `p'_i = F(C_{i+1}) - F(C_i)`, C the CDF of the pair law and F that of the pacing: drawing from
-    p' by inverse CDF is drawing from p at `warp(u)`. Pair indices ascend with the noise, as t does.
+def paced_probs(
+    pacing: Pacing,
+    law: Any,
+    levels: jax.Array,
+    num_levels: int | jax.Array,
+    state: Any,
+    step: ArrayLike,
+) -> jax.Array:
+    """The probabilities of pairs that a law draws while its uniforms are paced.
 
     Args:
       pacing: any pacing.
-      probs: float[n], probabilities of the pairs; zeros at the end are padding.
+      law: a law over pairs.
+      levels: float[n], ascending, padded at the end.
+      num_levels: N, from 2 to n; may be traced.
       state: from `pacing.init` or `pacing.update`.
       step: training step k.
 
     Returns:
-      float[n], sums to 1, zero where `probs` is.
+      float[n-1], sums to 1, zero where the law never draws.
 
     Example:
-      >>> pacing = HighToLow(total_steps=10, width=0.5)
-      >>> print(paced_probs(pacing, jnp.asarray([0.25, 0.5, 0.25]), (), step=0))
-      [0.  0.5 0.5]
+      >>> from jaxnoise.noise import UniformPairs
+      >>> pacing, levels = HighToLow(total_steps=10, width=0.5), jnp.asarray([0.1, 1.0, 9.0])
+      >>> print(paced_probs(pacing, UniformPairs(), levels, 3, (), step=0))
+      [0. 1.]
     """
-    chex.assert_rank(probs, 1)
-    # A parallel cumulative sum may dip by one rounding.
-    upper = jax.lax.cummax(jnp.cumsum(probs))
-    edges = jnp.concatenate([jnp.zeros(1, upper.dtype), upper / upper[-1]])
-    mass = jnp.where(probs > 0, jnp.diff(pacing.cdf(edges, state, step)), 0)
-    return mass / jnp.sum(mass)
+    return jnp.asarray(law.paced_probs(levels, num_levels, lambda t: pacing.cdf(t, state, step)))

@@ -18,22 +18,19 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import log_ndtr, ndtr
+from jax.scipy.special import log_ndtr
 
 from jaxnoise.errors import ArgumentError, one_of
 from jaxnoise.noise.uniforms import SOURCES
 
-VARIANTS = ("paper", "prototype")
-
-# Gauss-Legendre nodes per index: a jittered sweep has narrow peaks, a Beta density is smooth.
-_SWEEP_NODES = 96
+# Gauss-Legendre nodes per index; a Beta density is smooth.
 _BETA_NODES = 32
-# Half-width of a window on the jitter: Phi(-6) = 1e-9.
-_TAIL = 6.0
 
 
 Warp = Callable[[jax.Array], jax.Array]
 """A map of uniforms, as `jaxnoise.noise.pacing` makes them: it moves draws along the law."""
+Cdf = Callable[[jax.Array], jax.Array]
+"""`t -> P(u' <= t)` of warped uniforms u', the inverse of the warp: float[...] in [0, 1]."""
 
 
 def unpaced(u: jax.Array) -> jax.Array:
@@ -46,7 +43,7 @@ def _check_positive(argument: str, value: float) -> None:
         raise ArgumentError(argument, value, "a finite number > 0")
 
 
-def _check_levels(levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
+def check_levels(levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
     """`num_levels` as an int32 scalar, checked against `levels` where it is static."""
     chex.assert_rank([levels, num_levels], [1, 0])
     if isinstance(num_levels, int | np.integer) and not 2 <= num_levels <= len(levels):
@@ -58,7 +55,7 @@ def _index(x: jax.Array) -> jax.Array:
     return jnp.arange(x.shape[0], dtype=jnp.int32)
 
 
-def _normalized(mass: jax.Array, last: jax.Array) -> jax.Array:
+def normalized(mass: jax.Array, last: jax.Array) -> jax.Array:
     """`mass` without what lies past index `last`, summing to 1."""
     mass = jnp.where(_index(mass) <= last, jnp.maximum(mass, 0), 0)
     return mass / jnp.sum(mass)
@@ -73,7 +70,7 @@ def _draw(u: jax.Array, probs: jax.Array, last: jax.Array) -> jax.Array:
     return jnp.searchsorted(cdf, u, side="right", method="scan_unrolled").astype(jnp.int32)
 
 
-def _gauss_legendre(count: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
+def gauss_legendre(count: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
     """Nodes and weights of Gauss-Legendre quadrature on [0, 1], each float[1, count]."""
     nodes, weights = np.polynomial.legendre.leggauss(count)
     return jnp.asarray((nodes + 1) / 2, dtype)[None, :], jnp.asarray(weights / 2, dtype)[None, :]
@@ -93,12 +90,24 @@ class _ByInverseCdf:
         warp: Warp = unpaced,
     ) -> jax.Array:
         """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
-        last = _check_levels(levels, num_levels) - 2
+        last = check_levels(levels, num_levels) - 2
         u = warp(SOURCES[self.sampling](key, count))
         return _draw(u, self.probs(levels, num_levels), last)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         raise NotImplementedError
+
+    def paced_probs(self, levels: jax.Array, num_levels: int | jax.Array, cdf: Cdf) -> jax.Array:
+        """`probs` of what is drawn through a warp, `p'_i = F(C_{i+1}) - F(C_i)`.
+
+        C is the CDF of the pairs, F = `cdf` that of the warped uniforms.
+        """
+        probs = self.probs(levels, num_levels)
+        # A parallel cumulative sum may dip by one rounding.
+        upper = jax.lax.cummax(jnp.cumsum(probs))
+        edges = jnp.concatenate([jnp.zeros(1, upper.dtype), upper / upper[-1]])
+        mass = jnp.where(probs > 0, jnp.diff(cdf(edges)), 0)
+        return mass / jnp.sum(mass)
 
 
 @dataclass(frozen=True)
@@ -126,8 +135,8 @@ class UniformPairs(_ByInverseCdf):
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
-        last = _check_levels(levels, num_levels) - 2
-        return _normalized(jnp.ones(len(levels) - 1, jnp.result_type(float)), last)
+        last = check_levels(levels, num_levels) - 2
+        return normalized(jnp.ones(len(levels) - 1, jnp.result_type(float)), last)
 
 
 @dataclass(frozen=True)
@@ -166,7 +175,7 @@ class LognormalPairs(_ByInverseCdf):
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
-        last = _check_levels(levels, num_levels) - 2
+        last = check_levels(levels, num_levels) - 2
         z = (jnp.log(levels.astype(jnp.result_type(float))) - self.p_mean) / self.p_std
         # Above the mean the mirrored lower tail keeps digits that 1 - Phi would lose.
         mirror = z[:-1] + z[1:] > 0
@@ -216,7 +225,7 @@ class BetaPairs(_ByInverseCdf):
 
         By quadrature; absolute error below 1e-6 in float32 for a, b from .05 to 1000.
         """
-        last = _check_levels(levels, num_levels) - 2
+        last = check_levels(levels, num_levels) - 2
         dtype = jnp.result_type(float)
         pairs = (last + 1).astype(dtype)
         index = jnp.minimum(jnp.arange(len(levels), dtype=dtype), pairs)[:, None]
@@ -229,159 +238,11 @@ class BetaPairs(_ByInverseCdf):
         # In the end bins v = t^p takes the singularity of v^(a-1) away.
         smooth = jnp.where(mirror, ceil(4 / self.b), ceil(4 / self.a))
         power = jnp.where(low > 0, 1, smooth).astype(dtype)
-        nodes, weights = _gauss_legendre(_BETA_NODES, dtype)
+        nodes, weights = gauss_legendre(_BETA_NODES, dtype)
         start, width = low ** (1 / power), high ** (1 / power) - low ** (1 / power)
         t = start + width * nodes
         log_density = (power * first - 1) * jnp.log(t) + (second - 1) * jnp.log1p(-(t**power))
         # Past index N-2 the width is 0; relative to the peak nothing overflows for large a, b.
         log_density = jnp.where(width > 0, log_density, -jnp.inf)
         density = jnp.exp(log_density - jnp.max(log_density))
-        return _normalized(jnp.sum(weights * power * width * density, axis=1), last)
-
-
-def _expectation(
-    kernel: Callable[[jax.Array], jax.Array],
-    low: jax.Array,
-    high: jax.Array,
-    scale: jax.Array,
-    curve: float,
-) -> jax.Array:
-    """`E_u[kernel(s) 1{low < s < high}]`, `s = scale u^curve`, u ~ U(0, 1), for every row.
-
-    Gauss-Legendre in t with `u = t^p`, `p = ceil(2/curve)`: no low-order singularity is left at
-    t = 0, whether the curve is below or above 1.
-
-    Args:
-      kernel: function of `s`, float[rows, nodes] -> float[rows, nodes].
-      low: float[rows] >= 0.
-      high: float[rows] >= 0; a row with `high < low` is 0.
-      scale: scalar >= 0.
-      curve: > 0.
-    """
-    power = ceil(2 / curve)
-    nodes, weights = _gauss_legendre(_SWEEP_NODES, low.dtype)
-
-    def to_t(ratio: jax.Array) -> jax.Array:
-        # What lies below u = 1e-9 is dropped: for small curves it would cover the whole window.
-        return jnp.clip(ratio ** (1 / (power * curve)), 1e-9 ** (1 / power), 1)[:, None]
-
-    divisor = jnp.maximum(scale, 1)
-    start = to_t(low / divisor)
-    # With scale = 0 all of u lies below `high` = 0, and none of it below `low` = 0.
-    width = jnp.maximum(to_t(jnp.where(high >= scale, 1, high / divisor)) - start, 0)
-    t = start + width * nodes
-    density = power * t ** (power - 1)
-    return jnp.sum(weights * width * density * kernel(scale * t ** (power * curve)), axis=1)
-
-
-@dataclass(frozen=True)
-class PolynomialPairs:
-    """A polynomial sweep of the index with Gaussian jitter `eps_i ~ N(0, 1)`, in index units.
-
-    With `u_i = i / (count-1)` the batch is one deterministic sweep from the lowest noise to the
-    highest; only the jitter, and which example is where in the sweep, is random. With N levels:
-
-    * "paper": `idx_i = clip(round(u_i^curve (N-1) + eps_i), 0, N-2)`.
-    * "prototype": `a_i = u_i^curve (N-2)`, `b_i = a_i + N^(1/5) + eps_i`,
-      `idx_i = trunc(b_i if 0 <= b_i < N-2 else a_i)`. Index N-2 is reached by the last example of
-      the sweep alone, where `a` is exactly N-2; as a law over u it has probability 0.
-
-    A sweep of one example has no `u`: with `count` = 1 it is drawn, `u ~ U[0, 1)`.
-
-    Args:
-      curve: degree of the sweep, > 0. 4 is the paper's best; its authors' code used .5 to 3.5.
-      variant: "paper" (the printed formula) or "prototype" (the authors' code).
-      sampling: "stratified": the paper's sweep, with its examples in random order; "sorted": the
-        sweep in ascending order, as printed; or "iid" or "antithetic": `u_i ~ U[0, 1)`.
-
-    Raises:
-      ArgumentError: an argument is outside its range.
-
-    Example:
-      >>> probs = jax.jit(PolynomialPairs().probs)(jnp.asarray([0.1, 1.0, 10.0, 80.0]), 4)
-      >>> [f"{p:.3f}" for p in probs]
-      ['0.496', '0.275', '0.229']
-
-    Reference: HNS (arXiv 2404.06353), polynomial noise distribution.
-    """
-
-    curve: float = 4.0
-    variant: str = "paper"
-    sampling: str = "stratified"
-
-    def __post_init__(self) -> None:
-        _check_positive("curve", self.curve)
-        one_of("variant", self.variant, VARIANTS)
-        one_of("sampling", self.sampling, SOURCES)
-
-    def sample(
-        self,
-        key: jax.Array,
-        levels: jax.Array,
-        num_levels: int | jax.Array,
-        count: int,
-        warp: Warp = unpaced,
-    ) -> jax.Array:
-        """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
-        last = _check_levels(levels, num_levels) - 2
-        key_u, key_jitter = jax.random.split(key)
-        if self.sampling in ("stratified", "sorted") and count > 1:
-            u = jnp.arange(count, dtype=jnp.result_type(float)) / (count - 1)
-            if self.sampling == "stratified":
-                u = jax.random.permutation(key_u, u)
-        else:
-            u = SOURCES[self.sampling](key_u, count)
-        u = warp(u)
-        jitter = jax.random.normal(key_jitter, (count,))
-        top = last.astype(u.dtype)
-        swept = u**self.curve
-        if self.variant == "paper":
-            index = jnp.round(swept * (top + 1) + jitter)
-            return jnp.clip(index, 0, top).astype(jnp.int32)
-        if self.sampling in ("iid", "antithetic"):
-            # A small curve could round to 1, which u < 1 never reaches: index N-2 stays impossible.
-            swept = jnp.minimum(swept, 1 - jnp.finfo(swept.dtype).epsneg)
-        a = swept * top
-        b = a + (top + 2) ** 0.2 + jitter
-        return jnp.trunc(jnp.where((b >= 0) & (b < top), b, a)).astype(jnp.int32)
-
-    def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
-        """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2.
-
-        The law of one index over u ~ U(0, 1) and the jitter; a sweep of `count` examples differs
-        from it by about `1/count`. By quadrature; absolute error below 1e-6 in float32 for curves
-        from .1 to 20.
-        """
-        last = _check_levels(levels, num_levels) - 2
-        dtype = jnp.result_type(float)
-        j = jnp.arange(len(levels) - 1, dtype=dtype)
-        top = last.astype(dtype)
-        row = j[:, None]
-        if self.variant == "paper":
-            # The clip adds each tail to its end of the index range.
-            below = jnp.where(row > 0, row - 0.5, -jnp.inf)
-            above = jnp.where(row < top, row + 0.5, jnp.inf)
-            mass = _expectation(
-                lambda s: ndtr(above - s) - ndtr(below - s),
-                jnp.maximum(j - 0.5 - _TAIL, 0),
-                jnp.minimum(j + 0.5 + _TAIL, top + 1),
-                top + 1,
-                self.curve,
-            )
-            return _normalized(mass, last)
-        shift = (top + 2) ** 0.2
-        kept = _expectation(
-            lambda s: ndtr(jnp.minimum(row + 1, top) - shift - s) - ndtr(row - shift - s),
-            jnp.maximum(j - shift - _TAIL, 0),
-            jnp.clip(j + 1 - shift + _TAIL, 0, top),
-            top,
-            self.curve,
-        )
-        fallback = _expectation(
-            lambda s: ndtr(-shift - s) + ndtr(s + shift - top),
-            j,
-            jnp.minimum(j + 1, top),
-            top,
-            self.curve,
-        )
-        return _normalized(kept + fallback, jnp.maximum(last - 1, 0))
+        return normalized(jnp.sum(weights * power * width * density, axis=1), last)

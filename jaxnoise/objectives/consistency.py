@@ -32,6 +32,13 @@ class PairLaw(Protocol):
 
     def probs(self, levels: jax.Array, num_levels: jax.Array) -> jax.Array: ...
 
+    def paced_probs(
+        self,
+        levels: jax.Array,
+        num_levels: jax.Array,
+        cdf: Callable[[jax.Array], jax.Array],
+    ) -> jax.Array: ...
+
 
 class Grid(Protocol):
     """The noise levels in use: `num_levels` of them, ascending, padded to a fixed length."""

@@ -50,7 +50,6 @@ PAIRS = {
     "uniform": UniformPairs(),
     "lognormal": LognormalPairs(),
     "beta": BetaPairs(),
-    "polynomial": PolynomialPairs(curve=2.5),
 }
 
 
@@ -240,8 +239,8 @@ def paced_pairs():
             pacing, step = PACINGS[name]
             state = pacing.init()
             paced = {
-                law_name: paced_probs(pacing, probs, state, step)
-                for law_name, probs in plain.items()
+                law_name: paced_probs(pacing, law, levels, num_levels, state, step)
+                for law_name, law in PAIRS.items()
             }
             out[name] = pacing.warp(u, state, step), plain, paced
         return out
@@ -266,6 +265,47 @@ def test_every_pacing_composes_with_pair_laws(paced_pairs, num_levels, name, law
     index = np.searchsorted(np.cumsum(probs)[: num_levels - 2], t, side="right")
     share = np.bincount(index, minlength=20) / len(t)
     np.testing.assert_allclose(share, paced, atol=2 / len(t))
+
+
+@pytest.mark.parametrize("variant", ["paper", "prototype"])
+def test_a_polynomial_sweep_is_paced_before_its_jitter(variant):
+    """Under a pacing the law is that of many draws, and no warp of the plain one."""
+    count, num_levels = 200_000, 31
+    law = PolynomialPairs(curve=2.5, variant=variant, sampling="iid")
+    levels = karras_levels(num_levels, length=40)
+
+    @jax.jit
+    def evaluate():
+        out = {}
+        for name in COMPOSED:
+            pacing, step = PACINGS[name]
+            state = pacing.init()
+
+            def warp(u, pacing=pacing, state=state, step=step):
+                return pacing.warp(u, state, step)
+
+            def cdf(t, pacing=pacing, state=state, step=step):
+                return pacing.cdf(t, state, step)
+
+            index = law.sample(jax.random.key(7), levels, num_levels, count, warp)
+            # What a law that is drawn by inverse CDF would be.
+            warped = UniformPairs.paced_probs(law, levels, num_levels, cdf)
+            out[name] = index, law.paced_probs(levels, num_levels, cdf), warped
+        return out, law.probs(levels, num_levels)
+
+    found, plain = jax.tree.map(np.asarray, evaluate())
+    np.testing.assert_allclose(found["none"][1], plain, atol=2e-5)
+    for name, (index, exact, warped) in found.items():
+        np.testing.assert_allclose(exact.sum(), 1, rtol=1e-6)
+        assert not exact[num_levels - 1 :].any()
+        seen = np.bincount(index, minlength=39)
+        pool = exact * count > 5
+        expected = np.append(exact[pool], exact[~pool].sum() + 1e-9).astype(np.float64)
+        observed = np.append(seen[pool], seen[~pool].sum())
+        p = stats.chisquare(observed, count * expected / expected.sum()).pvalue
+        assert p > 1e-3, name
+        distance = np.abs(seen / count - warped).sum() / 2
+        assert (distance > 0.02) == (name != "none")
 
 
 def test_windowed_uniform_never_reaches_one():

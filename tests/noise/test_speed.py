@@ -85,8 +85,8 @@ def test_it_suppresses_one_noise_level_under_any_law(law):
 
 def test_it_reshapes_pair_laws():
     levels = karras_levels(11, 0.002, 80.0, 7.0)
-    probs = UniformPairs().probs(levels, 11)
-    paced = paced_probs(Asymmetric(boundary=0.5, suppression=3.0), probs, (), 0)
+    pacing = Asymmetric(boundary=0.5, suppression=3.0)
+    paced = paced_probs(pacing, UniformPairs(), levels, 11, (), 0)
     np.testing.assert_allclose(paced, np.repeat([0.15, 0.05], 5), rtol=1e-5)
 
 
