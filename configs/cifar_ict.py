@@ -14,6 +14,8 @@ from configs import common
 
 def get_config() -> ConfigDict:
     config = common.cifar(steps=400_000)
+    config.data.flip = True
+    config.objective.distance = ConfigDict({"name": "pseudo_huber"})
     config.model.update(name="ncsnpp", dropout=0.3, fourier_scale=0.02)
     config.law.update(name="lognormal", p_mean=-1.1, p_std=2.0)
     config.curriculum.update(name="doubling", s0=10, s1=1280)

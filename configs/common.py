@@ -1,24 +1,33 @@
 """Pieces that several configs share; a config states its own claim and nothing else."""
 
+from math import sqrt
+
 from ml_collections import ConfigDict
+
+
+def half_life(images: int, batch: int) -> float:
+    """The rate of an average whose weights halve over so many images."""
+    return float(0.5 ** (batch / images))
 
 
 def cifar(steps: int) -> ConfigDict:
     """CIFAR-10 consistency training in the setting of the high-noise-scheduling experiments.
 
-    RAdam 1e-4, batch 256, dropout .02, no EMA, 12.8 million images. Those experiments counted a
-    step once for each of 2 GPUs, so their "100k steps" are 50,000 updates. Which network they used
-    is not known: DDPM++ is our choice.
+    As in their public prototype: RAdam 1e-4, batch 256, dropout .02, no EMA, no flips, pseudo-Huber
+    for each element with c = .001 sqrt(3072), 12.8 million images. A step was counted there once
+    for each of 2 GPUs, so "100k steps" are 50,000 updates. Which network is not known: DDPM++ is
+    our choice.
     """
     config = ConfigDict()
     config.seed = 0
-    config.data = ConfigDict({"dataset": "cifar10", "data_dir": "data", "flip": True})
+    config.data = ConfigDict({"dataset": "cifar10", "data_dir": "data"})
     config.model = ConfigDict({"name": "ddpmpp", "dropout": 0.02})
     config.grid = ConfigDict({"name": "karras"})
     config.law = ConfigDict()
     config.curriculum = ConfigDict()
+    distance = {"name": "pseudo_huber", "elementwise": True, "c": 0.001 * sqrt(3072)}
     config.objective = ConfigDict(
-        {"name": "consistency", "weight": "inverse_gap", "distance": {"name": "pseudo_huber"}}
+        {"name": "consistency", "weight": "inverse_gap", "distance": distance}
     )
     config.optimizer = ConfigDict({"name": "radam", "learning_rate": 1e-4})
     config.ema = ConfigDict({"rate": 0.0})
@@ -38,23 +47,26 @@ def cifar(steps: int) -> ConfigDict:
 
 
 def cifar_denoising() -> ConfigDict:
-    """CIFAR-10 denoising: DDPM++ of 56M parameters, cosine law, target v, as in `cifar` otherwise.
+    """CIFAR-10 denoising in EDM's setting: DDPM++ of 56M parameters, cosine law, target v.
 
-    Adam 1e-3 with 10,000 steps of warm-up, batch 512, dropout .13 and 200 million images are EDM's;
-    that every law is tried in EDM's setting is our choice.
+    EDM's: Adam 1e-3 without clipping, a learning rate ramped over 10 million images (19,531 updates
+    of 512), an average with a half-life of half a million images, dropout .13, 200 million images.
+    EDM mirrors images only as part of an augmentation, which we leave out, so there are no flips.
+    That every law is tried in EDM's setting is our choice; EDM warms up its average too, ours is
+    bias-corrected.
     """
     config = ConfigDict()
     config.seed = 0
-    config.data = ConfigDict({"dataset": "cifar10", "data_dir": "data", "flip": True})
+    config.data = ConfigDict({"dataset": "cifar10", "data_dir": "data"})
     config.model = ConfigDict({"name": "ddpmpp", "dropout": 0.13})
     config.law = ConfigDict({"name": "cosine"})
     config.objective = ConfigDict(
         {"name": "denoising", "target": "v", "weight": {"name": "uniform", "space": "v"}}
     )
     config.optimizer = ConfigDict(
-        {"name": "adam", "learning_rate": 1e-3, "warmup_steps": 10_000, "clip_norm": 1.0}
+        {"name": "adam", "learning_rate": 1e-3, "warmup_steps": 10_000_000 // 512}
     )
-    config.ema = ConfigDict({"rate": 0.9999})
+    config.ema = ConfigDict({"rate": half_life(500_000, batch=512)})
     config.train = ConfigDict(
         {
             "steps": 400_000,
@@ -148,9 +160,18 @@ def noise_rater(config: ConfigDict) -> ConfigDict:
 
 
 def images64(data_dir: str, class_conditional: bool) -> ConfigDict:
-    """Denoising of 64x64 images from a folder of image files, otherwise as `cifar_denoising`."""
+    """Denoising of 64x64 images from a folder of image files, in EDM's setting for FFHQ.
+
+    EDM's: learning rate 2e-4, channel multipliers (1, 2, 2, 2), dropout .05, batch 256, the ramp,
+    the average and the 200 million images of `cifar_denoising`. For ImageNet EDM has another
+    network; that this one serves there too is our choice.
+    """
     config = cifar_denoising()
-    config.data = ConfigDict({"dataset": "folder", "data_dir": data_dir, "flip": True})
-    config.model.update(dropout=0.05, class_conditional=class_conditional)
+    config.data = ConfigDict({"dataset": "folder", "data_dir": data_dir})
+    config.model.update(
+        dropout=0.05, channel_mult=(1, 2, 2, 2), class_conditional=class_conditional
+    )
+    config.optimizer.update(learning_rate=2e-4, warmup_steps=10_000_000 // 256)
+    config.ema.rate = half_life(500_000, batch=256)
     config.train.update(batch=256, steps=800_000)
     return config

@@ -7,7 +7,8 @@ Samples are written as .npy for you to decode and score.
 Command:      python run.py --config=configs/imagenet256_laplace_dit_b.py --config.data.data_dir=DIR
 Hardware:     eight accelerators with 40 GB or more.
 Images seen:  128 million (500,000 updates of 256).
-Paper:        Laplace with b = .5 is the best law of arXiv 2407.03297; its DiT has another size.
+Paper:        FID 7.96 against 10.85 of cosine at guidance 3 (arXiv 2407.03297, DiT-B, 500,000
+              updates of 256); at guidance 1.5 it is 16.69 against 12.74 of a scaled cosine.
 Ours:         not run yet.
 """
 
@@ -42,7 +43,7 @@ def get_config() -> ConfigDict:
         }
     )
     config.sample = ConfigDict(
-        {"method": {"name": "heun", "steps": 32}, "guidance": 1.5, "count": 64}
+        {"method": {"name": "heun", "steps": 32}, "guidance": 3.0, "count": 64}
     )
     config.evaluate = ConfigDict({"n": 0})
     return config

@@ -254,6 +254,7 @@ def _consistency(
         curriculum=curriculum,
         distance=distance,
         pacing=pacing,
+        s0=sections.resolved["curriculum"]["s0"],
     )
     plateaus = noise.doubling(s0=20, s1=250, total_steps=total_steps)
     baseline = replace(
@@ -285,6 +286,7 @@ def _denoising(
         {"denoising": objective_choices.denoising},
         law=law,
         pacing=pacing,
+        total_steps=total_steps,
         weight=_snr_weight(sections),
         uncertainty=sections.choose(
             "objective.uncertainty", objective_choices.UNCERTAINTIES, default="none"

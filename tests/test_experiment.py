@@ -85,9 +85,23 @@ def test_reading_a_resolved_config_gives_it_back():
         ({"objective.distance.c": 0.0}, ["config.objective.distance.c=0.0"]),
         ({"objective.sigma_data": 0.0}, ["config.objective.sigma_data=0.0"]),
         ({"objective.teacher": "ema", "objective.teacher_mu0": 1.0}, ["teacher_mu0=1.0"]),
-        ({"objective.teacher": "ema", "objective.teacher_s0": 0}, ["teacher_s0=0"]),
+        ({"objective.teacher_s0": 2}, ["config.objective.teacher_s0: is no key", "curriculum.s0"]),
         ({"objective.teacher_mu0": 0.9}, ["objective.teacher_mu0=0.9", "objective.teacher='ema'"]),
         ({"evaluate.every": 2, "evaluate.n": 0}, ["evaluate.every=2", "evaluate.n"]),
+        ({"evaluate.metrics": ()}, ["evaluate.metrics=()", "'frechet'"]),
+        ({"evaluate.step": 0}, ["evaluate.step=0", "at least 1"]),
+        ({"sample.step": -1}, ["sample.step=-1", "at least 1"]),
+        ({"data.dataset": 10**9}, ["config.data.dataset=1000000000", "a string"]),
+        ({"data.dataset": "10**9"}, ["config.data.dataset='10**9'", "of the form name"]),
+        ({"data.data_dir": ""}, ["config.data.data_dir=''", "not empty"]),
+        ({"selection": {"name": "rater", "file": float("nan")}}, ["selection.file=nan"]),
+        ({"selection": {"name": "rater", "file": "nan"}}, ["selection.file='nan'", ".npz"]),
+        ({"objective.sigma_data": 1e-60}, ["config.objective.sigma_data=1e-60", "float32 holds"]),
+        ({"objective.sigma_data": 1e-30}, ["config.objective.sigma_data=1e-30", "from 1e-06"]),
+        ({"objective.distance.c": float("inf")}, ["config.objective.distance.c=inf"]),
+        ({"model.fourier_scale": 0.02}, ["config.model.fourier_scale=0.02", "'positional'"]),
+        ({"optimizer.clip_norm": float("inf")}, ["config.optimizer.clip_norm=inf"]),
+        ({"optimizer.eps": 1e-50}, ["config.optimizer.eps=1e-50", "float32 holds"]),
         (
             {
                 "optimizer": {
@@ -251,6 +265,41 @@ def test_pacing_composes_with_pair_laws():
     levels, count = checked.objective.levels(key, jnp.int32(0))
     # Only the noisiest fifth of the pairs.
     assert float(sigma.min()) >= float(levels[round(0.8 * (int(count) - 1)) - 1])
+
+
+def test_the_teacher_of_consistency_models_has_the_curriculum_s_s0():
+    curriculum = {"name": "square_root", "s0": 3, "s1": 20}
+    checked = experiment.read(
+        tiny.digits_config(curriculum=curriculum, **{"objective.teacher": "ema"})
+    )
+    # mu = exp(s0 ln(mu0) / N'), N' = 2 pairs at the start.
+    assert float(checked.objective.teacher_rate(jnp.int32(0))) == pytest.approx(0.9 ** (3 / 2))
+
+
+WRONG = (None, float("nan"), float("inf"), -1, 0, 1e-60, 10**5, 1e30, "", [], True, "x")
+
+
+@pytest.mark.parametrize("name", ["digits_poly", "digits_edm", "digits_noise_rater"])
+def test_any_value_in_any_key_is_taken_or_refused_in_one_line(name):
+    whole = experiment.read(importlib.import_module(f"configs.{name}").get_config()).config
+    refused = {}
+
+    def visit(node, path):
+        for key, held in node.items():
+            if isinstance(held, dict):
+                visit(held, f"{path}.{key}")
+                continue
+            for value in WRONG:
+                node[key] = value
+                try:
+                    experiment.read(whole)
+                except ConfigError as error:
+                    refused[f"{path}.{key}", repr(value)] = str(error)
+            node[key] = held
+
+    visit(whole, "config")
+    assert len({key for key, _ in refused}) > 40
+    assert all(line.startswith("config.") and "\n" not in line for line in refused.values())
 
 
 def test_momentum_decay_knows_the_length_of_the_run():

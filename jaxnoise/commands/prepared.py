@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import log
 from typing import Any
 
 import jax
@@ -19,10 +20,11 @@ from jaxnoise.experiment import Experiment
 from jaxnoise.files import cache_folder
 from jaxnoise.meta.selection import Selection
 from jaxnoise.models.rater_file import SavedRater
+from jaxnoise.objectives import DenoisingObjective
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.generation import Generator
-from jaxnoise.training.parallel import Devices
+from jaxnoise.training.parallel import Devices, to_host
 from jaxnoise.training.records import RunFolder, differences
 from jaxnoise.training.state import Params, State, TrainState, create_state
 from jaxnoise.training.streams import stream_key
@@ -194,6 +196,23 @@ def samples_asked_for(experiment: Experiment, images: Images) -> int:
     return images.num_examples // 2 if n is None else n
 
 
+def warn_of_untrained_noise(experiment: Experiment, state: TrainState) -> None:
+    """A warning where samplers visit noise that a curriculum by the loss did not get to."""
+    objective, pace = experiment.objective, jax.tree.map(to_host, state.pace)
+    if not isinstance(objective, DenoisingObjective) or not jax.tree.leaves(pace):
+        return
+    low, high = objective.range_under(pace)
+    visited = [-2 * log(sigma) for s in experiment.samplers for sigma in s.levels if sigma > 0]
+    # Ends of the range went through sigma and back.
+    if min(visited) < low - 1e-3 or max(visited) > high + 1e-3:
+        name = experiment.config["pacing"]["name"]
+        warn(
+            f"config.pacing.name={name!r}: by step {int(state.step)} training has seen log SNR "
+            f"from {low:.2f} to {high:.2f} only; samplers visit {min(visited):.2f} to "
+            f"{max(visited):.2f}"
+        )
+
+
 def warn(line: str) -> None:
     """One line on standard error."""
     print(f"warning: {line}", file=sys.stderr, flush=True)
@@ -215,4 +234,5 @@ def trained_state(prepared: Prepared, folder: RunFolder, step: int | None = None
     )
     if state is None:
         raise ConfigError(f"--workdir={folder.root}: holds no checkpoint; train first")
+    warn_of_untrained_noise(prepared.experiment, state)
     return state

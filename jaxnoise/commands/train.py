@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jaxnoise.commands import train_rater
-from jaxnoise.commands.prepared import Prepared
+from jaxnoise.commands.prepared import Prepared, warn_of_untrained_noise
 from jaxnoise.commands.preparing import prepare
 from jaxnoise.commands.recording import (
     Record,
@@ -169,6 +169,7 @@ def report(
 
 def score(prepared: Prepared, state: TrainState) -> dict[str, Any]:
     """The run's JSON line: distances of the trained and of the untrained model beside the floor."""
+    warn_of_untrained_noise(prepared.experiment, state)
     print("scoring ...", file=sys.stderr, flush=True)
     seen = images_seen(prepared, int(state.step))
     result = prepared.score(state.sampling_params, weights_of(prepared), seen)

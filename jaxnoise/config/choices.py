@@ -16,6 +16,7 @@ from jaxnoise import models
 from jaxnoise.config.noise_choices import Choices
 from jaxnoise.config.sections import keys_of, with_keys
 from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.noise.logsnr_law import check_positive
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
 from jaxnoise.optim import momentum_decay
 from jaxnoise.optim.ema import check_rate
@@ -81,8 +82,7 @@ def _adaptive(
     ) -> optax.GradientTransformation:
         check_rate("b1", b1)
         check_rate("b2", b2)
-        if not eps > 0:
-            raise ArgumentError("eps", eps, "a number > 0")
+        check_positive("eps", eps)
         rate = _warmed_up(learning_rate, warmup_steps)
         return _clipped(optimizer(rate, b1=b1, b2=b2, eps=eps), clip_norm)
 
@@ -122,8 +122,8 @@ def _clipped(
 ) -> optax.GradientTransformation:
     if clip_norm is None:
         return update
-    if not clip_norm > 0:
-        raise ArgumentError("clip_norm", clip_norm, "a number > 0, or None")
+    if not 0 < clip_norm < inf:
+        raise ArgumentError("clip_norm", clip_norm, "a finite number > 0, or None")
     return optax.chain(optax.clip_by_global_norm(clip_norm), update)
 
 
@@ -139,8 +139,7 @@ def meta_adamw(
     """AdamW of a rater; the defaults but the learning rate are DataRater's (arXiv 2505.17895)."""
     check_rate("b1", b1)
     check_rate("b2", b2)
-    if not eps > 0:
-        raise ArgumentError("eps", eps, "a number > 0")
+    check_positive("eps", eps)
     if not 0 <= weight_decay < inf:
         raise ArgumentError("weight_decay", weight_decay, "a finite number, at least 0")
     rate = _warmed_up(learning_rate, warmup_steps)

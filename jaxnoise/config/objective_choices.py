@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 from jaxnoise import noise, objectives
 from jaxnoise.config.noise_choices import Choices, LevelGrid
@@ -23,27 +24,20 @@ def consistency(
     curriculum: Curriculum,
     distance: Distance,
     pacing: Pacing,
+    s0: int,
     weight: str = "inverse_gap",
     sigma_data: float = 0.5,
     teacher: str = "student",
     teacher_mu0: float | None = None,
-    teacher_s0: int | None = None,
 ) -> ConsistencyObjective:
-    """The consistency objective from its keys; for a teacher EMA, mu0 = 0.9 and s0 = 2."""
+    """The consistency objective from its keys; a teacher EMA has mu0 = 0.9, the curriculum's s0."""
     one_of("weight", weight, PAIR_WEIGHTS)
     one_of("teacher", teacher, ("student", "ema"))
-    if not sigma_data > 0:
-        raise ArgumentError("sigma_data", sigma_data, "a number > 0")
     mu0 = 0.9 if teacher_mu0 is None else teacher_mu0
-    s0 = 2 if teacher_s0 is None else teacher_s0
-    if teacher == "student":
-        for name, value in (("teacher_mu0", teacher_mu0), ("teacher_s0", teacher_s0)):
-            if value is not None:
-                raise ArgumentError(name, value, "left out unless objective.teacher='ema'")
+    if teacher == "student" and teacher_mu0 is not None:
+        raise ArgumentError("teacher_mu0", mu0, "left out unless objective.teacher='ema'")
     if not 0 < mu0 < 1:
         raise ArgumentError("teacher_mu0", mu0, "a number in (0, 1)")
-    if s0 < 1:
-        raise ArgumentError("teacher_s0", s0, "at least 1")
     rate = partial(noise.square_root_ema_rate, mu0=mu0, s0=s0)
     return ConsistencyObjective(
         grid=grid,
@@ -64,6 +58,7 @@ def denoising(
     weight: Callable[[float], SnrWeight],
     uncertainty: LearnedUncertainty | None,
     pacing: Pacing,
+    total_steps: int,
     target: str = "v",
     sigma_data: float = 0.5,
     compensation: str = "none",
@@ -82,6 +77,7 @@ def denoising(
             source=source,
             pacing=pacing,
             uncertainty=uncertainty,
+            total_steps=total_steps,
         )
     except ArgumentError as error:
         if error.argument != "weight":
@@ -90,8 +86,8 @@ def denoising(
 
 
 def _pseudo_huber(c: float | None = None, elementwise: bool = False) -> Distance:
-    if c is not None and not c > 0:
-        raise ArgumentError("c", c, "a number > 0, or None for the default")
+    if c is not None and not 0 < c < inf:
+        raise ArgumentError("c", c, "a finite number > 0, or None for the default")
     return partial(objectives.pseudo_huber, c=c, elementwise=elementwise)
 
 

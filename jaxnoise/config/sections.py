@@ -9,9 +9,15 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from math import inf
 from typing import Any
 
 from jaxnoise.errors import ArgumentError, ConfigError
+
+GONE = {"objective.teacher_s0": "a teacher's EMA takes curriculum.s0"}
+"""Keys of earlier versions, and what took their place."""
+
+_SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 
 
 class Sections:
@@ -134,6 +140,8 @@ class Sections:
     ) -> Any:
         parameters = {name: p for name, p in keys_of(make).items() if name not in context}
         for key in section:
+            if f"{path}.{key}" in GONE:
+                raise ConfigError(f"config.{path}.{key}: is no key; {GONE[f'{path}.{key}']}")
             if key not in parameters:
                 message = _unknown(key, list(parameters), f"{path}.")
                 if named and "did you mean" not in message:
@@ -154,7 +162,8 @@ class Sections:
         except ArgumentError as error:
             key = f"{path}.{error.argument}" if error.argument in arguments else error.argument
             key = {"total_steps": self.total_steps_key}.get(key, key)
-            raise ConfigError(f"config.{key}={error.value!r}: must be {error.allowed}") from error
+            value = " ".join(repr(error.value).split())
+            raise ConfigError(f"config.{key}={value}: must be {error.allowed}") from error
 
     def _record(self, path: str, arguments: dict[str, Any]) -> None:
         node = self.resolved
@@ -210,12 +219,17 @@ def _coerce(path: str, value: Any, kind: Any) -> Any:
             return tuple(_coerce(path, v, item) for v in value)
     elif kind is float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+            size = abs(float(value)) if value else 1.0
+            if _SMALLEST <= size <= _LARGEST or size == inf or size != size:
+                return float(value)
+            wanted = f"0 or of a size that float32 holds, {_SMALLEST:.3g} to {_LARGEST:.3g}"
     elif kind is int:
         if isinstance(value, int) and not isinstance(value, bool):
             return value
-    elif isinstance(value, kind):
+    elif isinstance(value, kind) and value != "":
         return value
+    if value == "":
+        wanted += ", and not empty"
     raise ConfigError(f"config.{path}={value!r}: must be {wanted}")
 
 
@@ -224,5 +238,10 @@ def _describe(kind: Any) -> str:
         return " or ".join(_describe(option) for option in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
         return f"a tuple, each entry {_describe(typing.get_args(kind)[0])}"
-    names = {float: "a number", int: "an integer", str: "a string", bool: "True or False"}
+    names = {
+        float: "a number",
+        int: "an integer",
+        str: "a string",
+        bool: "True or False",
+    }
     return names.get(kind, "None" if kind is type(None) else str(kind))

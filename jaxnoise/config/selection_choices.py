@@ -79,6 +79,8 @@ def _by_rater(
     own = {name: key for name, key in keys_of(score).items() if name not in ("rate", "score")}
 
     def build(file: str, **given: Any) -> Opener:
+        if not file.endswith(".npz"):
+            raise ArgumentError("file", file, "the path of a rater, an .npz file")
         settings = {name: given.pop(name) for name in own}
 
         def made(rate: Any) -> Selection:

@@ -5,6 +5,7 @@ from math import inf, isfinite
 
 from jaxnoise import data
 from jaxnoise.data.images import Images
+from jaxnoise.data.tfds_images import check_name
 from jaxnoise.errors import ArgumentError, ConfigError, one_of
 from jaxnoise.evaluation.protocol import METRICS
 from jaxnoise.meta.unroll import MODES
@@ -35,6 +36,9 @@ class DataSettings:
     archive: str | None = None
     flip: bool = False
     allow_changed: bool = False
+
+    def __post_init__(self) -> None:
+        check_name(self.dataset)
 
     def open(self) -> Images:
         """Opens the images; may prepare or download them.
@@ -146,6 +150,7 @@ class SampleSettings:
         check_seed(self.seed)
         if not isfinite(self.guidance):
             raise ArgumentError("guidance", self.guidance, "a finite number")
+        check_step(self.step)
         one_of("format", self.format, ("grid", "png", "npz"))
 
 
@@ -179,6 +184,9 @@ class EvaluateSettings:
             raise ArgumentError("every", self.every, "0 where evaluate.n is 0")
         for metric in self.metrics:
             one_of("metrics", metric, METRICS)
+        if "frechet" not in self.metrics:
+            raise ArgumentError("metrics", self.metrics, "a tuple that holds 'frechet'")
+        check_step(self.step)
         if self.n is not None and self.n != 0 and self.n < 2:
             raise ArgumentError("n", self.n, "at least 2, 0 for no score, or None")
         check_seed(self.seed)
@@ -266,6 +274,12 @@ def check_seed(seed: int) -> None:
     """Raises ArgumentError unless a PRNG key can be made of `seed`."""
     if not 0 <= seed < 2**32:
         raise ArgumentError("seed", seed, "from 0 to 2^32 - 1")
+
+
+def check_step(step: int | None) -> None:
+    """Raises ArgumentError unless a checkpoint can be of this step."""
+    if step is not None and step < 1:
+        raise ArgumentError("step", step, "at least 1, or None for the newest")
 
 
 def ema_rate(rate: float = 0.9999) -> float:

@@ -28,6 +28,16 @@ _EMPTY = "a record is empty"  # what array_record reads, without error, past a c
 _PIL_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
+def check_name(name: str) -> None:
+    """Raises ArgumentError unless a data set may be called so; whether it exists is not asked.
+
+    Example:
+      >>> check_name("imagenette/320px-v2:1.0.0")
+    """
+    if _NAME.fullmatch(name) is None:
+        raise ArgumentError("dataset", name, "of the form name[/config][:1.2.3]")
+
+
 def resolve_data_dir(data_dir: str | os.PathLike[str] | None) -> Path:
     """`data_dir`, or tensorflow-datasets' own default ($TFDS_DATA_DIR or ~/tensorflow_datasets).
 

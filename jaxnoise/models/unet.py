@@ -111,7 +111,8 @@ class UNet(nn.Module):
       dropout: rate inside residual blocks, 0 or in [1/256, 255/256]; quantised to 1/256.
       num_classes: number of classes; 0 for an unconditional network.
       embedding: "positional" (DDPM++) or "fourier" (NCSN++).
-      fourier_scale: standard deviation of the Fourier frequencies (16 in EDM, .02 in iCT).
+      fourier_scale: standard deviation of the Fourier frequencies (16 in EDM, the default, and .02
+        in iCT); only for embedding "fourier".
       encoder: "standard" (DDPM++) or "residual" (NCSN++: the input, downsampled, joins each level).
       resample_filter: (1, 1) or (1, 3, 3, 1) or any even number of weights.
       channel_mult_noise: width of the noise embedding over `model_channels`.
@@ -144,7 +145,7 @@ class UNet(nn.Module):
     dropout: float = 0.0
     num_classes: int = 0
     embedding: str = "positional"
-    fourier_scale: float = 16.0
+    fourier_scale: float | None = None
     encoder: str = "standard"
     resample_filter: tuple[float, ...] = (1, 1)
     channel_mult_noise: int = 1
@@ -177,9 +178,14 @@ class UNet(nn.Module):
             raise ArgumentError("num_classes", self.num_classes, "at least 0")
         one_of("embedding", self.embedding, ("positional", "fourier"))
         one_of("encoder", self.encoder, ("standard", "residual"))
-        for name in ("fourier_scale", "skip_scale"):
-            if not getattr(self, name) > 0:
-                raise ArgumentError(name, getattr(self, name), "a number > 0")
+        if not 0 < self.skip_scale < math.inf:
+            raise ArgumentError("skip_scale", self.skip_scale, "a finite number > 0")
+        if self.fourier_scale is not None:
+            if self.embedding != "fourier":
+                allowed = f"left out where embedding is {self.embedding!r}"
+                raise ArgumentError("fourier_scale", self.fourier_scale, allowed)
+            if not 0 < self.fourier_scale < math.inf:
+                raise ArgumentError("fourier_scale", self.fourier_scale, "a finite number > 0")
         taps = self.resample_filter
         if not taps or len(taps) % 2 or sum(taps) <= 0:
             raise ArgumentError("resample_filter", taps, "an even number of weights, sum > 0")
@@ -277,7 +283,7 @@ class UNet(nn.Module):
         if self.embedding == "positional":
             emb = layers.positional_embedding(c_noise, channels)
         else:
-            emb = layers.fourier_embedding(c_noise, channels, self.fourier_scale)
+            emb = layers.fourier_embedding(c_noise, channels, self.fourier_scale or 16.0)
         init = layers.xavier_uniform()
         if labels is not None:
             # One-hot rows of norm sqrt(num_classes); the label num_classes is the row of zeros.

@@ -99,7 +99,9 @@ class Laplace(_Symmetric):
 
     Args:
       mu: mean of log SNR.
-      b: scale, > 0. The best reported are .5 at 256 pixels and .75 at 512.
+      b: scale, > 0. The best reported are .5 at 256 pixels and .75 at 512; at 256 it is better
+        than cosine at guidance 3 (FID 7.96 against 10.85) and not at 1.5 (16.69 against 12.74 of a
+        scaled cosine).
 
     Raises:
       ArgumentError: an argument is outside its range.

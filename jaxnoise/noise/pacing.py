@@ -77,6 +77,10 @@ class Pacing:
         del mean_loss
         return state
 
+    def settled(self) -> Any:
+        """The state that training leads to, in which all noise that it ever draws is drawn."""
+        return self.init()
+
     def metrics(self, state: Any, step: ArrayLike) -> dict[str, jax.Array]:
         """Where the pacing stands, as scalars for a record; {} if it does not move.
 
@@ -274,6 +278,10 @@ class Difficulty(_Windowed):
         return DifficultyState(
             jnp.ones((), jnp.int32), jnp.full((), inf, jnp.float32), jnp.zeros((), jnp.int32)
         )
+
+    def settled(self) -> DifficultyState:
+        """The last stage: all noise."""
+        return self.init()._replace(stage=jnp.full((), self.clusters, jnp.int32))
 
     def update(self, state: DifficultyState, mean_loss: jax.Array) -> DifficultyState:
         chex.assert_rank(mean_loss, 0)

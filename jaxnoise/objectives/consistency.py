@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Protocol
 
 import chex
@@ -9,10 +10,16 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxnoise.errors import ArgumentError
 from jaxnoise.noise.discretization import Curriculum
+from jaxnoise.noise.logsnr_law import check_positive
 from jaxnoise.noise.pacing import NoPacing, Pacing
 from jaxnoise.objectives.objective import Denoiser
-from jaxnoise.objectives.parameterization import karras_preconditioning, over_pixels
+from jaxnoise.objectives.parameterization import (
+    check_sigma_data,
+    karras_preconditioning,
+    over_pixels,
+)
 
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 PairWeight = Callable[[jax.Array, jax.Array], jax.Array]
@@ -127,6 +134,9 @@ class ConsistencyObjective:
       ema_teacher: `num_levels -> EMA rate` of the teacher (CM), or None: the teacher has the
         student's own weights (iCT).
       pacing: restricts the law to a part of the noise; by default to none of it.
+
+    Raises:
+      ArgumentError: `sigma_data`, `sigma_min` or `sigma_max` is outside its range.
     """
 
     grid: Grid
@@ -139,6 +149,13 @@ class ConsistencyObjective:
     sigma_max: float = 80.0
     ema_teacher: Callable[[jax.Array], jax.Array] | None = None
     pacing: Pacing = field(default_factory=NoPacing)
+
+    def __post_init__(self) -> None:
+        check_sigma_data(self.sigma_data)
+        check_positive("sigma_min", self.sigma_min)
+        if not self.sigma_min < self.sigma_max < inf:
+            allowed = f"a finite number > sigma_min={self.sigma_min}"
+            raise ArgumentError("sigma_max", self.sigma_max, allowed)
 
     @property
     def has_teacher(self) -> bool:
@@ -220,6 +237,11 @@ class ConsistencyObjective:
             self.distance,
             self.weight,
         )
+
+    def errors(self, losses: jax.Array, own: Any, levels: Pairs) -> jax.Array:
+        """`losses`: nothing that is learned balances them."""
+        del own, levels
+        return losses
 
     def metrics(self, step: jax.Array, pace: Any = ()) -> dict[str, jax.Array]:
         """The number of levels and where the pacing stands at `step`."""

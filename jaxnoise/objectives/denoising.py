@@ -8,6 +8,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from jaxnoise.errors import ArgumentError, one_of
@@ -26,6 +27,9 @@ RARELY = 1e-6
 has 1.7e-6 left, so that anything above would refuse the published sampler."""
 
 _LARGEST_VARIANCE = 100.0
+_LARGEST_STEP = 2**31 - 1
+# At how many steps a pacing is asked what it draws; those here are widest at the first or the last.
+_MOMENTS = 11
 # e^88 is the largest float32.
 _LARGEST_LOG_WEIGHT = 80.0
 
@@ -73,6 +77,8 @@ class DenoisingObjective:
         "antithetic" or "sorted".
       pacing: restricts the law to a part of the noise; by default to none of it.
       uncertainty: u(lambda), or None. Not together with compensation, which it would absorb.
+      total_steps: updates that it trains for, which tell how far a pacing gets; None for as many as
+        it needs.
 
     Raises:
       ArgumentError: an unknown name, a setting that would have no effect, or a weight that
@@ -101,6 +107,7 @@ class DenoisingObjective:
     source: str = "stratified"
     pacing: Pacing = field(default_factory=NoPacing)
     uncertainty: LearnedUncertainty | None = None
+    total_steps: int | None = None
 
     def __post_init__(self) -> None:
         one_of("compensation", self.compensation, ("none", "importance"))
@@ -126,14 +133,24 @@ class DenoisingObjective:
 
     @property
     def trained_range(self) -> tuple[float, float]:
-        """Lowest and highest lambda that training sees, all but `RARELY` of the law at either end.
+        """Lowest and highest lambda that training sees, if its pacing gets as far as it can.
 
-        Samplers must stay within it; beyond, the network extrapolates.
+        At some step all but `RARELY` of what is drawn lies above the lowest, and at some step all
+        but as much below the highest. Samplers must stay within; beyond, the network extrapolates.
         """
-        with jax.ensure_compile_time_eval():
-            rare, common = jnp.asarray(RARELY), jnp.asarray(1 - RARELY)
-            lowest = self.law.from_tails(common, rare)
-            highest = self.law.from_tails(rare, common)
+        return self.range_under(self.pacing.settled())
+
+    def range_under(self, pace: Any) -> tuple[float, float]:
+        """`trained_range` of a training whose pacing got to the state `pace`."""
+        last = _LARGEST_STEP if self.total_steps is None else self.total_steps - 1
+        steps = np.unique(np.linspace(0, last, _MOMENTS).astype(np.int64)).tolist()
+        # Doubles, in which both tails of a warped uniform keep their digits.
+        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+            rarely = jnp.asarray([RARELY, 1 - RARELY])
+            t = jnp.stack([self.pacing.warp(rarely, pace, step) for step in steps])
+            cleanest, noisiest = jnp.min(t[:, 0]), jnp.max(t[:, 1])
+            lowest = self.law.from_tails(noisiest, 1 - noisiest)
+            highest = self.law.from_tails(cleanest, 1 - cleanest)
             return float(lowest), float(highest)
 
     def teacher_rate(self, step: jax.Array) -> jax.Array:
@@ -199,6 +216,17 @@ class DenoisingObjective:
             return jnp.exp(log_factor) * error
         u = self.uncertainty(own["uncertainty"], lam)
         return jnp.exp(log_factor - u) * error + u
+
+    def errors(self, losses: jax.Array, own: Any, levels: LogSnrLevels) -> jax.Array:
+        """The weighted errors `w L` in `losses`, without a learned uncertainty: float[B] >= 0.
+
+        They say how well the network does, where `w L / e^u + u` may be negative and falls as u is
+        learned.
+        """
+        if self.uncertainty is None:
+            return losses
+        u = self.uncertainty(own["uncertainty"], levels.lam)
+        return (losses - u) * jnp.exp(u)
 
     def denoiser(self, network: Denoiser) -> Denoiser:
         """`D(x, sigma)`, the estimate of x0 from `x = x0 + sigma eps`, of a raw network.

@@ -78,6 +78,16 @@ class Objective(Protocol):
         """
         ...
 
+    def errors(self, losses: jax.Array, own: Any, levels: Any) -> jax.Array:
+        """float[B] >= 0, `losses` without what is learned to balance them: what a pacing follows.
+
+        Args:
+          losses: from `losses`.
+          own: parameters from `init`.
+          levels: from `draw`.
+        """
+        ...
+
     def teacher_rate(self, step: jax.Array) -> jax.Array:
         """The teacher's EMA rate at `step`; asked only if `has_teacher`."""
         ...

@@ -17,6 +17,17 @@ class Preconditioning(NamedTuple):
     c_noise: jax.Array
 
 
+SIGMA_DATA_RANGE = (1e-6, 1e6)
+"""Beyond, float32 loses squares of it beside squares of noise levels."""
+
+
+def check_sigma_data(sigma_data: float) -> None:
+    """Raises ArgumentError unless `sigma_data` is within `SIGMA_DATA_RANGE`."""
+    low, high = SIGMA_DATA_RANGE
+    if not low <= sigma_data <= high:
+        raise ArgumentError("sigma_data", sigma_data, f"a number > 0, from {low:g} to {high:g}")
+
+
 def karras_preconditioning(
     sigma: jax.Array, sigma_data: float = 0.5, sigma_min: float = 0.002
 ) -> Preconditioning:
@@ -44,7 +55,7 @@ def karras_preconditioning(
     Reference:
       Song et al., Consistency Models (arXiv 2303.01469), equation 25 and appendix C.
     """  # noqa: E501
-    _check_positive("sigma_data", sigma_data)
+    check_sigma_data(sigma_data)
     _check_positive("sigma_min", sigma_min)
     sigma = jnp.asarray(sigma)
     gap = sigma - sigma_min
@@ -81,7 +92,7 @@ def edm_preconditioning(sigma: jax.Array, sigma_data: float = 0.5) -> Preconditi
     Reference:
       Karras et al. (arXiv 2206.00364), table 1 and equation 7.
     """
-    _check_positive("sigma_data", sigma_data)
+    check_sigma_data(sigma_data)
     sigma = jnp.asarray(sigma)
     total = jnp.sqrt(sigma**2 + sigma_data**2)
     return Preconditioning(

@@ -14,9 +14,10 @@ from math import log
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.errors import one_of
 from jaxnoise.objectives.parameterization import (
     Preconditioning,
+    check_sigma_data,
     edm_preconditioning,
     over_pixels,
 )
@@ -79,8 +80,7 @@ class Prediction:
 
     def __post_init__(self) -> None:
         one_of("target", self.target, TARGETS)
-        if not self.sigma_data > 0:
-            raise ArgumentError("sigma_data", self.sigma_data, "a number > 0")
+        check_sigma_data(self.sigma_data)
 
     def network_input(self, x0: jax.Array, eps: jax.Array, lam: jax.Array) -> jax.Array:
         """The noisy image as the network sees it, at unit variance.

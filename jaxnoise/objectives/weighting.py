@@ -100,8 +100,10 @@ class SnrWeight:
         return self.log_weight(lam) + ratio
 
 
-def uniform_weight(space: str = "eps") -> SnrWeight:
+def uniform_weight(space: str = "v") -> SnrWeight:
     """The same weight, 1, at every lambda; on eps it is DDPM's simple loss.
+
+    The default is the error of v, which is of order 1 at both ends of lambda.
 
     Args:
       space: "eps", "x0" or "v".
@@ -214,7 +216,7 @@ def edm_weight(sigma_data: float = 0.5) -> SnrWeight:
     return SnrWeight("x0", lambda lam: -edm.log_x0_ratio(lam))
 
 
-def density_weight(law: LogSnrLaw, space: str = "eps") -> SnrWeight:
+def density_weight(law: LogSnrLaw, space: str = "v") -> SnrWeight:
     """The density of a law as the weight: the loss that drawing from `law` would give.
 
     Drawn from p with compensation w/p, the expected loss is that of a schedule `law` with uniform

@@ -150,7 +150,12 @@ def share_bars(
 
 
 def log_axis(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers: at 1, 2, 5, ..., or at 1 alone over many decades."""
+    """A logarithmic y axis with plain numbers: at 1, 2, 5, ..., or at 1 alone over many decades.
+
+    It stays linear where not all that is drawn is positive.
+    """
+    if axes.dataLim.y0 <= 0:
+        return
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     decades = np.log10(high / low)

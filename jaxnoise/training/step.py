@@ -84,7 +84,8 @@ def make_step(
             return jnp.mean(losses), losses
 
         (loss, losses), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-        loss, gradient = jax.lax.pmean((loss, gradient), AXIS)
+        error = jnp.mean(objective.errors(losses, state.params["objective"], trained.levels))
+        loss, gradient, error = jax.lax.pmean((loss, gradient, error), AXIS)
         # optax raises floats to integer step counts, which strict promotion would refuse.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
@@ -107,7 +108,7 @@ def make_step(
                 opt_state=opt_state,
                 ema=None if state.ema is None else debiased_ema(params, state.ema, ema_rate, count),
                 teacher=_next_teacher(objective, state, params),
-                pace=objective.pacing.update(state.pace, loss),
+                pace=objective.pacing.update(state.pace, error),
             ),
             metrics,
         )

@@ -1,7 +1,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import (
     KarrasGrid,
     PolynomialPairs,
@@ -134,3 +136,19 @@ def test_karras_grid_gives_the_levels_of_the_formula():
     levels, num_levels = objective.levels(jax.random.key(0), jnp.int32(5))
     assert int(num_levels) == 11
     np.testing.assert_allclose(levels, karras_levels(11), rtol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "argument, settings",
+    [
+        ("sigma_data", {"sigma_data": -1.0}),
+        ("sigma_data", {"sigma_data": 1e-30}),
+        ("sigma_min", {"sigma_min": 0.0}),
+        ("sigma_max", {"sigma_min": 1.0, "sigma_max": 0.5}),
+        ("sigma_max", {"sigma_max": float("inf")}),
+    ],
+)
+def test_levels_and_data_out_of_range_are_refused(argument, settings):
+    with pytest.raises(ArgumentError) as refused:
+        make(constant(), KarrasGrid(20), **settings)
+    assert refused.value.argument == argument

@@ -10,7 +10,18 @@ from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.noise import Cauchy, Cosine, HighToLow, Laplace, LinearPath, Normal, mixture, window
+from jaxnoise.noise import (
+    Asymmetric,
+    Cauchy,
+    Cosine,
+    Difficulty,
+    HighToLow,
+    Laplace,
+    LinearPath,
+    Normal,
+    mixture,
+    window,
+)
 from jaxnoise.objectives import (
     DenoisingObjective,
     LearnedUncertainty,
@@ -95,6 +106,46 @@ def test_pacing_moves_the_draws_and_their_density() -> None:
     np.testing.assert_allclose(levels.log_prob, expected, atol=1e-5)
     later = draw(objective, 256, step=100)
     np.testing.assert_allclose(later.log_prob, Cosine().log_prob(later.lam), atol=1e-6)
+
+
+def test_trained_range_knows_the_pacing() -> None:
+    law = Cosine()
+    plain = make(law).trained_range
+
+    def ends(clean: float, noisy: float) -> tuple[float, float]:
+        """lambda where so much mass lies above and below."""
+        return 2 * np.log(np.tan(np.pi * noisy / 2)), -2 * np.log(np.tan(np.pi * clean / 2))
+
+    assert plain == pytest.approx(ends(1e-6, 1e-6), abs=1e-6)
+    # A quarter of the noisiest part of what SpeeD's law leaves.
+    speed = make(law, pacing=Asymmetric(boundary=0.6, suppression=4.0))
+    total = 0.6 + 0.4 / 4
+    assert speed.trained_range == pytest.approx(ends(1e-6 * total, 4e-6 * total), abs=1e-4)
+    annealed = make(law, pacing=HighToLow(total_steps=100, width=0.1))
+    # At first only the noisiest tenth is drawn, and of that all but a millionth.
+    assert annealed.trained_range == pytest.approx(ends(1e-6, 1e-7), abs=1e-4)
+    cut = make(law, pacing=HighToLow(total_steps=100, width=0.1), total_steps=100)
+    # At the last step, k = 99, the window begins at .9 (1 - .99).
+    assert cut.trained_range == pytest.approx(ends(0.009 + 1e-6 * 0.991, 1e-7), abs=1e-4)
+    stages = make(law, pacing=Difficulty(clusters=4))
+    assert stages.trained_range == pytest.approx(plain, abs=1e-6)
+    second = stages.pacing.settled()._replace(stage=jnp.int32(2))
+    assert stages.range_under(second) == pytest.approx(ends(0.5, 5e-7), abs=1e-3)
+
+
+def test_errors_leave_out_what_is_learned() -> None:
+    plain, levels = make(Cosine()), draw(make(Cosine()), 8)
+    learned = make(Cosine(), uncertainty=LearnedUncertainty(harmonics=2))
+    own = {"uncertainty": {"weight": jnp.asarray([0.3, -1.0, 0.2, 2.0]), "bias": jnp.float32(-2.0)}}
+    x0, eps = jnp.zeros((8, 2, 2, 1)), jnp.ones((8, 2, 2, 1))
+
+    def losses(objective: DenoisingObjective) -> jax.Array:
+        return objective.losses(lambda x, c: 0.5 * x, None, own, x0, eps, levels)
+
+    assert losses(learned).min() < 0
+    expected = losses(plain)
+    np.testing.assert_allclose(learned.errors(losses(learned), own, levels), expected, rtol=1e-4)
+    np.testing.assert_array_equal(plain.errors(expected, {}, levels), expected)
 
 
 def test_trained_range_is_all_but_a_millionth_of_the_law() -> None:

@@ -61,9 +61,9 @@ def test_min_snr_is_its_three_published_formulas() -> None:
         (p2_weight(0.0), "eps", np.ones_like(S)),
         (edm_weight(0.5), "x0", (SIGMA2 + 0.25) / (np.sqrt(SIGMA2) * 0.5) ** 2),
         (edm_weight(0.5), "edm", np.ones_like(S)),
-        (uniform_weight(), "eps", np.ones_like(S)),
+        (uniform_weight("eps"), "eps", np.ones_like(S)),
         (uniform_weight("v"), "v", np.ones_like(S)),
-        (density_weight(Cosine()), "eps", 1 / np.cosh(LAM / 2) / (2 * np.pi)),
+        (density_weight(Cosine(), "eps"), "eps", 1 / np.cosh(LAM / 2) / (2 * np.pi)),
     ],
 )
 def test_formula_in_its_own_space(weight: SnrWeight, space: str, formula: np.ndarray) -> None:

@@ -207,6 +207,16 @@ def test_running_mean_keeps_a_line_and_shrinks_noise(tmp_path: Path) -> None:
     assert middle.std() < 0.35
 
 
+def test_a_loss_that_is_not_positive_is_on_a_linear_axis() -> None:
+    for loss, scale in (([0.5, 2.0, 0.1], "log"), ([0.5, -2.0, -3.0], "linear")):
+        records = [{"step": i, "images_seen": i, "loss": x} for i, x in enumerate(loss, start=1)]
+        (axes,) = (a for a in curves_figure(records).axes if "oss" in a.get_title(loc="left"))
+        assert axes.get_yscale() == scale
+        low, high = axes.get_ylim()
+        assert low <= min(loss)
+        assert max(loss) <= high
+
+
 def test_one_row_is_a_point(tmp_path: Path) -> None:
     panels, pixels = drawn(
         curves_figure([{"images_seen": 512, "loss": 0.3, "num_levels": 20}]), tmp_path / "c.png"

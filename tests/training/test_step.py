@@ -10,8 +10,22 @@ import pytest
 from jaxnoise.meta.candidates import LossScore, NearestScore, RandomScore, draw_candidates
 from jaxnoise.meta.pool import PoolSelection
 from jaxnoise.meta.selection import NoiseAssignment, NoiseSelection
-from jaxnoise.noise import KarrasGrid, LognormalPairs, constant, square_root_ema_rate
-from jaxnoise.objectives import ConsistencyObjective, inverse_gap, squared_l2
+from jaxnoise.noise import (
+    Cosine,
+    Difficulty,
+    KarrasGrid,
+    LognormalPairs,
+    constant,
+    square_root_ema_rate,
+)
+from jaxnoise.objectives import (
+    ConsistencyObjective,
+    DenoisingObjective,
+    LearnedUncertainty,
+    inverse_gap,
+    min_snr_weight,
+    squared_l2,
+)
 from jaxnoise.training.bands import nonfinite_range, sum_by_band
 from jaxnoise.training.examples import AXIS, Batch, drop_labels, flip_some, to_float
 from jaxnoise.training.state import create_state
@@ -261,6 +275,33 @@ def test_metrics_by_band_count_every_example_once():
     sums, counts = one_device(sum_by_band)(losses, sigma)
     np.testing.assert_array_equal(sums, [1.0, 6.0, 16.0, 8.0])
     np.testing.assert_array_equal(counts, [1.0, 2.0, 1.0, 1.0])
+
+
+def test_a_learned_uncertainty_does_not_pace_a_curriculum():
+    """The curriculum follows the error, where the loss is negative."""
+    target = DenoisingObjective(
+        Cosine().truncated(-4.0, 4.0),
+        min_snr_weight(),
+        uncertainty=LearnedUncertainty(harmonics=1),
+        pacing=Difficulty(clusters=2, patience=1),
+    )
+    optimizer = optax.sgd(0.0)
+    own = {"uncertainty": {"weight": jnp.zeros(2), "bias": jnp.float32(-1.5)}}
+
+    def init(key):
+        return {**linear_network.init(key), "objective": own}
+
+    state = create_state(init, optimizer, jax.random.key(0), False, target.pacing.init(), ema=False)
+    settings = {"ema_rate": 0.0, "global_batch": BATCH, "num_classes": 0}
+    step = make_step(linear_network.apply, target, optimizer, dropout=False, flip=False, **settings)
+    index = jnp.arange(BATCH, dtype=jnp.int32)
+    batch = Batch(index=index, images=jnp.asarray(IMAGES), labels=jnp.asarray(LABELS))
+    after, metrics = jax.jit(one_device(step))(state, batch, jax.random.key(5))
+    # u = -1.5 everywhere, and an error so small that the loss L e^1.5 - 1.5 is below 0.
+    assert metrics["loss"] < 0
+    expected = (metrics["loss"] + 1.5) / np.exp(1.5)
+    np.testing.assert_allclose(after.pace.best, expected, rtol=1e-4)
+    assert after.pace.best > 0
 
 
 def test_nonfinite_losses_name_their_levels():

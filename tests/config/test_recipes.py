@@ -1,0 +1,48 @@
+"""Settings that a config calls somebody else's are theirs."""
+
+import importlib
+
+import pytest
+
+from jaxnoise import experiment
+
+
+def config(name):
+    return experiment.read(importlib.import_module(f"configs.{name}").get_config()).config
+
+
+@pytest.mark.parametrize("name", ["cifar_edm", "cifar_cosine"])
+def test_edm_on_cifar(name):
+    read = config(name)
+    # 10,000 kimg in batches of 512; half of the weight within half a million images.
+    assert read["optimizer"]["warmup_steps"] == 19_531 == 10_000 * 1000 // 512
+    assert read["ema"]["rate"] == pytest.approx(0.5 ** (512 / 500_000)) == pytest.approx(0.99929)
+    assert (read["optimizer"]["learning_rate"], read["optimizer"]["clip_norm"]) == (1e-3, None)
+    # Images are mirrored in EDM's augmentation alone.
+    assert read["data"]["flip"] is False
+    assert read["train"]["steps"] * read["train"]["batch"] == 204_800_000
+
+
+@pytest.mark.parametrize("name", ["ffhq64_noise_selected", "imagenet64_noise_selected"])
+def test_edm_on_64_pixels(name):
+    read = config(name)
+    assert read["optimizer"]["learning_rate"] == 2e-4
+    assert read["optimizer"]["warmup_steps"] == 39_062 == 10_000 * 1000 // 256
+    assert read["model"]["channel_mult"] == (1, 2, 2, 2)
+    assert read["ema"]["rate"] == pytest.approx(0.5 ** (256 / 500_000))
+    assert read["data"]["flip"] is False
+
+
+@pytest.mark.parametrize("name", ["cifar_poly", "cifar_poly_constant", "cifar_lognormal"])
+def test_high_noise_scheduling(name):
+    """The authors' prototype: element-wise, c = .001 sqrt(D), D = 3 * 32 * 32, no flips."""
+    read = config(name)
+    distance = read["objective"]["distance"]
+    assert distance["elementwise"] is True
+    assert distance["c"] == pytest.approx(0.001 * (3 * 32 * 32) ** 0.5)
+    assert read["data"]["flip"] is False
+
+
+def test_ict_has_its_own_distance():
+    distance = config("cifar_ict")["objective"]["distance"]
+    assert (distance["c"], distance["elementwise"]) == (None, False)
