@@ -1,12 +1,16 @@
 # Two commands do everything from a machine with only Python 3.11+ and git:
 #   make run    trains the main job on the embedded images and scores it
 #   make test   passes the tests
-# Set-up happens once, in .venv; a second call reuses it.
+# Set-up happens once, in .venv; a second call reuses it. The newest Python from 3.11 to 3.13 that is
+# found is used, unless PYTHON= names one; CONSTRAINTS= names a file of versions to install.
 
-PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
-VENV := .venv
+ifndef PYTHON
+PYTHON := $(shell sh .ci/newest_python)
+endif
+VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= configs/digits_poly.py
+INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/xla
 
 .PHONY: run test lint clean
@@ -23,17 +27,18 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer is needed" >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer, with venv and pip, is needed" >&2; exit 2; }
+	@echo "using $$($(PYTHON) --version), $(PYTHON)"
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 2; }
 
 $(VENV)/.run: pyproject.toml | $(BIN)/python
 	@echo "installing jaxnoise into $(VENV) (once, about 1 GB) ..."
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "installing jaxnoise and its development tools into $(VENV) (once) ..."
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/.run
 
 clean:
