@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from jaxnoise import experiment
 from jaxnoise.commands import compare
 from jaxnoise.config import files, overrides
-from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.errors import ArgumentError, ConfigError, NonFiniteError
 from jaxnoise.files import user_path
-from jaxnoise.training.loop import Interrupted, NonFiniteError
+from jaxnoise.training.loop import Interrupted
 from jaxnoise.training.parallel import connect, use_all_cores
 from jaxnoise.training.records import RunFolder
 

@@ -27,6 +27,10 @@ class ConfigError(ValueError):
     """A run that cannot start (bad config, data or work folder); the message is one line."""
 
 
+class NonFiniteError(RuntimeError):
+    """The loss, the gradient or the state of a run stopped being finite numbers."""
+
+
 def one_of(argument: str, value: object, choices: Iterable[str]) -> None:
     """Raises ArgumentError unless `value` is one of `choices`, with the nearest one named.
 

@@ -188,10 +188,14 @@ class Record:
             state, {**self._prepared.meta, "images_seen": images_seen(self._prepared, step)}
         )
 
+    def check(self, state: Stepped, step: int) -> None:
+        """Raises NonFiniteError unless the numbers that training goes on from are finite."""
+        del step
+        self._checkpoints.check(state)
+
     def last_good(self) -> str:
         """The newest checkpoint's folder."""
-        steps = self._checkpoints.steps()
-        return str(self._folder.checkpoints / str(steps[-1])) if steps else "none yet"
+        return self._checkpoints.last_good()
 
 
 def images_seen(prepared: Prepared, step: int) -> int:

@@ -3,6 +3,9 @@
 A storage format can hand back a flipped byte without a word, and an empty folder can count as the
 newest checkpoint. So every checkpoint carries a SHA-256 of each array, and opening a run walks back
 to the newest checkpoint that reads and verifies.
+
+A state with numbers that are not finite is neither saved nor gone on from: every later step would
+be lost.
 """
 
 import hashlib
@@ -10,31 +13,63 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from jaxnoise.errors import ConfigError
+from jaxnoise.errors import ConfigError, NonFiniteError
 from jaxnoise.training.parallel import to_host
 from jaxnoise.training.state import State, Stepped
+
+T = TypeVar("T")
+
+PACE = ".pace"
+"""Where a state keeps its pacing, whose lowest loss is infinite until there is one."""
 
 
 def digests(tree: Any) -> dict[str, str]:
     """SHA-256 of every array of a pytree (shape, dtype and bytes), by its path."""
+    return _by_path(_sha256, tree)
 
-    def digest(item: tuple[Any, Any]) -> tuple[str, str]:
+
+def _by_path(function: Callable[[np.ndarray], T], tree: Any) -> dict[str, T]:
+    """What a function says of every array of a pytree, by its path; a pool of threads asks it."""
+
+    def one(item: tuple[Any, Any]) -> tuple[str, T]:
         path, leaf = item
-        array = np.ascontiguousarray(to_host(leaf))
-        sha = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
-        sha.update(array.reshape(-1).view(np.uint8).data)
-        return jax.tree_util.keystr(path), sha.hexdigest()
+        return jax.tree_util.keystr(path), function(to_host(leaf))
 
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     with ThreadPoolExecutor() as pool:
-        return dict(pool.map(digest, leaves))
+        return dict(pool.map(one, leaves))
+
+
+def _sha256(array: np.ndarray) -> str:
+    array = np.ascontiguousarray(array)
+    sha = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
+    sha.update(array.reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return not jnp.issubdtype(array.dtype, jnp.inexact) or bool(np.isfinite(array).all())
+
+
+def _examined(tree: Any) -> tuple[dict[str, str], dict[str, bool]]:
+    """The digest of every array and whether it is finite, by its path, in one pass."""
+    both = _by_path(lambda array: (_sha256(array), _is_finite(array)), tree)
+    digest, finite = zip(*both.values(), strict=True)
+    return dict(zip(both, digest, strict=True)), dict(zip(both, finite, strict=True))
+
+
+def _what_is_not_finite(finite: dict[str, bool]) -> str:
+    """The first array that is not and how many there are, or "" if all are."""
+    bad = [path for path, whole in finite.items() if not whole and not path.startswith(PACE)]
+    return f"{bad[0]} is not finite ({len(bad)} of {len(finite)} arrays)" if bad else ""
 
 
 class Checkpoints:
@@ -134,10 +169,13 @@ class Checkpoints:
         if state is None:
             raise ValueError("a part is missing")
         recorded = meta["digests"]
-        found = digests(state)
+        found, finite = _examined(state)
         wrong = sorted(k for k in recorded.keys() | found.keys() if recorded.get(k) != found.get(k))
         if wrong:
             raise ValueError(f"digest of {wrong[0]} differs ({len(wrong)} of {len(found)} arrays)")
+        spoilt = _what_is_not_finite(finite)
+        if spoilt:
+            raise ValueError(spoilt)
         return state
 
     def _move_aside(self, steps: list[int]) -> None:
@@ -163,15 +201,42 @@ class Checkpoints:
         Args:
           state: the state; it may be donated as soon as this returns.
           meta: JSON-safe facts kept beside it.
+
+        Raises:
+          NonFiniteError: as `check` does; nothing is written.
         """
         step = int(to_host(state.step))
+        found, finite = _examined(state)
+        self._refuse(step, finite)
         self._manager().save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                meta=ocp.args.JsonSave({**meta, "step": step, "digests": digests(state)}),
+                meta=ocp.args.JsonSave({**meta, "step": step, "digests": found}),
             ),
         )
+
+    def check(self, state: Stepped) -> None:
+        """Raises NonFiniteError if a number that training goes on from is not finite.
+
+        It names the array, the step and the last good checkpoint. The pacing may hold infinity.
+        """
+        self._refuse(int(to_host(state.step)), _by_path(_is_finite, state))
+
+    def _refuse(self, step: int, finite: dict[str, bool]) -> None:
+        spoilt = _what_is_not_finite(finite)
+        if spoilt:
+            raise NonFiniteError(
+                f"step {step}: {spoilt}, so this state is not saved; "
+                f"last good checkpoint: {self.last_good()}"
+            )
+
+    def last_good(self) -> str:
+        """The folder of the newest checkpoint, once it is written; "none yet" without one."""
+        if self._opened is not None:
+            self._opened.wait_until_finished()
+        steps = self.steps()
+        return str(self._folder / str(steps[-1])) if steps else "none yet"
 
     def close(self) -> None:
         """Waits until all is written."""

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jaxnoise.errors import NonFiniteError
 from jaxnoise.training.bands import BAND_NAMES
 from jaxnoise.training.feeding import Feeder
 from jaxnoise.training.parallel import Step
@@ -23,10 +24,6 @@ State_ = TypeVar("State_", contravariant=True)
 
 IN_FLIGHT = 2
 """Dispatches under way at once: enough to keep a device busy, few enough to stop soon."""
-
-
-class NonFiniteError(RuntimeError):
-    """The loss or the gradient stopped being a finite number."""
 
 
 class Interrupted(RuntimeError):  # noqa: N818
@@ -49,7 +46,10 @@ class Observer(Protocol[State_]):
         """It is time for a score."""
 
     def save(self, state: State_, step: int) -> None:
-        """It is time for a checkpoint; the state is known to be finite."""
+        """It is time for a checkpoint; raises NonFiniteError where `check` does."""
+
+    def check(self, state: State_, step: int) -> None:
+        """Raises NonFiniteError unless the numbers that training goes on from are finite."""
 
     def last_good(self) -> str:
         """Names the newest checkpoint."""
@@ -91,7 +91,7 @@ def train(
 
     Raises:
       NonFiniteError: a loss or gradient norm is not finite; names the step, the noise levels and
-        the last good checkpoint.
+        the last good checkpoint. Or a state that would be saved, scored or shown is not.
       Interrupted: SIGTERM or SIGINT arrived; the state was saved.
     """
     # Several CPU processes hang in their collectives unless each step is waited for.
@@ -104,7 +104,7 @@ def train(
         while len(pending) > most:
             first, metrics = pending.popleft()
             host = {name: np.asarray(value) for name, value in metrics.items()}
-            check_finite(first, host, observer.last_good())
+            check_finite(first, host, observer.last_good)
             window.add(host)
             observer.progress(first + rhythm.steps_per_dispatch, float(host["loss"][-1]))
 
@@ -122,19 +122,21 @@ def train(
             if jax.process_count() > 1 and step % rhythm.log_every == 0:
                 # A save is collective: all processes must stop at the same step.
                 stop = bool(multihost_utils.process_allgather(np.array(stopping())).any())
-            # Before the checkpoint: a run that is killed in between scores this step again.
-            if rhythm.evaluate_every and step % rhythm.evaluate_every == 0 and not (last or stop):
+            saves = step % rhythm.checkpoint_every == 0 or last or stop
+            scores = rhythm.evaluate_every and step % rhythm.evaluate_every == 0
+            samples = step % rhythm.sample_every == 0 or last
+            if saves or scores or samples:
                 settle(0)
                 with window.paused():
-                    observer.evaluate(state, step)
-            if step % rhythm.checkpoint_every == 0 or last or stop:
-                settle(0)
-                with window.paused():
-                    observer.save(state, step)
-            if step % rhythm.sample_every == 0 or last:
-                settle(0)
-                with window.paused():
-                    observer.sample(state, step)
+                    if saves:
+                        observer.save(state, step)
+                    else:
+                        observer.check(state, step)
+                    # After the last step, and after a stop, they are made up.
+                    if scores and not (last or stop):
+                        observer.evaluate(state, step)
+                    if samples:
+                        observer.sample(state, step)
             if stop and not last:
                 raise Interrupted(f"stopped at step {step}; its state was saved")
     return state
@@ -212,7 +214,7 @@ def _is_count(values: np.ndarray) -> bool:
     return np.issubdtype(values.dtype, np.integer)
 
 
-def check_finite(first: int, metrics: dict[str, np.ndarray], last_good: str) -> None:
+def check_finite(first: int, metrics: dict[str, np.ndarray], last_good: Callable[[], str]) -> None:
     """Raises NonFiniteError if any step's loss or gradient norm is not finite.
 
     Args:
@@ -237,7 +239,7 @@ def check_finite(first: int, metrics: dict[str, np.ndarray], last_good: str) -> 
     )
     raise NonFiniteError(
         f"step {first + i}: loss {metrics['loss'][i]}, gradient norm {metrics['grad_norm'][i]} "
-        f"{where}{extra}; last good checkpoint: {last_good}"
+        f"{where}{extra}; last good checkpoint: {last_good()}"
     )
 
 

@@ -13,8 +13,7 @@ from jaxnoise import experiment
 from jaxnoise.commands import dry_run, evaluate, plot, sample, train
 from jaxnoise.commands.preparing import prepare
 from jaxnoise.data import ArrayImages
-from jaxnoise.errors import ConfigError
-from jaxnoise.training.loop import NonFiniteError
+from jaxnoise.errors import ConfigError, NonFiniteError
 from jaxnoise.training.records import RunFolder
 
 CONDITIONAL = {"model.class_conditional": True, "data.flip": True, "objective.teacher": "ema"}

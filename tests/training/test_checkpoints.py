@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnoise.errors import ConfigError
+from jaxnoise.errors import ConfigError, NonFiniteError
+from jaxnoise.noise import Difficulty
 from jaxnoise.training.checkpoints import Checkpoints, digests
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.state import create_state
@@ -153,3 +154,72 @@ def test_what_is_no_damage_is_not_called_so(saved, monkeypatch):
     monkeypatch.setattr(Checkpoints, "_read", no_memory)
     with pytest.raises(MemoryError):
         restore(saved)
+
+
+def spoilt(step, part, name, number=np.nan):
+    """A state with one number that is not finite."""
+    state = state_at(step)
+    tree = getattr(state, part)
+    if part == "opt_state":
+        moments = tree[0]._replace(mu={**tree[0].mu, name: tree[0].mu[name].at[0].set(number)})
+        return state.replace(opt_state=(moments, *tree[1:]))
+    return state.replace(**{part: {**tree, name: tree[name].at[0].set(number)}})
+
+
+@pytest.mark.parametrize(
+    "part, name, number, array",
+    [
+        ("params", "w", np.nan, ".params['w']"),
+        ("opt_state", "w", np.inf, ".opt_state[0].mu['w']"),
+        ("ema", "half", -np.inf, ".ema['half']"),
+        ("teacher", "w", np.nan, ".teacher['w']"),
+    ],
+)
+def test_what_is_not_finite_is_not_saved(saved, part, name, number, array):
+    checkpoints = Checkpoints(saved)
+    state = spoilt(4, part, name, number)
+    for refuse in (checkpoints.check, lambda state: checkpoints.save(state, {})):
+        with pytest.raises(NonFiniteError) as error:
+            refuse(state)
+        message = str(error.value)
+        assert message.startswith(f"step 4: {array} is not finite (1 of 12 arrays), so")
+        assert message.endswith(f"; last good checkpoint: {saved / '3'}")
+    checkpoints.close()
+    assert checkpoints.steps() == [1, 2, 3]
+
+
+def test_the_last_good_checkpoint_is_waited_for(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c")
+    assert checkpoints.last_good() == "none yet"
+    checkpoints.save(state_at(1), {})
+    assert checkpoints.last_good() == str(tmp_path / "c" / "1")
+    checkpoints.close()
+
+
+def test_a_pacing_may_hold_infinity(tmp_path):
+    pace = Devices("pmap", 1).replicate(Difficulty(clusters=3).init())
+    state = state_at(1).replace(pace=pace)
+    assert np.isinf(state.pace.best)
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(state, {})
+    checkpoints.close()
+    lines = []
+    found = Checkpoints(tmp_path / "c", on_skip=lines.append).restore(
+        abstract().replace(pace=jax.eval_shape(lambda: pace)), set_aside=True
+    )
+    same(found, state)
+    assert lines == []
+
+
+def test_falls_back_past_what_is_not_finite(saved, monkeypatch):
+    checkpoints = Checkpoints(saved)
+    with monkeypatch.context() as patch:
+        # As a version that did not look would have saved it.
+        patch.setattr(Checkpoints, "_refuse", lambda *arguments: None)
+        checkpoints.save(spoilt(4, "ema", "w"), {})
+        checkpoints.close()
+    state, lines = restore(saved)
+    same(state, state_at(3))
+    (line,) = lines
+    assert f"checkpoint {saved / '4'} is damaged: .ema['w'] is not finite" in line
+    assert (saved.with_name("checkpoints_damaged") / "4").is_dir()

@@ -1,14 +1,15 @@
 import os
 import signal
+from dataclasses import replace
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxnoise.errors import NonFiniteError
 from jaxnoise.training.bands import BAND_NAMES
 from jaxnoise.training.loop import (
     Interrupted,
-    NonFiniteError,
     Rhythm,
     Window,
     check_finite,
@@ -44,6 +45,12 @@ class Log:
 
     def sample(self, state, step):
         self.events.append(("sample", step))
+
+    def evaluate(self, state, step):
+        self.events.append(("evaluate", step))
+
+    def check(self, state, step):
+        self.events.append(("check", step))
 
     def save(self, state, step):
         self.events.append(("save", step))
@@ -132,7 +139,7 @@ def test_non_finite_gradient_with_finite_losses():
     bad["grad_norm"][1] = np.inf
     bad["nonfinite_sigma"][:] = [np.inf, -np.inf]
     with pytest.raises(NonFiniteError, match=r"step 4: .*though every example's loss is finite"):
-        check_finite(3, bad, "none yet")
+        check_finite(3, bad, lambda: "none yet")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -143,6 +150,20 @@ def test_a_signal_saves_and_stops(number):
         run(log, at_step=lambda step: os.kill(os.getpid(), number) if step == 2 else None)
     assert log.of("save") == [4]
     assert signal.getsignal(number) is before
+
+
+def test_a_state_is_saved_before_it_is_scored_and_checked_where_it_is_not_saved():
+    log = Log()
+    run(log, replace(RHYTHM, evaluate_every=2, sample_every=4))
+    recorded = [event for event in log.events if event[0] not in ("progress", "log")]
+    assert recorded == [
+        *[("check", 2), ("evaluate", 2)],
+        *[("check", 4), ("evaluate", 4), ("sample", 4)],
+        *[("save", 6), ("evaluate", 6)],
+        *[("check", 8), ("evaluate", 8), ("sample", 8)],
+        *[("check", 10), ("evaluate", 10)],
+        *[("save", 12), ("sample", 12)],
+    ]
 
 
 def test_time_spent_recording_does_not_count(monkeypatch):
