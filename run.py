@@ -66,7 +66,8 @@ def main(argv: list[str]) -> int:
         folder = RunFolder(user_path(flags.workdir or f"runs/{name}"))
         import_module(f"jaxnoise.commands.{flags.mode}").main(checked, folder)
     except (*EXIT_CODES, OSError, KeyboardInterrupt) as error:
-        print("error: " + " ".join((str(error) or "interrupted").split()), file=sys.stderr)
+        parts = (str(error) or "interrupted", *getattr(error, "__notes__", ()))
+        print("error: " + " ".join("; ".join(parts).split()), file=sys.stderr)
         return EXIT_CODES.get(type(error), 130 if isinstance(error, KeyboardInterrupt) else 2)
     return 0
 

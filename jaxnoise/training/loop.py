@@ -93,10 +93,12 @@ def train(
       NonFiniteError: a loss or gradient norm is not finite; names the step, the noise levels and
         the last good checkpoint. Or a state that would be saved, scored or shown is not.
       Interrupted: SIGTERM or SIGINT arrived; the state was saved.
+      Exception: of the feeder or of a score, as it was raised; where one process trains, the state
+        was saved, and a note on the error says so.
     """
     # Several CPU processes hang in their collectives unless each step is waited for.
     in_flight = 0 if jax.process_count() > 1 and jax.default_backend() == "cpu" else IN_FLIGHT
-    step = int(state.step)
+    saved = step = int(state.step)
     pending: deque[tuple[int, Any]] = deque()
     window = Window(rhythm.batch)
 
@@ -108,9 +110,25 @@ def train(
             window.add(host)
             observer.progress(first + rhythm.steps_per_dispatch, float(host["loss"][-1]))
 
+    @contextlib.contextmanager
+    def rescued() -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            # With several processes a save is collective, and this one may be alone in failing.
+            if step > saved and jax.process_count() == 1:
+                settle(0)
+                if not window.empty:
+                    observer.log(window.row(step))
+                observer.save(state, step)
+                error.add_note(f"the state of step {step} was saved")
+            raise
+
     with stop_requested() as stopping:
         while step < rhythm.steps:
-            state, metrics = dispatch(state, feeder(step), key)
+            with rescued():
+                batch = feeder(step)
+            state, metrics = dispatch(state, batch, key)
             pending.append((step, metrics))
             step += rhythm.steps_per_dispatch
             last = step == rhythm.steps
@@ -130,11 +148,13 @@ def train(
                 with window.paused():
                     if saves:
                         observer.save(state, step)
+                        saved = step
                     else:
                         observer.check(state, step)
                     # After the last step, and after a stop, they are made up.
                     if scores and not (last or stop):
-                        observer.evaluate(state, step)
+                        with rescued():
+                            observer.evaluate(state, step)
                     if samples:
                         observer.sample(state, step)
             if stop and not last:
@@ -164,6 +184,11 @@ class Window:
         start = time.monotonic()
         yield
         self._since += time.monotonic() - start
+
+    @property
+    def empty(self) -> bool:
+        """Whether no step was added since the last row."""
+        return not self._steps
 
     def add(self, metrics: dict[str, np.ndarray]) -> None:
         """Adds the metrics of some steps, each with a leading axis [steps]."""

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import tiny
 
+import run
+from jaxnoise.errors import ConfigError
+
 CONFIG = "--config=configs/digits_poly.py"
 KILLED = command_line.ROOT / "tests" / "end_to_end" / "killed_run.py"
 
@@ -141,6 +144,18 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, parts, tmp_path):
     for part in parts:
         assert part in err
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_noted_on_an_error_is_in_its_line(tmp_path, monkeypatch, capsys):
+    def broken(*arguments):
+        error = ConfigError("example 3\ncannot be decoded")
+        error.add_note("the state of step 8 was saved")
+        raise error
+
+    monkeypatch.setattr("jaxnoise.commands.plot.main", broken)
+    assert run.main([CONFIG, f"--workdir={tmp_path}", "--mode=plot"]) == 2
+    line = "error: example 3 cannot be decoded; the state of step 8 was saved\n"
+    assert capsys.readouterr().err == line
 
 
 def test_a_folder_with_another_run_is_refused_and_kept(whole):

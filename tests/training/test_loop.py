@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnoise.errors import NonFiniteError
+from jaxnoise.errors import ConfigError, NonFiniteError
 from jaxnoise.training.bands import BAND_NAMES
 from jaxnoise.training.loop import (
     Interrupted,
@@ -66,14 +66,25 @@ def state_at(step):
     return TrainState(step=jnp.int32(step), params=0, opt_state=0, ema=0, teacher=None, pace=())
 
 
-def run(log, rhythm=RHYTHM, start=0, at_step=lambda step: None, bad=None):
+def broken_at(step, error):
+    """A feeder that raises when it is asked for the batch of a step."""
+
+    def feeder(asked):
+        if asked >= step:
+            raise error
+        return asked
+
+    return feeder
+
+
+def run(log, rhythm=RHYTHM, start=0, at_step=lambda step: None, bad=None, feeder=lambda step: step):
     def dispatch(state, batch, key):
         step = int(state.step)
         at_step(step)
         loss = np.nan if bad is not None and step >= bad else None
         return state_at(step + 2), metrics(step, loss=loss)
 
-    return train(state_at(start), dispatch, lambda step: step, None, rhythm, log)
+    return train(state_at(start), dispatch, feeder, None, rhythm, log)
 
 
 def test_records_at_its_rhythm_and_at_the_end():
@@ -164,6 +175,53 @@ def test_a_state_is_saved_before_it_is_scored_and_checked_where_it_is_not_saved(
         *[("check", 10), ("evaluate", 10)],
         *[("save", 12), ("sample", 12)],
     ]
+
+
+def test_no_step_is_lost_to_an_example_that_cannot_be_read():
+    log, broken = Log(), ConfigError("example 3 cannot be decoded")
+    with pytest.raises(ConfigError) as error:
+        run(log, feeder=broken_at(10, broken))
+    assert error.value is broken
+    assert broken.__notes__ == ["the state of step 10 was saved"]
+    assert log.of("progress") == [2, 4, 6, 8, 10]
+    assert [row["step"] for row in log.of("log")] == [4, 8, 10]
+    assert log.of("log")[-1]["loss"] == np.mean([8, 9])
+    assert log.of("save") == [6, 10]
+
+
+def test_no_step_is_lost_to_a_score_that_cannot_be_taken():
+    log, broken = Log(), ConfigError("example 3 cannot be decoded")
+    log.evaluate = lambda state, step: broken_at(4, broken)(step)
+    with pytest.raises(ConfigError):
+        run(log, replace(RHYTHM, evaluate_every=4))
+    assert log.of("save") == [4]
+    assert broken.__notes__ == ["the state of step 4 was saved"]
+
+
+@pytest.mark.parametrize("start, step, saved", [(0, 0, []), (4, 4, []), (0, 6, [6])])
+def test_a_state_that_is_saved_is_not_saved_again(start, step, saved):
+    log, broken = Log(), OSError("the disk is gone")
+    with pytest.raises(OSError, match="the disk is gone"):
+        run(log, start=start, feeder=broken_at(step, broken))
+    assert log.of("save") == saved
+    assert not hasattr(broken, "__notes__")
+
+
+def test_a_broken_example_does_not_save_what_is_not_finite():
+    log = Log()
+    with pytest.raises(NonFiniteError, match="step 8: loss nan"):
+        run(log, bad=8, feeder=broken_at(10, ConfigError("example 3 cannot be decoded")))
+    assert log.of("save") == [6]
+
+
+def test_one_of_several_processes_does_not_save_alone(monkeypatch):
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    log, broken = Log(), ConfigError("example 3 cannot be decoded")
+    with pytest.raises(ConfigError):
+        run(log, feeder=broken_at(2, broken))
+    assert log.of("progress") == [2]
+    assert log.of("save") == []
+    assert not hasattr(broken, "__notes__")
 
 
 def test_time_spent_recording_does_not_count(monkeypatch):
