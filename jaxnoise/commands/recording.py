@@ -2,25 +2,30 @@
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
 
 from jaxnoise.commands import plot
 from jaxnoise.commands.prepared import Prepared, abstract, warn
 from jaxnoise.data.images import description
 from jaxnoise.errors import ConfigError
 from jaxnoise.files import write_whole
+from jaxnoise.report import write_report
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.examples import Batch
-from jaxnoise.training.loop import Observer, Rhythm
+from jaxnoise.training.loop import Rhythm
 from jaxnoise.training.parallel import Devices, Step
+from jaxnoise.training.pictures import save_curves
 from jaxnoise.training.progress import Progress
 from jaxnoise.training.records import RunFolder
-from jaxnoise.training.state import State, Stepped
+from jaxnoise.training.state import State
 
 
 @contextmanager
@@ -37,7 +42,8 @@ def resumed(
     experiment = prepared.experiment
     if jax.process_index() == 0:
         folder.claim(experiment.config)
-        plot.draw(experiment, folder)
+        if not folder.noise.exists():
+            plot.draw(experiment, folder)
     keep = experiment.train.keep_checkpoints
     checkpoints = Checkpoints(folder.checkpoints, keep=keep, on_skip=warn)
     try:
@@ -109,20 +115,34 @@ def write_cost(folder: RunFolder, cost: dict[str, float], devices: Devices) -> N
 
 
 def make_up(
-    observer: Observer[State], folder: RunFolder, state: State, every: int, key: str
+    recorder: "Record[State]", folder: RunFolder, state: State, rhythm: Rhythm, key: str
 ) -> None:
-    """Takes the score or probe of the step that a run was stopped at, if it was due and is missing.
+    """Records of the step that a run was stopped at what was due there and is missing.
 
     Args:
-      observer: takes it.
+      recorder: takes the score or probe, and draws.
       folder: of the run.
-      state: that the run goes on from.
-      every: updates between scores or probes; 0 for none.
-      key: what every row of them holds.
+      state: that the run goes on from, or its last.
+      rhythm: when what is due.
+      key: what every row of a score or probe holds.
     """
     step = int(state.step)
-    if every and step and step % every == 0 and not has_row(folder, step, key):
-        observer.evaluate(state, step)
+    if step == 0:
+        return
+    last = step >= rhythm.steps
+    # That of the last step is taken when the run is reported.
+    scored = rhythm.evaluate_every and step % rhythm.evaluate_every == 0 and not last
+    if scored and not agreed(has_row(folder, step, key)):
+        recorder.evaluate(state, step)
+    if last or step % rhythm.sample_every == 0:
+        recorder.make_up_pictures(state, step)
+
+
+def agreed(found: bool) -> bool:
+    """What process 0 found in the run folder: what follows may be collective."""
+    if jax.process_count() == 1:
+        return found
+    return bool(multihost_utils.broadcast_one_to_all(np.array(found)))
 
 
 def has_row(folder: RunFolder, step: int, key: str) -> bool:
@@ -130,7 +150,7 @@ def has_row(folder: RunFolder, step: int, key: str) -> bool:
     return any(row["step"] == step and key in row for row in folder.rows())
 
 
-class Record:
+class Record(ABC, Generic[State]):
     """Writes rows and checkpoints into the run folder and draws the progress bar."""
 
     def __init__(
@@ -149,7 +169,7 @@ class Record:
             else None
         )
 
-    def __enter__(self) -> "Record":
+    def __enter__(self) -> "Record[State]":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -182,13 +202,36 @@ class Record:
                 if value is not None:
                     self._events.add_scalar(name, value, row["step"])
 
-    def save(self, state: Stepped, step: int) -> None:
+    @abstractmethod
+    def evaluate(self, state: State, step: int) -> None:
+        """Adds a row with a score or probe."""
+
+    @abstractmethod
+    def sample(self, state: State, step: int) -> None:
+        """Draws what a state looks like, and the curves so far."""
+
+    @abstractmethod
+    def make_up_pictures(self, state: State, step: int) -> None:
+        """Draws those of `sample` that are not there."""
+
+    def draw_curves(self, *, missing: bool = False) -> None:
+        """Draws the curves, or only if they are missing; none before there is a row."""
+        rows = self._folder.rows() if self._lead else []
+        if rows and not (missing and self._folder.curves.exists()):
+            save_curves(rows, self._folder.curves)
+
+    def write_report(self, *, missing: bool = False) -> None:
+        """Writes the report, or only if it is missing."""
+        if self._lead and not (missing and self._folder.report.exists()):
+            write_report(self._folder)
+
+    def save(self, state: State, step: int) -> None:
         """Writes a checkpoint in the background."""
         self._checkpoints.save(
             state, {**self._prepared.meta, "images_seen": images_seen(self._prepared, step)}
         )
 
-    def check(self, state: Stepped, step: int) -> None:
+    def check(self, state: State, step: int) -> None:
         """Raises NonFiniteError unless the numbers that training goes on from are finite."""
         del step
         self._checkpoints.check(state)

@@ -12,6 +12,7 @@ from jaxnoise.commands.prepared import Prepared, warn_of_untrained_noise
 from jaxnoise.commands.preparing import prepare
 from jaxnoise.commands.recording import (
     Record,
+    agreed,
     has_row,
     images_seen,
     make_up,
@@ -26,9 +27,9 @@ from jaxnoise.files import write_whole
 from jaxnoise.meta.selection import Selection
 from jaxnoise.report import write_report
 from jaxnoise.training.feeding import make_feeder
-from jaxnoise.training.loop import train
+from jaxnoise.training.loop import Observer, Rhythm, train
 from jaxnoise.training.parallel import Step
-from jaxnoise.training.pictures import save_curves, save_samples
+from jaxnoise.training.pictures import samples_path, save_curves, save_samples
 from jaxnoise.training.records import RunFolder
 from jaxnoise.training.state import TrainState
 from jaxnoise.training.step import make_step
@@ -47,28 +48,27 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
     with resumed(prepared, folder, prepared.initial_state) as (state, checkpoints):
         if not folder.cost.exists():
             write_cost(folder, cost(prepared), prepared.devices)
-        recorder = Recorder(prepared, folder, checkpoints, int(state.step))
-        state = run(prepared, state, folder, recorder)
+        rhythm = rhythm_of(prepared, experiment.evaluate.every)
+        with Recorder(prepared, folder, checkpoints, int(state.step)) as recorder:
+            make_up(recorder, folder, state, rhythm, SCORE)
+            state = run(prepared, state, rhythm, recorder)
     report(prepared, state, folder, ends_curve=experiment.evaluate.every > 0)
 
 
 def run(
-    prepared: Prepared, state: TrainState, folder: RunFolder, recorder: "Recorder"
+    prepared: Prepared, state: TrainState, rhythm: Rhythm, recorder: Observer[TrainState]
 ) -> TrainState:
     """Trains from `state` to the last step."""
     experiment = prepared.experiment
-    settings = experiment.train
-    if int(state.step) >= settings.steps:
+    if int(state.step) >= rhythm.steps:
         return state
     step = step_of(prepared, prepared.selection)
-    rhythm = rhythm_of(prepared, experiment.evaluate.every)
-    indices = partial(batch_indices, experiment.seed, prepared.images.num_examples, settings.batch)
+    batch = experiment.train.batch
+    indices = partial(batch_indices, experiment.seed, prepared.images.num_examples, batch)
     feeder = make_feeder(prepared.images, prepared.devices, indices, rhythm.steps_per_dispatch)
     dispatch = prepared.devices.map(step, rhythm.steps_per_dispatch, feeder.resident)
     try:
-        with recorder:
-            make_up(recorder, folder, state, rhythm.evaluate_every, SCORE)
-            return train(state, dispatch, feeder, prepared.key, rhythm, recorder)
+        return train(state, dispatch, feeder, prepared.key, rhythm, recorder)
     finally:
         feeder.close()
 
@@ -104,20 +104,30 @@ def cost(prepared: Prepared) -> dict[str, float]:
     return {"operations_per_step": whole, "selection_share": 1 - plain / whole}
 
 
-class Recorder(Record):
+class Recorder(Record[TrainState]):
     """Adds samples and scores of a model in training."""
 
     def sample(self, state: TrainState, step: int) -> None:
-        """Writes samples of the first sampler and redraws the curves."""
+        """Redraws the curves and writes samples of the first sampler."""
         settings = self._prepared.experiment.sample
         sampler = self._prepared.experiment.samplers[0]
         images = self._prepared.generator(
             state.sampling_params, settings.count, settings.seed, sampler
         )
+        # Before the samples, so that curves beside those of this step are never older.
+        self.draw_curves()
         if self._lead:
-            save_samples(images, self._folder.samples, f"step_{step:07d}", settings.columns)
-            save_curves(self._folder.rows(), self._folder.curves)
-            write_report(self._folder)
+            save_samples(images, self._folder.samples, _name_at(step), settings.columns)
+        self.write_report()
+
+    def make_up_pictures(self, state: TrainState, step: int) -> None:
+        """Draws what is not there; without the samples, the curves are older than this step."""
+        images = self._prepared.images
+        samples = self._folder.samples, _name_at(step), images.image_shape, images.dtype
+        if not agreed(samples_path(*samples).exists()):
+            self.sample(state, step)
+        self.draw_curves(missing=True)
+        self.write_report(missing=True)
 
     def evaluate(self, state: TrainState, step: int) -> None:
         """Adds a row with the score of the parameters that samples are drawn with."""
@@ -126,6 +136,10 @@ class Recorder(Record):
         )
         if self._lead:
             self._folder.append(score_row(result, step))
+
+
+def _name_at(step: int) -> str:
+    return f"step_{step:07d}"
 
 
 def score_row(result: dict[str, Any], step: int) -> dict[str, Any]:
@@ -161,8 +175,10 @@ def report(
         path = folder.result if step is None else folder.root / f"result_{step:07d}.json"
         write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         if ends_curve and not has_row(folder, int(state.step), SCORE):
-            folder.append(score_row(result, int(state.step)))
-            save_curves(folder.rows(), folder.curves)
+            row = score_row(result, int(state.step))
+            # Curves first: a run that is killed in between draws them again.
+            save_curves([*folder.rows(), row], folder.curves)
+            folder.append(row)
         write_report(folder)
         print(json.dumps(result, ensure_ascii=False), flush=True)
 

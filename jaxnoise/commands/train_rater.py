@@ -29,7 +29,7 @@ from jaxnoise.models.rater_file import save_rater
 from jaxnoise.report import write_report
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
-from jaxnoise.training.loop import train
+from jaxnoise.training.loop import Observer, Rhythm, train
 from jaxnoise.training.noise_rater import RaterState, make_meta_step
 from jaxnoise.training.parallel import Step, to_host
 from jaxnoise.training.pictures import save_curves
@@ -45,27 +45,25 @@ def main(experiment: Experiment, rating: Rating, folder: RunFolder) -> None:
     with resumed(prepared, folder, rater.initial_state) as (state, checkpoints):
         if not folder.cost.exists():
             write_cost(folder, cost(rater), prepared.devices)
-        recorder = RaterRecorder(rater, folder, checkpoints, int(state.step))
-        state = run(rater, state, folder, recorder)
+        rhythm = rhythm_of(prepared, rating.meta.probe_every)
+        with RaterRecorder(rater, folder, checkpoints, int(state.step)) as recorder:
+            make_up(recorder, folder, state, rhythm, "signal_f")
+            state = run(rater, state, rhythm, recorder)
     report(rater, state, folder)
 
 
 def run(
-    rater: PreparedRater, state: RaterState, folder: RunFolder, recorder: "RaterRecorder"
+    rater: PreparedRater, state: RaterState, rhythm: Rhythm, recorder: Observer[RaterState]
 ) -> RaterState:
     """Learns from `state` to the last meta-step."""
-    prepared, rating = rater.prepared, rater.rating
-    if int(state.step) >= prepared.experiment.train.steps:
+    prepared, stride = rater.prepared, rhythm.steps_per_dispatch
+    if int(state.step) >= rhythm.steps:
         return state
     step = step_of(rater)
-    rhythm = rhythm_of(prepared, rating.meta.probe_every)
-    stride = rhythm.steps_per_dispatch
     feeder = make_feeder(prepared.images, prepared.devices, rater.indices, stride)
     dispatch = prepared.devices.map(step, stride, feeder.resident)
     try:
-        with recorder:
-            make_up(recorder, folder, state, rhythm.evaluate_every, "signal_f")
-            return train(state, dispatch, feeder, prepared.key, rhythm, recorder)
+        return train(state, dispatch, feeder, prepared.key, rhythm, recorder)
     finally:
         feeder.close()
 
@@ -95,7 +93,7 @@ def cost(rater: PreparedRater) -> dict[str, float]:
     return {} if counted is None else {"operations_per_step": meta.population * counted}
 
 
-class RaterRecorder(Record):
+class RaterRecorder(Record[RaterState]):
     """Adds scores, probes and the rater's file."""
 
     def __init__(
@@ -106,10 +104,20 @@ class RaterRecorder(Record):
 
     def sample(self, state: RaterState, step: int) -> None:
         """Redraws the pictures."""
+        self._draw_scores(state)
+        self.draw_curves()
+        self.write_report()
+
+    def make_up_pictures(self, state: RaterState, step: int) -> None:
+        """Draws what is not there."""
+        if not self._folder.score_histogram.exists():
+            self._draw_scores(state)
+        self.draw_curves(missing=True)
+        self.write_report(missing=True)
+
+    def _draw_scores(self, state: RaterState) -> None:
         if self._lead:
             save_score_histogram(*self._rater.scores(state.eta), self._folder.score_histogram)
-            save_curves(self._folder.rows(), self._folder.curves)
-            write_report(self._folder)
 
     def evaluate(self, state: RaterState, step: int) -> None:
         """Adds a row with what the probes say."""
@@ -175,8 +183,11 @@ def report(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
         return
     write_rater(rater, state, folder)
     save_score_histogram(scores, sigma, folder.score_histogram)
-    meta = rater.rating.meta
-    rows = [row for row in folder.rows() if "effective_share" in row]
+    meta, recorded = rater.rating.meta, folder.rows()
+    if recorded:
+        # Those of a run that was killed before its last pictures are older.
+        save_curves(recorded, folder.curves)
+    rows = [row for row in recorded if "effective_share" in row]
     last = {key: rows[-1][key] for key in ("loss", "effective_share")} if rows else {}
     result = {
         "rater": folder.rater.name,

@@ -47,7 +47,7 @@ def write_report(folder: RunFolder, twin: Mapping[str, Any] | None = None) -> Pa
     """
     run = read_run(folder.root)
     title = f"{run.name} - jaxnoise"
-    return markup.write_page(folder.root / "report.html", title, _body(run, twin))
+    return markup.write_page(folder.report, title, _body(run, twin))
 
 
 def _body(run: Run, twin: Mapping[str, Any] | None) -> str:

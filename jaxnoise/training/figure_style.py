@@ -5,6 +5,7 @@ threads can draw.
 """
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import ScaledTranslation
+
+from jaxnoise.files import write_whole
 
 DPI = 120
 TOP_AXIS = 30
@@ -37,7 +40,9 @@ def blank_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, path: str | Path) -> None:
     """Writes a figure as PNG; the same figure is the same file."""
     # matplotlib's version would make it another file.
-    figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    data = BytesIO()
+    figure.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
+    write_whole(Path(path), data.getvalue())
 
 
 def band_label(band: str) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from PIL import Image
 
 from jaxnoise.errors import ArgumentError
+from jaxnoise.files import write_whole
 from jaxnoise.training.bands import BAND_NAMES
 from jaxnoise.training.figure_style import (
     ARM_COLORS,
@@ -76,12 +78,19 @@ def save_grid(
     for i, image in enumerate(enlarged):
         top, left = gap + i // columns * down, gap + i % columns * right
         canvas[top : top + height * scale, left : left + width * scale] = image
-    Image.fromarray(canvas[..., 0] if channels == 1 else canvas).save(path, format="PNG")
+    data = BytesIO()
+    Image.fromarray(canvas[..., 0] if channels == 1 else canvas).save(data, format="PNG")
+    write_whole(Path(path), data.getvalue())
 
 
 def can_be_shown(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bool:
     """Whether arrays of a shape [..., C] are pictures: uint8 of 1 or 3 channels."""
     return bool(np.dtype(dtype) == np.uint8 and shape[-1] in (1, 3))
+
+
+def samples_path(folder: Path, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Path:
+    """The file that `save_samples` writes for images of a shape [..., C]."""
+    return folder / f"{name}.{'png' if can_be_shown(shape, dtype) else 'npy'}"
 
 
 def save_samples(images: npt.NDArray[Any], folder: Path, name: str, columns: int) -> Path:
@@ -97,12 +106,13 @@ def save_samples(images: npt.NDArray[Any], folder: Path, name: str, columns: int
       The file.
     """
     folder.mkdir(exist_ok=True)
-    if can_be_shown(images.shape, images.dtype):
-        path = folder / f"{name}.png"
+    path = samples_path(folder, name, images.shape, images.dtype)
+    if path.suffix == ".png":
         save_grid(images, path, columns)
     else:
-        path = folder / f"{name}.npy"
-        np.save(path, images)
+        data = BytesIO()
+        np.save(data, images)
+        write_whole(path, data.getvalue())
     return path
 
 

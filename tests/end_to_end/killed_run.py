@@ -1,4 +1,4 @@
-"""run.py, killed with SIGKILL once a given checkpoint is on disk.
+"""run.py, killed with SIGKILL once a given checkpoint is on disk, before anything else is.
 
 python killed_run.py <checkpoint folder> <step> <run.py's arguments>
 """
@@ -16,16 +16,24 @@ def main() -> None:
     folder, step = Path(sys.argv[1]), int(sys.argv[2])
     sys.path.insert(0, str(ROOT))
     import run
+    from jaxnoise.commands import train, train_rater
     from jaxnoise.commands.recording import Record
 
-    def progress(self: Record, done: int, loss: float) -> None:
-        if done <= step:
-            return
+    def die() -> None:
         while not folder.is_dir():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
+    def progress(self: Record, done: int, loss: float) -> None:
+        if done > step:
+            die()
+
+    def sample(self: Record, state: object, done: int) -> None:
+        if done >= step:
+            die()
+
     Record.progress = progress
+    train.Recorder.sample = train_rater.RaterRecorder.sample = sample
     sys.exit(run.main(sys.argv[3:]))
 
 

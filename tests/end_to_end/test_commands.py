@@ -87,6 +87,35 @@ def test_any_checkpoint_can_be_scored(trained, capsys):
         evaluate.main(missing, folder)
 
 
+def test_what_a_kill_prevented_is_made_up_and_nothing_else(trained):
+    _, folder = trained
+    quiet = experiment.read(tiny.digits_config(**CONDITIONAL, **{"evaluate.n": 0}))
+    grid = folder.samples / "step_0000008.png"
+    files = [grid, folder.curves, folder.report, folder.noise, folder.cost]
+    before = {path: path.read_bytes() for path in files}
+
+    def again(*missing, stale=()):
+        """Which files a finished run writes when some are missing."""
+        for path in missing:
+            path.unlink()
+        for path in stale:
+            path.write_bytes(b"stale")
+        times = {path: path.stat().st_mtime_ns for path in files if path not in missing}
+        train.main(quiet, folder)
+        return [path for path in files if path.stat().st_mtime_ns != times.get(path)]
+
+    # The report is written at the end of every run.
+    assert again() == [folder.report]
+    assert again(folder.noise, folder.cost, folder.report) == [
+        *[folder.report, folder.noise, folder.cost]
+    ]
+    assert again(folder.curves) == [folder.curves, folder.report]
+    # Curves that were drawn before the last samples are not the last ones.
+    assert again(grid, stale=[folder.curves]) == [grid, folder.curves, folder.report]
+    for path in (grid, folder.curves, folder.noise, folder.cost):
+        assert path.read_bytes() == before[path]
+
+
 def test_scores_during_training_are_rows_of_the_record(tmp_path):
     settings = {"evaluate.every": 4, "train.checkpoint_every": 8}
     checked = experiment.read(tiny.digits_config(**settings))

@@ -173,6 +173,23 @@ def test_probes_are_rows_and_in_the_result(learned):
     assert saved.card["config"] == json.loads(folder.config.read_text())
 
 
+def test_pictures_that_a_kill_prevented_are_made_up(learned, monkeypatch):
+    checked, folder, _ = learned
+    # What follows draws them all; here a kill prevents that.
+    monkeypatch.setattr(train_rater, "report", lambda *arguments: None)
+    names = ("scores.png", "curves.png", "report.html", "noise.png", "cost.json")
+    before = {name: (folder.root / name).read_bytes() for name in names}
+    for missing in (names[:1], names[1:]):
+        for name in missing:
+            (folder.root / name).unlink()
+        kept = {n: (folder.root / n).stat().st_mtime_ns for n in names if n not in missing}
+        train.main(checked, folder)
+        for name in names:
+            path = folder.root / name
+            assert name in missing or path.stat().st_mtime_ns == kept[name]
+            assert name == "report.html" or path.read_bytes() == before[name]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The run of `learned` on one device, without interruption."""

@@ -83,14 +83,20 @@ def test_progress_shows_rate_loss_and_time_left(whole):
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path):
     folder = tmp_path / "killed"
     arguments = (CONFIG, f"--workdir={folder}", *command_line.SHRUNK)
-    code, _, err = command_line.run(
-        str(folder / "checkpoints" / "4"), "4", *arguments, script=KILLED
-    )
-    assert code == -9, err
-    assert not (folder / "checkpoints" / "8").exists()
+    # Within a step, and between the last checkpoint and its pictures.
+    for step in (4, 8):
+        checkpoint_folder = folder / "checkpoints" / str(step)
+        code, _, err = command_line.run(
+            str(checkpoint_folder), str(step), *arguments, script=KILLED
+        )
+        assert code == -9, err
+        assert (folder / "checkpoints" / "8").exists() == (step == 8)
+    assert "resuming from step 4" in err
+    assert not list((folder / "samples").glob("*"))
     code, out, err = command_line.run(*arguments)
     assert code == 0, err
-    assert "resuming from step 4" in err
+    assert "resuming from step 8" in err
+    assert {"curves.png", "report.html"} <= {p.name for p in folder.iterdir()}
     expected, whole_out, _ = whole
     assert checkpoint(folder, 8) == checkpoint(expected, 8)
     assert rows(folder) == rows(expected)
@@ -113,8 +119,10 @@ def test_a_finished_run_is_scored_again_and_a_damaged_one_falls_back(whole):
     assert code == 0, err
     assert again.splitlines()[-1] == out.splitlines()[-1]
     largest.write_bytes(bytes(damaged))
-    code, again, err = command_line.run(*arguments)
+    # What that step would have shown, had it been asked for, is shown now.
+    code, again, err = command_line.run(*arguments, "--config.train.sample_every=4")
     assert code == 0, err
+    assert (folder / "samples" / "step_0000004.png").exists()
     assert f"checkpoint {folder / 'checkpoints' / '8'} is damaged" in err
     assert "resuming from step 4" in err
     assert (folder / "checkpoints_damaged" / "8").is_dir()
