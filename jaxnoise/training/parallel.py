@@ -153,6 +153,8 @@ class Devices:
                 mesh=self.mesh,
                 in_specs=(P(), _specs(P(None, AXIS), P(), resident), P()),
                 out_specs=(P(), P()),
+                # Tracking would sum gradients by itself and so be another step than pmap's; that
+                # copies agree is tested instead.
                 check_vma=False,
             ),
             donate_argnums=(0,) if donate else (),
