@@ -124,9 +124,10 @@ def signal_test(slopes: jax.Array) -> SignalTest:
         signs = [(1,) * repeats, *random.tolist()]
     contrasts = slopes - jnp.mean(slopes, axis=1, keepdims=True)
     flips = jnp.asarray(signs, slopes.dtype)
-    means = jnp.einsum("bkr,er->ebk", contrasts, flips) / repeats
-    due = repeats * jnp.sum(means**2, axis=2)
-    rest = jnp.sum(contrasts**2, axis=(1, 2))[None] - due
+    flipped = contrasts[None] * flips[:, None, None, :]
+    means = jnp.mean(flipped, axis=3, keepdims=True)
+    due = repeats * jnp.sum(means**2, axis=(2, 3))
+    rest = jnp.sum((flipped - means) ** 2, axis=(2, 3))
     f = jnp.mean((repeats - 1) * due / rest, axis=1)
     # A few roundings below the observed one is still a tie.
     return SignalTest(f[0], jnp.mean(f), jnp.mean((f >= f[0] * (1 - 1e-5)).astype(f.dtype)))

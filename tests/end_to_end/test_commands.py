@@ -171,7 +171,7 @@ def test_a_score_that_cannot_be_had_is_refused_before_training(
 
 
 def test_plot_needs_no_data_and_no_training(tmp_path, capsys):
-    checked = experiment.read(tiny.digits_config(**{"data.dataset": "no such set"}))
+    checked = experiment.read(tiny.digits_config(**{"data.dataset": "no_such_set"}))
     plot.main(checked, RunFolder(tmp_path / "new"))
     assert tiny.read_png(Path(capsys.readouterr().out.strip())).shape[1] > 1000
 
