@@ -50,6 +50,8 @@ TRANSFORMER = (
     "'mlp_ratio': 2.0, 'class_conditional': True, 'dropout': 0.2}",
     # Its last layer starts at 0; the others move when that one has moved.
     "--config.optimizer.learning_rate=0.03",
+    # Adam divides a gradient by itself, so that the rounding of one near 0 would become a step.
+    "--config.optimizer.eps=1e-3",
 )
 ARGUMENTS = (
     "--config=configs/digits_noise_rater.py",
