@@ -81,7 +81,10 @@ def rhythm_of(prepared: Prepared, evaluate_every: int) -> Rhythm:
 def operations(
     prepared: Prepared, step: Step[State], initial_state: Callable[[], State], *batch: int
 ) -> float | None:
-    """Floating-point operations of one step on one device, as XLA counts them before it optimises.
+    """Floating-point operations of a whole step, as XLA counts them before it optimises.
+
+    They are those of one device that makes the whole step, so that runs compare whatever they run
+    on.
 
     Args:
       prepared: whose images and devices they are.
@@ -95,12 +98,12 @@ def operations(
     if jax.process_count() > 1:
         return None
     devices, images = Devices("pmap", 1), prepared.images
-    local = (1, 1, batch[0] // prepared.devices.size, *batch[1:])
+    axes = (1, 1, *batch)
     shape: Any = jax.ShapeDtypeStruct
     given = Batch(
         index=None,
-        images=shape((*local, *images.image_shape), images.dtype),
-        labels=shape(local, jnp.int32),
+        images=shape((*axes, *images.image_shape), images.dtype),
+        labels=shape(axes, jnp.int32),
     )
     mapped: Any = devices.map(step, 1, resident=False)
     lowered = mapped.lower(abstract(devices, initial_state), given, prepared.key)

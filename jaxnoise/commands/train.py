@@ -91,7 +91,7 @@ def step_of(prepared: Prepared, selection: Selection | None) -> Step[TrainState]
 
 
 def cost(prepared: Prepared) -> dict[str, float]:
-    """Operations of a step on one device, and the share of them that selects noise."""
+    """Operations of a whole step, and the share of them that selects noise."""
 
     def counted(selection: Selection | None) -> float | None:
         step = step_of(prepared, selection)

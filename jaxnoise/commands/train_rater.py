@@ -81,7 +81,7 @@ def step_of(rater: PreparedRater) -> Step[RaterState]:
 
 
 def cost(rater: PreparedRater) -> dict[str, float]:
-    """Operations of a meta-step on one device: those of one inner model times their number.
+    """Operations of a whole meta-step: those of one inner model times their number.
 
     They are counted in a loop that is written out, since the body of a scan would count once.
     """
