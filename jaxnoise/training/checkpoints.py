@@ -27,6 +27,9 @@ from jaxnoise.training.state import State, Stepped
 
 T = TypeVar("T")
 
+_LARGEST = 2.0**64
+"""Its square is the first power of two that float32 does not hold."""
+
 PACE = ".pace"
 """Where a state keeps its pacing, whose lowest loss is infinite until there is one."""
 
@@ -56,7 +59,10 @@ def _sha256(array: np.ndarray) -> str:
 
 
 def _is_finite(array: np.ndarray) -> bool:
-    return not jnp.issubdtype(array.dtype, jnp.inexact) or bool(np.isfinite(array).all())
+    """Whether all numbers are finite and their squares too: the next loss or norm takes them."""
+    if not jnp.issubdtype(array.dtype, jnp.inexact):
+        return True
+    return bool(np.max(np.abs(array), initial=0) < _LARGEST)
 
 
 def _examined(tree: Any) -> tuple[dict[str, str], dict[str, bool]]:

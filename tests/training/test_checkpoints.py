@@ -172,6 +172,8 @@ def spoilt(step, part, name, number=np.nan):
         ("params", "w", np.nan, ".params['w']"),
         ("opt_state", "w", np.inf, ".opt_state[0].mu['w']"),
         ("ema", "half", -np.inf, ".ema['half']"),
+        # Finite, but the next norm is not.
+        ("ema", "w", 1e38, ".ema['w']"),
         ("teacher", "w", np.nan, ".teacher['w']"),
     ],
 )
