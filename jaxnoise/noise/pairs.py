@@ -21,6 +21,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 
 from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.noise.logsnr_law import check_positive
 from jaxnoise.noise.uniforms import SOURCES
 
 # Gauss-Legendre nodes per index; a Beta density is smooth.
@@ -36,11 +37,6 @@ Cdf = Callable[[jax.Array], jax.Array]
 def unpaced(u: jax.Array) -> jax.Array:
     """The warp that leaves a law as it is."""
     return u
-
-
-def _check_positive(argument: str, value: float) -> None:
-    if not 0 < value < inf:
-        raise ArgumentError(argument, value, "a finite number > 0")
 
 
 def check_levels(levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
@@ -170,7 +166,7 @@ class LognormalPairs(_ByInverseCdf):
     def __post_init__(self) -> None:
         if not -inf < self.p_mean < inf:
             raise ArgumentError("p_mean", self.p_mean, "a finite number")
-        _check_positive("p_std", self.p_std)
+        check_positive("p_std", self.p_std)
         one_of("sampling", self.sampling, SOURCES)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
@@ -216,8 +212,8 @@ class BetaPairs(_ByInverseCdf):
     sampling: str = "iid"
 
     def __post_init__(self) -> None:
-        _check_positive("a", self.a)
-        _check_positive("b", self.b)
+        check_positive("a", self.a)
+        check_positive("b", self.b)
         one_of("sampling", self.sampling, SOURCES)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.noise.logsnr_law import LogSnrLaw
+from jaxnoise.noise.logsnr_law import LogSnrLaw, check_positive
 from jaxnoise.objectives.prediction import Prediction
 
 SPACES = ("eps", "x0", "v")
@@ -144,7 +144,7 @@ def min_snr_weight(gamma: float = 5.0) -> SnrWeight:
 
     Reference: Hang et al. (arXiv 2303.09556).
     """
-    _check_positive("gamma", gamma)
+    check_positive("gamma", gamma)
     return SnrWeight("x0", partial(jnp.minimum, log(gamma)))
 
 
@@ -167,7 +167,7 @@ def soft_min_snr_weight(gamma: float = 4.0) -> SnrWeight:
 
     Reference: HDiT, Crowson et al. (arXiv 2401.11605).
     """
-    _check_positive("gamma", gamma)
+    check_positive("gamma", gamma)
     return SnrWeight("x0", lambda lam: -jnp.logaddexp(-lam, -log(gamma)))
 
 
@@ -238,8 +238,3 @@ def density_weight(law: LogSnrLaw, space: str = "v") -> SnrWeight:
       0.1592
     """
     return SnrWeight(space, law.log_prob)
-
-
-def _check_positive(argument: str, value: float) -> None:
-    if not 0 < value < inf:
-        raise ArgumentError(argument, value, "a finite number > 0")
