@@ -1,76 +1,8 @@
-"""Runs a config: python run.py --config=configs/digits_poly.py [--mode=...] [--workdir=...].
+"""Runs a config: python run.py --config=configs/digits_poly.py; see jaxnoise/cli.py."""
 
-Any key of the config can be set: --config.train.steps=500. The same command resumes.
-"""
-
-import argparse
 import sys
-from collections.abc import Mapping
-from importlib import import_module
-from pathlib import Path
-from typing import Any, NoReturn
 
-from jaxnoise import experiment
-from jaxnoise.commands import compare
-from jaxnoise.config import files, overrides
-from jaxnoise.errors import ArgumentError, ConfigError, NonFiniteError
-from jaxnoise.files import user_path
-from jaxnoise.training.loop import Interrupted
-from jaxnoise.training.parallel import connect, use_all_cores
-from jaxnoise.training.records import RunFolder
-
-MODES = ("train", "sample", "evaluate", "plot", "dry_run", "export", "compare")
-WITHIN_A_DEVICE = ("rater_pool", "rater_shuffled", "assignment")
-"""Selections whose rivals are the examples of one device."""
-EXIT_CODES = {ConfigError: 2, ArgumentError: 2, NonFiniteError: 1, Interrupted: 143}
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (settings are --config.key=value)")
-
-
-def parse(argv: list[str]) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/digits_poly.py", help="config file")
-    parser.add_argument("--workdir", help="run folder; runs/<config's name> by default")
-    parser.add_argument("--mode", choices=MODES, default="train", help="what to do")
-    parser.add_argument("--runs", nargs="*", default=[], help="run folders to compare")
-    parser.add_argument("--distributed", action="store_true", help="one of several processes")
-    return parser.parse_args(argv)
-
-
-def shared_batch(config: Mapping[str, Any]) -> int | None:
-    """The batch that several host devices may share, or None for one device; not checked yet."""
-    train, selection = config.get("train"), config.get("selection")
-    batch = train.get("batch") if isinstance(train, Mapping) else None
-    name = selection.get("name") if isinstance(selection, Mapping) else None
-    shared = isinstance(batch, int) and batch > 0 and name not in WITHIN_A_DEVICE
-    return batch if shared else None
-
-
-def main(argv: list[str]) -> int:
-    try:
-        argv, settings = overrides.split(argv)
-        flags = parse(argv)
-        if flags.mode == "compare":
-            compare.main([user_path(run) for run in flags.runs], user_path(flags.workdir or "runs"))
-            return 0
-        config = overrides.apply(files.load(flags.config), settings)
-        if flags.distributed:
-            connect()
-        elif batch := shared_batch(config):
-            use_all_cores(batch)
-        checked = experiment.read(config)
-        name = Path(flags.config.partition(":")[0]).stem
-        folder = RunFolder(user_path(flags.workdir or f"runs/{name}"))
-        import_module(f"jaxnoise.commands.{flags.mode}").main(checked, folder)
-    except (*EXIT_CODES, OSError, KeyboardInterrupt) as error:
-        parts = (str(error) or "interrupted", *getattr(error, "__notes__", ()))
-        print("error: " + " ".join("; ".join(parts).split()), file=sys.stderr)
-        return EXIT_CODES.get(type(error), 130 if isinstance(error, KeyboardInterrupt) else 2)
-    return 0
-
+from jaxnoise.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

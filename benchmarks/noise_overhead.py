@@ -23,10 +23,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from jaxnoise import experiment  # noqa: E402
-from jaxnoise.commands.prepared import Prepared  # noqa: E402
-from jaxnoise.commands.preparing import prepare  # noqa: E402
 from jaxnoise.objectives import ConsistencyObjective, LogSnrLevels, Pairs  # noqa: E402
-from jaxnoise.training.examples import AXIS, Batch  # noqa: E402
+from jaxnoise.run.model import OpenModel, open_model  # noqa: E402
+from jaxnoise.training.drawing import AXIS, Batch  # noqa: E402
 from jaxnoise.training.step import make_step  # noqa: E402
 
 CONFIGS = {
@@ -63,8 +62,8 @@ class FixedLevel:
 class Job:
     """A compiled training step and its state."""
 
-    def __init__(self, prepared: Prepared, objective: Any):
-        self.checked = prepared.experiment
+    def __init__(self, prepared: OpenModel, objective: Any):
+        self.checked = prepared.run
         step = make_step(
             prepared.apply,
             objective,
@@ -100,8 +99,8 @@ def main() -> None:
         config = importlib.import_module(f"configs.{name.split()[0]}").get_config().to_dict()
         for section, keys in settings.items():
             config[section] |= keys
-        prepared = prepare(experiment.read(config))
-        objective = prepared.experiment.objective
+        prepared = open_model(experiment.read(config))
+        objective = prepared.run.objective
         own, fixed = Job(prepared, objective), Job(prepared, FixedLevel(objective))
         for _ in range(steps + 3):
             own.time()

@@ -24,7 +24,7 @@ from scipy import stats
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from jaxnoise.training.figure_style import (  # noqa: E402
+from jaxnoise.figures.style import (  # noqa: E402
     ARM_COLORS,
     FAINT,
     INK,

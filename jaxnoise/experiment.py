@@ -9,15 +9,14 @@ import jax
 import optax
 
 from jaxnoise import noise
-from jaxnoise.config import (
-    choices,
-    extractor_choices,
-    noise_choices,
-    objective_choices,
-    selection_choices,
-)
+from jaxnoise.config import noise as noise_choices
+from jaxnoise.config import objectives as objective_choices
+from jaxnoise.config.extractors import EXTRACTORS
+from jaxnoise.config.models import MODELS, RATERS, Fitted
+from jaxnoise.config.optimizers import OPTIMIZERS, meta_adamw
+from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS
 from jaxnoise.config.sections import Sections
-from jaxnoise.config.selection_choices import OpenSelection
+from jaxnoise.config.selection import SELECTIONS, OpenSelection
 from jaxnoise.config.settings import (
     DataSettings,
     EvaluateSettings,
@@ -27,12 +26,12 @@ from jaxnoise.config.settings import (
     ema_rate,
 )
 from jaxnoise.errors import ArgumentError, ConfigError
-from jaxnoise.evaluation.extractors import Extractor, raw_pixels
+from jaxnoise.evaluation.extractors import Extractor
 from jaxnoise.noise import LogSnrLaw
-from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
+from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, uniform_weight
 from jaxnoise.sampling.samplers import Sampler
 
-SECTIONS = (
+COMMON = (
     "seed",
     "data",
     "model",
@@ -41,80 +40,95 @@ SECTIONS = (
     "curriculum",
     "pacing",
     "objective",
-    "selection",
     "optimizer",
-    "ema",
     "train",
-    "sample",
-    "evaluate",
 )
-
-
 # A rater draws no images, and its inner models see all noise that is drawn.
-WITHOUT_RATER = ("selection", "ema", "sample", "evaluate")
+OF_MODEL = ("selection", "ema", "sample", "evaluate")
 OF_RATER = ("rater", "meta")
 
 
-@dataclass(frozen=True)
-class Rating:
-    """A rater of noise and how it is learned."""
-
-    network: Any
-    """A flax module, `(x0, eps, lam) -> scores`."""
-    optimizer: optax.GradientTransformation
-    meta: MetaSettings
-
-
-@dataclass(frozen=True)
-class Experiment:
+@dataclass(frozen=True, kw_only=True)
+class Run:
     """A checked config as plain objects; nothing is downloaded, compiled or written yet."""
 
     config: dict[str, Any]
     """Every setting with defaults filled in, JSON-safe."""
     seed: int
     data: DataSettings
-    network: Callable[[tuple[int, int, int], int], Any]
+    network: Fitted
     """`(image shape, number of classes) -> the network`, a flax module."""
     objective: ConsistencyObjective | DenoisingObjective
     baseline: ConsistencyObjective | DenoisingObjective
     """What the objective is shown beside: for consistency training the baseline of high noise
     scheduling with the same grid ends (lognormal law, doubling curriculum 20 to 250 over plain
-    Karras levels), for denoising the cosine law; unpaced."""
+    Karras levels), for denoising the cosine law, with a uniform weight where
+    its own would overflow; unpaced."""
+    optimizer: optax.GradientTransformation
+    """Of the model, or of a rater's inner models."""
+    train: TrainSettings
+
+    @property
+    def schedule_steps(self) -> int:
+        """Updates of a model that trains on this noise, which its schedules are laid out for."""
+        raise NotImplementedError
+
+    @property
+    def images_per_step(self) -> int:
+        """Images that one step, or meta-step, sees."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRun(Run):
+    """The training of a generative model."""
+
     selection: Callable[[], OpenSelection]
     """Opens what chooses among draws of noise; may look for a rater's file."""
-    optimizer: optax.GradientTransformation
     ema_rate: float
-    train: TrainSettings
     sample: SampleSettings
     samplers: tuple[Sampler, ...]
     """What is scored; sample grids are drawn with the first."""
     evaluate: EvaluateSettings
     extractor: Callable[[], Extractor]
     """Opens the space in which distances are measured; may look for weights."""
-    rating: Rating | None = None
-    """What makes this the training of a rater: then `objective` and `optimizer` are those of inner
-    models, and `train.steps` counts meta-steps."""
 
     @property
     def schedule_steps(self) -> int:
-        """Updates of a model that trains on this noise, which its schedules are laid out for."""
-        return self.train.steps if self.rating is None else self.rating.meta.total_inner_steps
+        return self.train.steps
 
     @property
     def images_per_step(self) -> int:
-        """Images that one step, or meta-step, sees."""
-        batch = self.train.batch
-        return batch if self.rating is None else self.rating.meta.images_per_step(batch)
+        return self.train.batch
 
 
-def read(config: Mapping[str, Any]) -> Experiment:
+@dataclass(frozen=True, kw_only=True)
+class RaterRun(Run):
+    """The training of a rater of noise, stage 1 of NoiseRater; `train.steps` counts meta-steps."""
+
+    rater: Any
+    """A flax module, `(x0, eps, lam) -> scores`."""
+    meta_optimizer: optax.GradientTransformation
+    """Of the rater."""
+    meta: MetaSettings
+
+    @property
+    def schedule_steps(self) -> int:
+        return self.meta.total_inner_steps
+
+    @property
+    def images_per_step(self) -> int:
+        return self.meta.images_per_step(self.train.batch)
+
+
+def read(config: Mapping[str, Any]) -> ModelRun | RaterRun:
     """Checks a config and builds everything that needs no data.
 
     Args:
       config: nested mapping: an ml_collections ConfigDict or a dict.
 
     Returns:
-      The experiment.
+      The training of a rater where the config has a section `rater`, else that of a model.
 
     Raises:
       ConfigError: one line that names the key, the value and what is allowed.
@@ -122,27 +136,31 @@ def read(config: Mapping[str, Any]) -> Experiment:
     config = config.to_dict() if hasattr(config, "to_dict") else config
     sections = Sections(config)
     rates = sections.has("rater")
-    unused = WITHOUT_RATER if rates else OF_RATER
+    own, unused = (OF_RATER, OF_MODEL) if rates else (OF_MODEL, OF_RATER)
     for name in unused:
         if name in config:
             why = "has no use where" if rates else "needs config.rater, by which"
             raise ConfigError(f"config.{name}: {why} a rater of noise is trained")
-    sections.check_names([name for name in (*SECTIONS, *OF_RATER) if name not in unused])
+    sections.check_names([*COMMON, *own])
     seed = sections.value("seed", int, 0)
     if not 0 <= seed < 2**32:
         raise ConfigError(f"config.seed={seed}: must be from 0 to 2^32 - 1")
-    train = sections.build("train", TrainSettings)
-    data_settings = sections.build("data", DataSettings)
-    network = sections.choose("model", choices.MODELS)
-    if rates:
-        return _read_rater(sections, seed, train, data_settings, network)
+    common = {
+        "seed": seed,
+        "train": sections.build("train", TrainSettings),
+        "data": sections.build("data", DataSettings),
+        "network": sections.choose("model", MODELS),
+    }
+    return _read_rater(sections, common) if rates else _read_model(sections, common)
+
+
+def _read_model(sections: Sections, common: dict[str, Any]) -> ModelRun:
+    train: TrainSettings = common["train"]
     kind = sections.name("objective", _OBJECTIVES)
     objective, baseline = _OBJECTIVES[kind](sections, train.steps)
     samplers = _samplers(kind, sections, objective)
-    selection = sections.choose(
-        "selection", selection_choices.SELECTIONS, default="none", total_steps=train.steps
-    )
-    optimizer = sections.choose("optimizer", choices.OPTIMIZERS, total_steps=train.steps)
+    selection = sections.choose("selection", SELECTIONS, default="none", total_steps=train.steps)
+    optimizer = sections.choose("optimizer", OPTIMIZERS, total_steps=train.steps)
     rate = sections.build("ema", ema_rate)
     sample = sections.build("sample", SampleSettings)
     evaluate = sections.build("evaluate", EvaluateSettings)
@@ -151,20 +169,15 @@ def read(config: Mapping[str, Any]) -> Experiment:
             f"config.evaluate.every={evaluate.every}: must be a multiple of "
             f"train.steps_per_dispatch={train.steps_per_dispatch}"
         )
-    extractor = sections.choose(
-        "evaluate.extractor", extractor_choices.EXTRACTORS, default="raw_pixels"
-    )
+    extractor = sections.choose("evaluate.extractor", EXTRACTORS, default="raw_pixels")
     sections.check_all_read()
-    return Experiment(
-        data=data_settings,
-        seed=seed,
-        network=network,
+    return ModelRun(
+        **common,
         objective=objective,
         baseline=baseline,
         selection=selection,
         optimizer=optimizer,
         ema_rate=rate,
-        train=train,
         sample=sample,
         samplers=samplers,
         evaluate=evaluate,
@@ -173,9 +186,8 @@ def read(config: Mapping[str, Any]) -> Experiment:
     )
 
 
-def _read_rater(
-    sections: Sections, seed: int, train: TrainSettings, data_settings: DataSettings, network: Any
-) -> Experiment:
+def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
+    train: TrainSettings = common["train"]
     meta = sections.build("meta", MetaSettings)
     try:
         meta.images_per_step(train.batch)
@@ -185,7 +197,7 @@ def _read_rater(
         raise ConfigError(
             f"config.train.label_dropout={train.label_dropout}: must be 0 where a rater is trained"
         )
-    kind = sections.name("rater", choices.RATERS)
+    kind = sections.name("rater", RATERS)
     if kind == "level" and meta.candidates is not None:
         raise ConfigError(
             f"config.meta.candidates={meta.candidates}: must be None for rater.name='level', for "
@@ -201,33 +213,23 @@ def _read_rater(
     objective, baseline = _OBJECTIVES[sections.name("objective", _OBJECTIVES)](sections, steps)
     if objective.has_teacher:
         raise ConfigError("config.objective.teacher='ema': must be 'student' for a rater")
-    if jax.tree.leaves(objective.pacing.init()):
+    if jax.tree.leaves(jax.eval_shape(objective.pacing.init)):
         name = sections.resolved["pacing"]["name"]
         raise ConfigError(
             f"config.pacing.name={name!r}: must be one that no loss moves, for a rater"
         )
-    optimizer = sections.choose("optimizer", choices.OPTIMIZERS, total_steps=steps)
-    rating = Rating(
-        network=sections.choose("rater", choices.RATERS),
-        optimizer=sections.build("meta.optimizer", choices.meta_adamw),
-        meta=meta,
-    )
+    optimizer = sections.choose("optimizer", OPTIMIZERS, total_steps=steps)
+    rater = sections.choose("rater", RATERS)
+    meta_optimizer = sections.build("meta.optimizer", meta_adamw)
     sections.check_all_read()
-    return Experiment(
-        data=data_settings,
-        seed=seed,
-        network=network,
+    return RaterRun(
+        **common,
         objective=objective,
         baseline=baseline,
-        selection=OpenSelection,
         optimizer=optimizer,
-        ema_rate=0.0,
-        train=train,
-        sample=SampleSettings(),
-        samplers=(),
-        evaluate=EvaluateSettings(n=0),
-        extractor=raw_pixels,
-        rating=rating,
+        rater=rater,
+        meta_optimizer=meta_optimizer,
+        meta=meta,
         config=sections.resolved,
     )
 
@@ -254,7 +256,7 @@ def _consistency(
         curriculum=curriculum,
         distance=distance,
         pacing=pacing,
-        s0=sections.resolved["curriculum"]["s0"],
+        s0=sections.resolved["curriculum"].get("s0"),
     )
     plateaus = noise.doubling(s0=20, s1=250, total_steps=total_steps)
     baseline = replace(
@@ -292,16 +294,21 @@ def _denoising(
             "objective.uncertainty", objective_choices.UNCERTAINTIES, default="none"
         ),
     )
-    baseline = DenoisingObjective(noise.Cosine(), objective.weight, objective.prediction)
+    law, prediction = noise.Cosine(), objective.prediction
+    try:
+        baseline = DenoisingObjective(law, objective.weight, prediction)
+    except ArgumentError:
+        # A weight that was made for a narrower law may overflow under this one.
+        baseline = DenoisingObjective(law, uniform_weight(), prediction)
     return objective, baseline
 
 
 def _samplers(kind: str, sections: Sections, objective: Any) -> tuple[Sampler, ...]:
     path = "sample.method"
     if kind == "consistency":
-        found = sections.choose(path, choices.CONSISTENCY_SAMPLERS, objective=objective)
+        found = sections.choose(path, CONSISTENCY_SAMPLERS, objective=objective)
     else:
-        found = sections.choose(path, choices.DENOISING_SAMPLERS, "heun", objective=objective)
+        found = sections.choose(path, DENOISING_SAMPLERS, "heun", objective=objective)
     return tuple(found)
 
 

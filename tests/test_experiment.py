@@ -51,7 +51,7 @@ def test_the_constant_arm_differs_in_the_curriculum_alone():
 
 def test_resolved_config_holds_every_setting():
     checked = experiment.read(tiny.digits_config())
-    assert set(checked.config) == set(experiment.SECTIONS)
+    assert set(checked.config) == {*experiment.COMMON, *experiment.OF_MODEL}
     assert checked.config["optimizer"] == {
         "name": "radam",
         "learning_rate": 1e-3,

@@ -1,1 +1,1 @@
-"""What `run.py --mode` picks from: each command is `main(experiment, folder)`."""
+"""What `run.py --mode` picks from: each command is `main(run, folder)`."""

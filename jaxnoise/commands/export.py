@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnoise
-from jaxnoise.commands.prepared import Prepared, trained_state
-from jaxnoise.commands.preparing import check_draws_images, prepare
 from jaxnoise.errors import ConfigError
-from jaxnoise.experiment import Experiment
+from jaxnoise.experiment import ModelRun, Run
 from jaxnoise.export import PLATFORMS, argument_names, evaluations, export_sampler, save_weights
 from jaxnoise.files import write_whole
 from jaxnoise.objectives import ConsistencyObjective
 from jaxnoise.objectives.objective import Denoiser
+from jaxnoise.run.model import OpenModel, open_model, trained_state
+from jaxnoise.run.open import of_model
 from jaxnoise.sampling.samplers import Sampler
 from jaxnoise.training.records import RunFolder
 from jaxnoise.training.state import Params, TrainState
@@ -28,17 +28,17 @@ from jaxnoise.training.state import Params, TrainState
 WEIGHTS = "weights.safetensors"
 
 
-def main(experiment: Experiment, folder: RunFolder) -> None:
+def main(run: Run, folder: RunFolder) -> None:
     """Writes export/ in the run folder (programs, weights, card) and prints the paths."""
     _check_packages()
-    folder.check_same(experiment.config)
-    check_draws_images(experiment)
-    prepared = prepare(experiment, scored=False)
-    state = trained_state(prepared, folder, experiment.sample.step)
+    run = of_model(run)
+    folder.check_same(run.config)
+    model = open_model(run, scored=False)
+    state = trained_state(model, folder, run.sample.step)
     if jax.process_index() != 0:
         return
-    files = _programs_and_weights(prepared, jax.tree.map(np.asarray, state.sampling_params))
-    card = _card(prepared, state, files, folder)
+    files = _programs_and_weights(model, jax.tree.map(np.asarray, state.sampling_params))
+    card = _card(model, state, files, folder)
     text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     target = folder.root / "export"
     target.mkdir(exist_ok=True)
@@ -62,34 +62,32 @@ def _program_name(sampler: Sampler) -> str:
     return f"{sampler.name}.stablehlo"
 
 
-def _programs_and_weights(prepared: Prepared, params: Params) -> dict[str, bytes]:
-    experiment = prepared.experiment
+def _programs_and_weights(model: OpenModel, params: Params) -> dict[str, bytes]:
+    run = model.run
 
     def denoiser(labels: jax.Array | None) -> Denoiser:
-        return experiment.objective.denoiser(
-            lambda x, c: prepared.apply(params["network"], x, c, labels)
-        )
+        return run.objective.denoiser(lambda x, c: model.apply(params["network"], x, c, labels))
 
     files = {
         _program_name(sampler): export_sampler(
             sampler,
             denoiser,
-            prepared.images.image_shape,
-            prepared.network.num_classes,
-            experiment.sample.guidance,
+            model.images.image_shape,
+            model.network.num_classes,
+            run.sample.guidance,
         )
-        for sampler in experiment.samplers
+        for sampler in run.samplers
     }
     return {**files, WEIGHTS: save_weights(params)}
 
 
 def _card(
-    prepared: Prepared, state: TrainState, files: dict[str, bytes], folder: RunFolder
+    model: OpenModel, state: TrainState, files: dict[str, bytes], folder: RunFolder
 ) -> dict[str, Any]:
     """What the files are, JSON-safe."""
-    experiment = prepared.experiment
-    images_seen = int(state.step) * experiment.train.batch
-    images = prepared.images
+    run = model.run
+    images_seen = int(state.step) * run.train.batch
+    images = model.images
     return {
         "data": {
             "class_names": images.class_names,
@@ -97,15 +95,15 @@ def _card(
             "name": images.name,
         },
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
-        "guidance": experiment.sample.guidance,
-        "image_shape": prepared.images.image_shape,
+        "guidance": run.sample.guidance,
+        "image_shape": model.images.image_shape,
         "images_seen": images_seen,
-        "model": experiment.config["model"],
-        "network": _network(prepared.network),
-        "num_classes": prepared.network.num_classes,
-        "objective": {**experiment.config["objective"], **_sigma_range(experiment)},
+        "model": run.config["model"],
+        "network": _network(model.network),
+        "num_classes": model.network.num_classes,
+        "objective": {**run.config["objective"], **_sigma_range(run)},
         "platforms": PLATFORMS,
-        "samplers": [_sampler(prepared, sampler, files) for sampler in experiment.samplers],
+        "samplers": [_sampler(model, sampler, files) for sampler in run.samplers],
         "score": _score(folder, images_seen),
         "step": int(state.step),
         "versions": {"jax": jax.__version__, "jaxnoise": jaxnoise.__version__},
@@ -127,30 +125,30 @@ def _name(dtype: Any) -> str:
     return str(jnp.dtype(dtype).name)
 
 
-def _sigma_range(experiment: Experiment) -> dict[str, float]:
+def _sigma_range(run: ModelRun) -> dict[str, float]:
     """The noise levels that training has seen, in data units."""
-    objective = experiment.objective
+    objective = run.objective
     if isinstance(objective, ConsistencyObjective):
         return {"sigma_min": objective.sigma_min, "sigma_max": objective.sigma_max}
     lowest, highest = objective.trained_range
     return {"sigma_min": exp(-highest / 2), "sigma_max": exp(-lowest / 2)}
 
 
-def _sampler(prepared: Prepared, sampler: Sampler, files: dict[str, bytes]) -> dict[str, Any]:
+def _sampler(model: OpenModel, sampler: Sampler, files: dict[str, bytes]) -> dict[str, Any]:
     program = jax.export.deserialize(bytearray(files[_program_name(sampler)]))
     kinds: dict[str, dict[str, Any]] = {
-        "noise": {"dtype": "float32", "shape": ["b", *prepared.images.image_shape]},
+        "noise": {"dtype": "float32", "shape": ["b", *model.images.image_shape]},
         "keys": {"dtype": "uint32", "shape": ["b", 2]},
         "labels": {"dtype": "int32", "shape": ["b"]},
     }
-    names = argument_names(sampler, prepared.network.num_classes)
+    names = argument_names(sampler, model.network.num_classes)
     return {
         "arguments": [{"name": name, **kinds[name]} for name in names],
         "calling_convention_version": program.calling_convention_version,
-        "evaluations": evaluations(sampler, prepared.experiment.objective.denoiser),
+        "evaluations": evaluations(sampler, model.run.objective.denoiser),
         "file": _program_name(sampler),
         "name": sampler.name,
-        "nfe": sampler.nfe * (1 if prepared.experiment.sample.guidance == 1 else 2),
+        "nfe": sampler.nfe * (1 if model.run.sample.guidance == 1 else 2),
     }
 
 

@@ -2,30 +2,30 @@
 
 import jax
 
-from jaxnoise.commands.prepared import trained_state
-from jaxnoise.commands.preparing import check_draws_images, prepare
 from jaxnoise.errors import ConfigError
-from jaxnoise.experiment import Experiment
-from jaxnoise.training.pictures import can_be_shown, save_each, save_samples
+from jaxnoise.experiment import Run
+from jaxnoise.figures.samples import can_be_shown, save_each, save_samples
+from jaxnoise.run.model import open_model, trained_state
+from jaxnoise.run.open import of_model
 from jaxnoise.training.records import RunFolder
 
 
-def main(experiment: Experiment, folder: RunFolder) -> None:
+def main(run: Run, folder: RunFolder) -> None:
     """Writes samples/<sampler>_<step> for every sampler, and prints their paths."""
-    check_draws_images(experiment)
-    folder.check_same(experiment.config)
-    prepared = prepare(experiment, scored=False)
-    settings = experiment.sample
-    shape, dtype = prepared.images.image_shape, prepared.images.dtype
+    run = of_model(run)
+    folder.check_same(run.config)
+    model = open_model(run, scored=False)
+    settings = run.sample
+    shape, dtype = model.images.image_shape, model.images.dtype
     if settings.format == "png" and not can_be_shown(shape, dtype):
         raise ConfigError(
             f"config.sample.format='png': must be npz for {dtype} arrays of {shape[-1]} channels"
         )
-    state = trained_state(prepared, folder, settings.step)
-    for sampler in experiment.samplers:
+    state = trained_state(model, folder, settings.step)
+    for sampler in run.samplers:
         # Other tools score them; in a grid every class is to be seen.
         each = settings.format != "grid"
-        images = prepared.generator(
+        images = model.generator(
             state.sampling_params, settings.count, settings.seed, sampler, by_frequency=each
         )
         if jax.process_index() == 0:
@@ -33,5 +33,5 @@ def main(experiment: Experiment, folder: RunFolder) -> None:
             if settings.format == "grid":
                 print(save_samples(images, folder.samples, name, settings.columns))
             else:
-                labels = prepared.generator.labels(settings.count, settings.seed, by_frequency=True)
+                labels = model.generator.labels(settings.count, settings.seed, by_frequency=True)
                 print(save_each(images, labels, folder.samples, name, settings.format))

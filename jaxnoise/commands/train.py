@@ -8,110 +8,116 @@ from typing import Any
 import jax
 
 from jaxnoise.commands import train_rater
-from jaxnoise.commands.prepared import Prepared, warn_of_untrained_noise
-from jaxnoise.commands.preparing import prepare
-from jaxnoise.commands.recording import (
-    Record,
+from jaxnoise.data.order import batch_indices
+from jaxnoise.evaluation.score_keys import FLOOR, frechet_key, is_untrained, untrained_key
+from jaxnoise.experiment import RaterRun, Run
+from jaxnoise.figures.curves import save_curves
+from jaxnoise.figures.samples import samples_path, save_samples
+from jaxnoise.files import write_whole
+from jaxnoise.meta.selection import Selection
+from jaxnoise.report import write_report
+from jaxnoise.run.model import OpenModel, open_model, warn_of_untrained_noise
+from jaxnoise.run.open import of_model
+from jaxnoise.run.recorder import (
+    Recorder,
     agreed,
     has_row,
-    images_seen,
     make_up,
     operations,
     resumed,
     rhythm_of,
     write_cost,
 )
-from jaxnoise.data.order import batch_indices
-from jaxnoise.experiment import Experiment
-from jaxnoise.files import write_whole
-from jaxnoise.meta.selection import Selection
-from jaxnoise.report import write_report
+from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.loop import Observer, Rhythm, train
 from jaxnoise.training.parallel import Step
-from jaxnoise.training.pictures import samples_path, save_curves, save_samples
 from jaxnoise.training.records import RunFolder
 from jaxnoise.training.state import TrainState
 from jaxnoise.training.step import make_step
 
-SCORE = "frechet_floor"
-"""What every row of scores holds."""
 
-
-def main(experiment: Experiment, folder: RunFolder) -> None:
+def main(run: Run, folder: RunFolder) -> None:
     """Trains to `train.steps`, resuming from the newest whole checkpoint; prints one JSON line."""
-    folder.check_same(experiment.config)
-    if experiment.rating is not None:
-        train_rater.main(experiment, experiment.rating, folder)
+    folder.check_same(run.config)
+    if isinstance(run, RaterRun):
+        train_rater.main(run, folder)
         return
-    prepared = prepare(experiment, selects=True)
-    with resumed(prepared, folder, prepared.initial_state) as (state, checkpoints):
-        if not folder.cost.exists():
-            write_cost(folder, cost(prepared), prepared.devices)
-        rhythm = rhythm_of(prepared, experiment.evaluate.every)
-        with Recorder(prepared, folder, checkpoints, int(state.step)) as recorder:
-            make_up(recorder, folder, state, rhythm, SCORE)
-            state = run(prepared, state, rhythm, recorder)
-    report(prepared, state, folder, ends_curve=experiment.evaluate.every > 0)
+    run = of_model(run)
+    model = open_model(run, selects=True)
+    with resumed(model, folder) as (state, checkpoints):
+        rhythm = rhythm_of(model, run.evaluate.every)
+        with ModelRecorder(model, folder, checkpoints, int(state.step)) as recorder:
+            make_up(recorder, folder, state, rhythm, FLOOR)
+            state = train_from(model, state, rhythm, recorder)
+    if not folder.cost.exists():
+        write_cost(folder, cost(model), model.devices)
+    report(model, state, folder, ends_curve=run.evaluate.every > 0)
 
 
-def run(
-    prepared: Prepared, state: TrainState, rhythm: Rhythm, recorder: Observer[TrainState]
+def train_from(
+    model: OpenModel, state: TrainState, rhythm: Rhythm, recorder: Observer[TrainState]
 ) -> TrainState:
     """Trains from `state` to the last step."""
-    experiment = prepared.experiment
+    run = model.run
     if int(state.step) >= rhythm.steps:
         return state
-    step = step_of(prepared, prepared.selection)
-    batch = experiment.train.batch
-    indices = partial(batch_indices, experiment.seed, prepared.images.num_examples, batch)
-    feeder = make_feeder(prepared.images, prepared.devices, indices, rhythm.steps_per_dispatch)
-    dispatch = prepared.devices.map(step, rhythm.steps_per_dispatch, feeder.resident)
+    step = step_of(model, model.selection)
+    batch = run.train.batch
+    indices = partial(batch_indices, run.seed, model.images.num_examples, batch)
+    feeder = make_feeder(model.images, model.devices, indices, rhythm.steps_per_dispatch)
+    dispatch = model.devices.map(step, rhythm.steps_per_dispatch, feeder.resident)
     try:
-        return train(state, dispatch, feeder, prepared.key, rhythm, recorder)
+        return train(state, dispatch, feeder, model.key, rhythm, recorder)
     finally:
         feeder.close()
 
 
-def step_of(prepared: Prepared, selection: Selection | None) -> Step[TrainState]:
+def step_of(model: OpenModel, selection: Selection | None) -> Step[TrainState]:
     """The per-device step of a run."""
-    experiment = prepared.experiment
+    run = model.run
     return make_step(
-        prepared.apply,
-        experiment.objective,
-        experiment.optimizer,
-        ema_rate=experiment.ema_rate,
-        global_batch=experiment.train.batch,
-        num_classes=prepared.network.num_classes,
-        label_dropout=experiment.train.label_dropout,
-        dropout=prepared.network.dropout > 0,
-        flip=experiment.data.flip,
+        model.apply,
+        run.objective,
+        run.optimizer,
+        ema_rate=run.ema_rate,
+        global_batch=run.train.batch,
+        num_classes=model.network.num_classes,
+        label_dropout=run.train.label_dropout,
+        dropout=model.dropout,
+        flip=run.data.flip,
         selection=selection,
     )
 
 
-def cost(prepared: Prepared) -> dict[str, float]:
+def cost(model: OpenModel) -> dict[str, float]:
     """Operations of a whole step, and the share of them that selects noise."""
 
     def counted(selection: Selection | None) -> float | None:
-        step = step_of(prepared, selection)
-        return operations(prepared, step, prepared.initial_state, prepared.experiment.train.batch)
+        step = step_of(model, selection)
+        return operations(model, step, model.run.train.batch)
 
-    whole = counted(prepared.selection)
+    whole = counted(model.selection)
     if whole is None:
         return {}
-    plain = whole if prepared.selection is None else counted(None) or 0.0
+    plain = whole if model.selection is None else counted(None) or 0.0
     return {"operations_per_step": whole, "selection_share": 1 - plain / whole}
 
 
-class Recorder(Record[TrainState]):
+class ModelRecorder(Recorder[TrainState]):
     """Adds samples and scores of a model in training."""
+
+    def __init__(
+        self, model: OpenModel, folder: RunFolder, checkpoints: Checkpoints, first_step: int
+    ):
+        super().__init__(model, folder, checkpoints, first_step)
+        self._model = model
 
     def sample(self, state: TrainState, step: int) -> None:
         """Redraws the curves and writes samples of the first sampler."""
-        settings = self._prepared.experiment.sample
-        sampler = self._prepared.experiment.samplers[0]
-        images = self._prepared.generator(
+        settings = self._model.run.sample
+        sampler = self._model.run.samplers[0]
+        images = self._model.generator(
             state.sampling_params, settings.count, settings.seed, sampler
         )
         # Before the samples, so that curves beside those of this step are never older.
@@ -122,7 +128,7 @@ class Recorder(Record[TrainState]):
 
     def make_up_pictures(self, state: TrainState, step: int) -> None:
         """Draws what is not there; without the samples, the curves are older than this step."""
-        images = self._prepared.images
+        images = self._model.images
         samples = self._folder.samples, _name_at(step), images.image_shape, images.dtype
         if not agreed(samples_path(*samples).exists()):
             self.sample(state, step)
@@ -131,8 +137,8 @@ class Recorder(Record[TrainState]):
 
     def evaluate(self, state: TrainState, step: int) -> None:
         """Adds a row with the score of the parameters that samples are drawn with."""
-        result = self._prepared.score(
-            state.sampling_params, weights_of(self._prepared), images_seen(self._prepared, step)
+        result = self._model.score(
+            state.sampling_params, weights_of(self._model), self._opened.images_seen(step)
         )
         if self._lead:
             self._folder.append(score_row(result, step))
@@ -147,34 +153,34 @@ def score_row(result: dict[str, Any], step: int) -> dict[str, Any]:
     numbers = {
         name: value
         for name, value in result.items()
-        if isinstance(value, float) and name != "guidance" and not name.startswith("untrained_")
+        if isinstance(value, float) and name != "guidance" and not is_untrained(name)
     }
     return {"step": step, "images_seen": result["images_seen"], **numbers}
 
 
 def report(
-    prepared: Prepared, state: TrainState, folder: RunFolder, *, ends_curve: bool = False
+    model: OpenModel, state: TrainState, folder: RunFolder, *, ends_curve: bool = False
 ) -> None:
     """Writes and prints the run's score as one JSON line, unless the config asks for none.
 
     The score of a checkpoint that was asked for by its step has a file of its own.
 
     Args:
-      prepared: what was trained.
+      model: what was trained.
       state: whose parameters are scored.
       folder: of the run.
       ends_curve: whether the score is the last point of those taken during the run.
     """
-    if prepared.experiment.evaluate.n == 0:
+    if model.run.evaluate.n == 0:
         if jax.process_index() == 0:
             write_report(folder)
         return
-    result = score(prepared, state)
+    result = score(model, state)
     if jax.process_index() == 0:
-        step = prepared.experiment.evaluate.step
+        step = model.run.evaluate.step
         path = folder.result if step is None else folder.root / f"result_{step:07d}.json"
         write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        if ends_curve and not has_row(folder, int(state.step), SCORE):
+        if ends_curve and not has_row(folder, int(state.step), FLOOR):
             row = score_row(result, int(state.step))
             # Curves first: a run that is killed in between draws them again.
             save_curves([*folder.rows(), row], folder.curves)
@@ -183,22 +189,22 @@ def report(
         print(json.dumps(result, ensure_ascii=False), flush=True)
 
 
-def score(prepared: Prepared, state: TrainState) -> dict[str, Any]:
+def score(model: OpenModel, state: TrainState) -> dict[str, Any]:
     """The run's JSON line: distances of the trained and of the untrained model beside the floor."""
-    warn_of_untrained_noise(prepared.experiment, state)
+    warn_of_untrained_noise(model.run, state)
     print("scoring ...", file=sys.stderr, flush=True)
-    seen = images_seen(prepared, int(state.step))
-    result = prepared.score(state.sampling_params, weights_of(prepared), seen)
-    fresh = prepared.devices.make(prepared.initial_state).params
-    untrained = prepared.score(fresh, "raw", images_seen=0)
-    samplers = [f"frechet_{sampler.name}" for sampler in prepared.experiment.samplers]
+    seen = model.images_seen(int(state.step))
+    result = model.score(state.sampling_params, weights_of(model), seen)
+    fresh = model.new_state().params
+    untrained = model.score(fresh, "raw", images_seen=0)
+    samplers = [frechet_key(sampler.name) for sampler in model.run.samplers]
     return {
         **result,
-        **{f"untrained_{name}": untrained[name] for name in samplers},
-        "devices": prepared.devices.description,
+        **{untrained_key(name): untrained[name] for name in samplers},
+        "devices": model.devices.description,
     }
 
 
-def weights_of(prepared: Prepared) -> str:
+def weights_of(model: OpenModel) -> str:
     """Which parameters samples are drawn with."""
-    return "ema" if prepared.experiment.ema_rate > 0 else "raw"
+    return "ema" if model.run.ema_rate > 0 else "raw"

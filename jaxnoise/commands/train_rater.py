@@ -12,94 +12,91 @@ import numpy as np
 from numpy.typing import NDArray
 
 import jaxnoise
-from jaxnoise.commands.prepared_rater import PreparedRater
-from jaxnoise.commands.preparing import prepare
-from jaxnoise.commands.recording import (
-    Record,
-    images_seen,
+from jaxnoise.experiment import RaterRun
+from jaxnoise.figures.curves import save_curves
+from jaxnoise.figures.rater import save_score_histogram
+from jaxnoise.files import write_whole
+from jaxnoise.models.rater_file import save_rater
+from jaxnoise.noise_rater.probes import score_autocorrelation
+from jaxnoise.noise_rater.step import RaterState, make_meta_step
+from jaxnoise.report import write_report
+from jaxnoise.run.rater import OpenRater, open_rater
+from jaxnoise.run.recorder import (
+    Recorder,
     make_up,
     operations,
     resumed,
     rhythm_of,
     write_cost,
 )
-from jaxnoise.experiment import Experiment, Rating
-from jaxnoise.files import write_whole
-from jaxnoise.models.rater_file import save_rater
-from jaxnoise.report import write_report
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.loop import Observer, Rhythm, train
-from jaxnoise.training.noise_rater import RaterState, make_meta_step
 from jaxnoise.training.parallel import Step, to_host
-from jaxnoise.training.pictures import save_curves
-from jaxnoise.training.probes import score_autocorrelation
-from jaxnoise.training.rater_pictures import save_score_histogram
 from jaxnoise.training.records import RunFolder
 
 
-def main(experiment: Experiment, rating: Rating, folder: RunFolder) -> None:
+def main(run: RaterRun, folder: RunFolder) -> None:
     """Learns to `train.steps` meta-steps, resuming; writes rater.npz and prints one JSON line."""
-    prepared = prepare(experiment, scored=False)
-    rater = PreparedRater(prepared, rating)
-    with resumed(prepared, folder, rater.initial_state) as (state, checkpoints):
-        if not folder.cost.exists():
-            write_cost(folder, cost(rater), prepared.devices)
-        rhythm = rhythm_of(prepared, rating.meta.probe_every)
+    rater = open_rater(run)
+    with resumed(rater, folder) as (state, checkpoints):
+        rhythm = rhythm_of(rater, run.meta.probe_every)
         with RaterRecorder(rater, folder, checkpoints, int(state.step)) as recorder:
             make_up(recorder, folder, state, rhythm, "signal_f")
-            state = run(rater, state, rhythm, recorder)
+            state = train_from(rater, state, rhythm, recorder)
+    if not folder.cost.exists():
+        write_cost(folder, cost(rater), rater.devices)
     report(rater, state, folder)
 
 
-def run(
-    rater: PreparedRater, state: RaterState, rhythm: Rhythm, recorder: Observer[RaterState]
+def train_from(
+    rater: OpenRater, state: RaterState, rhythm: Rhythm, recorder: Observer[RaterState]
 ) -> RaterState:
     """Learns from `state` to the last meta-step."""
-    prepared, stride = rater.prepared, rhythm.steps_per_dispatch
+    stride = rhythm.steps_per_dispatch
     if int(state.step) >= rhythm.steps:
         return state
     step = step_of(rater)
-    feeder = make_feeder(prepared.images, prepared.devices, rater.indices, stride)
-    dispatch = prepared.devices.map(step, stride, feeder.resident)
+    feeder = make_feeder(rater.images, rater.devices, rater.indices, stride)
+    dispatch = rater.devices.map(step, stride, feeder.resident)
     try:
-        return train(state, dispatch, feeder, prepared.key, rhythm, recorder)
+        return train(state, dispatch, feeder, rater.key, rhythm, recorder)
     finally:
         feeder.close()
 
 
-def step_of(rater: PreparedRater) -> Step[RaterState]:
+def step_of(rater: OpenRater) -> Step[RaterState]:
     """The per-device meta-step of a run."""
-    meta = rater.rating.meta
+    meta = rater.run.meta
     return make_meta_step(
-        rater.lesson,
-        rater.rating.optimizer,
-        init_inner=rater.prepared.init,
+        rater.inner_training,
+        rater.run.meta_optimizer,
+        init_inner=rater.init,
         mode=meta.mode,
         averaging=meta.averaging,
     )
 
 
-def cost(rater: PreparedRater) -> dict[str, float]:
+def cost(rater: OpenRater) -> dict[str, float]:
     """Operations of a whole meta-step: those of one inner model times their number.
 
     They are counted in a loop that is written out, since the body of a scan would count once.
     """
-    meta = rater.rating.meta
+    meta = rater.run.meta
     one = replace(meta, population=1, unroll=True)
-    single = PreparedRater(rater.prepared, replace(rater.rating, meta=one))
-    batch = rater.prepared.experiment.train.batch, 1, single.lesson.columns
-    counted = operations(single.prepared, step_of(single), single.initial_state, *batch)
+    single = replace(rater, run=replace(rater.run, meta=one))
+    batch = rater.run.train.batch, 1, single.inner_training.columns
+    counted = operations(single, step_of(single), *batch)
     return {} if counted is None else {"operations_per_step": meta.population * counted}
 
 
-class RaterRecorder(Record[RaterState]):
+class RaterRecorder(Recorder[RaterState]):
     """Adds scores, probes and the rater's file."""
 
     def __init__(
-        self, rater: PreparedRater, folder: RunFolder, checkpoints: Checkpoints, first_step: int
+        self, rater: OpenRater, folder: RunFolder, checkpoints: Checkpoints, first_step: int
     ):
-        super().__init__(rater.prepared, folder, checkpoints, first_step)
+        super().__init__(rater, folder, checkpoints, first_step)
         self._rater = rater
 
     def sample(self, state: RaterState, step: int) -> None:
@@ -123,12 +120,12 @@ class RaterRecorder(Record[RaterState]):
         """Adds a row with what the probes say."""
         found = probed(self._rater, state, self._folder, *self._rater.scores(state.eta))
         if self._lead:
-            seen = images_seen(self._prepared, step)
+            seen = self._rater.images_seen(step)
             self._folder.append({"step": step, "images_seen": seen, **found})
 
 
 def probed(
-    rater: PreparedRater,
+    rater: OpenRater,
     state: RaterState,
     folder: RunFolder,
     scores: NDArray[Any],
@@ -159,22 +156,21 @@ def _step_of(name: str) -> int:
     return int(name.removeprefix("step_"))
 
 
-def write_rater(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
+def write_rater(rater: OpenRater, state: RaterState, folder: RunFolder) -> None:
     """Writes rater.npz."""
-    prepared = rater.prepared
     save_rater(
         folder.rater,
-        rater.rating.network,
+        rater.run.rater,
         jax.tree.map(to_host, state.eta),
-        image_shape=prepared.images.image_shape,
-        data={"name": prepared.images.name, "fingerprint": prepared.images.fingerprint},
+        image_shape=rater.images.image_shape,
+        data={"name": rater.images.name, "fingerprint": rater.images.fingerprint},
         step=int(state.step),
-        config=prepared.experiment.config,
+        config=rater.run.config,
         jaxnoise=jaxnoise.__version__,
     )
 
 
-def report(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
+def report(rater: OpenRater, state: RaterState, folder: RunFolder) -> None:
     """Probes the finished rater; writes and prints what was found as one JSON line."""
     print("probing ...", file=sys.stderr, flush=True)
     scores, sigma = rater.scores(state.eta)
@@ -183,7 +179,7 @@ def report(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
         return
     write_rater(rater, state, folder)
     save_score_histogram(scores, sigma, folder.score_histogram)
-    meta, recorded = rater.rating.meta, folder.rows()
+    meta, recorded = rater.run.meta, folder.rows()
     if recorded:
         # Those of a run that was killed before its last pictures are older.
         save_curves(recorded, folder.curves)
@@ -192,14 +188,14 @@ def report(rater: PreparedRater, state: RaterState, folder: RunFolder) -> None:
     result = {
         "rater": folder.rater.name,
         "meta_steps": int(state.step),
-        "images_seen": images_seen(rater.prepared, int(state.step)),
+        "images_seen": rater.images_seen(int(state.step)),
         **last,
         "score_std": float(np.std(scores)),
         **{name: finite(value) for name, value in found.items()},
         "probe_draws": meta.probe_draws,
         "probe_repeats": meta.probe_repeats,
-        "seed": rater.prepared.experiment.seed,
-        "devices": rater.prepared.devices.description,
+        "seed": rater.run.seed,
+        "devices": rater.devices.description,
     }
     write_whole(folder.result, json.dumps(result, indent=2) + "\n")
     write_report(folder)

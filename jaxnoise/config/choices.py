@@ -1,201 +1,97 @@
-"""What a config can name beside noise and objective: networks, optimizers and samplers.
-
-Each name stands for what builds it, whose parameters are the section's keys.
-"""
+"""A choice by name: one of jaxnoise's own, or "module:attribute" of the user's."""
 
 import inspect
-import itertools
-from collections.abc import Callable, Mapping
-from math import inf
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import jax.numpy as jnp
-import optax
+from jaxnoise.config.sections import with_keys
+from jaxnoise.errors import ArgumentError
+from jaxnoise.user_code import imported
 
-from jaxnoise import models
-from jaxnoise.config.noise_choices import Choices
-from jaxnoise.config.sections import keys_of, with_keys
-from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.noise.logsnr_law import check_positive
-from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
-from jaxnoise.optim import momentum_decay
-from jaxnoise.optim.ema import check_rate
-from jaxnoise.sampling.samplers import (
-    Sampler,
-    consistency_samplers,
-    ddim_sampler,
-    euler_sampler,
-    heun_sampler,
-)
+Make = Callable[..., Any]
+_PLAIN = (bool, int, float, str, type(None))
 
 
-def _family(network: Callable[..., Any], presets: Mapping[str, Mapping[str, Any]]) -> Choices:
-    """One choice for each preset; its keys are the network's fields, its defaults the preset's.
+class Choices(Mapping[str, Make]):
+    """What each name stands for; its keyword parameters are the keys of the section.
 
-    Each builds `(image shape, number of classes) -> the network`. Channels come from the images and
-    the number of classes from the labels, so a config says `class_conditional` alone.
+    A name with a colon is the user's own code, whose parameters are the keys in the same way: all
+    but those whose default is no number, string, boolean, None or tuple of them, since a config
+    cannot hold those.
+
+    Args:
+      named: what jaxnoise has.
+      own: makes of the user's callable what stands beside the named ones; by default itself.
+      gives: what the user's callable must give: a class, or names that it must have.
     """
-    fields = inspect.signature(network).parameters
-    hidden = ("out_channels", "num_classes", "dtype", "fused", "parent", "name")
-    keys = [name for name in fields if name not in hidden]
 
-    def member(preset: Mapping[str, Any]) -> Callable[..., Any]:
-        def build(class_conditional: bool, dtype: str, **given: Any) -> Callable[..., Any]:
-            one_of("dtype", dtype, ("float32", "bfloat16"))
-            network(**given)
+    def __init__(
+        self,
+        named: Mapping[str, Make],
+        own: Callable[[Make], Make] = lambda make: make,
+        gives: type | tuple[str, ...] = (),
+    ):
+        self._named, self._own, self._gives = dict(named), own, gives
 
-            def fitted(image_shape: tuple[int, int, int], num_classes: int) -> Any:
-                if class_conditional and not num_classes:
-                    raise ArgumentError(
-                        "class_conditional", True, "False: the images have no label"
-                    )
-                return network(
-                    out_channels=image_shape[-1],
-                    num_classes=num_classes if class_conditional else 0,
-                    dtype=jnp.dtype(dtype),
-                    **given,
-                )
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
 
-            return fitted
+    def __len__(self) -> int:
+        return len(self._named)
 
-        def key(name: str, default: Any, annotation: Any) -> inspect.Parameter:
-            kind = inspect.Parameter.KEYWORD_ONLY
-            return inspect.Parameter(name, kind, default=default, annotation=annotation)
+    def __contains__(self, name: object) -> bool:
+        return name in self._named or (isinstance(name, str) and ":" in name)
 
-        own = [key(k, preset.get(k, fields[k].default), fields[k].annotation) for k in keys]
-        shared = [key("class_conditional", False, bool), key("dtype", "float32", str)]
-        return with_keys(build, own + shared)
+    def __getitem__(self, name: str) -> Make:
+        if ":" not in name:
+            return self._named[name]
+        make, gives = imported("name", name), self._gives
 
-    return {name: member(preset) for name, preset in presets.items()}
+        def build(*given: Any, **arguments: Any) -> Any:
+            made = make(*given, **arguments)
+            if isinstance(gives, tuple):
+                fits, wanted = all(hasattr(made, one) for one in gives), ", ".join(gives)
+            else:
+                fits, wanted = isinstance(made, gives), gives.__name__
+            if not fits:
+                allowed = f"code that gives an object with {wanted}; it gave {made!r:.80}"
+                raise ArgumentError("name", name, allowed)
+            return made
 
-
-def _adaptive(
-    optimizer: Callable[..., optax.GradientTransformation],
-) -> Callable[..., optax.GradientTransformation]:
-    def build(
-        learning_rate: float,
-        b1: float = 0.9,
-        b2: float = 0.999,
-        eps: float = 1e-8,
-        warmup_steps: int = 0,
-        clip_norm: float | None = None,
-    ) -> optax.GradientTransformation:
-        check_rate("b1", b1)
-        check_rate("b2", b2)
-        check_positive("eps", eps)
-        rate = _warmed_up(learning_rate, warmup_steps)
-        return _clipped(optimizer(rate, b1=b1, b2=b2, eps=eps), clip_norm)
-
-    return build
+        return self._own(with_keys(build, own_keys(make)))
 
 
-def _momentum_decay(
-    total_steps: int,
-    learning_rate: float,
-    b0: float = 0.9,
-    b2: float | None = 0.999,
-    eps: float | None = None,
-    decay_momentum: bool = True,
-    compensate: bool = True,
-    warmup_steps: int = 0,
-    clip_norm: float | None = None,
-) -> optax.GradientTransformation:
-    if b2 is None and eps is not None:
-        raise ArgumentError("eps", eps, "left out where optimizer.b2 is None")
-    rate, eps = _warmed_up(learning_rate, warmup_steps), 1e-8 if eps is None else eps
-    update = momentum_decay(rate, total_steps, b0, b2, eps, decay_momentum, compensate)
-    return _clipped(update, clip_norm)
+def own_keys(make: Make) -> list[inspect.Parameter]:
+    """The parameters of a user's callable that a config can set, with annotations it can check."""
+    try:
+        signature = inspect.signature(make, eval_str=True)
+    # An annotation may name what is imported for a type checker only.
+    except NameError:
+        signature = inspect.signature(make)
+    hidden = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        key.replace(annotation=_checkable(key.annotation))
+        for key in signature.parameters.values()
+        if key.kind not in hidden and (key.default is key.empty or is_plain(key.default))
+    ]
 
 
-def _warmed_up(learning_rate: float, warmup_steps: int) -> float | optax.Schedule:
-    if not 0 < learning_rate < inf:
-        raise ArgumentError("learning_rate", learning_rate, "a finite number > 0")
-    if warmup_steps < 0:
-        raise ArgumentError("warmup_steps", warmup_steps, "at least 0")
-    if not warmup_steps:
-        return learning_rate
-    return optax.linear_schedule(learning_rate / warmup_steps, learning_rate, warmup_steps)
+def is_plain(value: Any) -> bool:
+    """Whether a config can hold a value."""
+    if isinstance(value, tuple):
+        return all(map(is_plain, value))
+    return isinstance(value, _PLAIN)
 
 
-def _clipped(
-    update: optax.GradientTransformation, clip_norm: float | None
-) -> optax.GradientTransformation:
-    if clip_norm is None:
-        return update
-    if not 0 < clip_norm < inf:
-        raise ArgumentError("clip_norm", clip_norm, "a finite number > 0, or None")
-    return optax.chain(optax.clip_by_global_norm(clip_norm), update)
-
-
-def meta_adamw(
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.1,
-    warmup_steps: int = 100,
-    clip_norm: float | None = 0.01,
-    b1: float = 0.9,
-    b2: float = 0.999,
-    eps: float = 1e-8,
-) -> optax.GradientTransformation:
-    """AdamW of a rater; the defaults but the learning rate are DataRater's (arXiv 2505.17895)."""
-    check_rate("b1", b1)
-    check_rate("b2", b2)
-    check_positive("eps", eps)
-    if not 0 <= weight_decay < inf:
-        raise ArgumentError("weight_decay", weight_decay, "a finite number, at least 0")
-    rate = _warmed_up(learning_rate, warmup_steps)
-    return _clipped(optax.adamw(rate, b1, b2, eps, weight_decay=weight_decay), clip_norm)
-
-
-def _rater(name: str) -> Callable[..., Any]:
-    """A rater's own fields as keys; builds the flax module."""
-    network = models.RATERS[name]
-    fields = inspect.signature(network).parameters
-    hidden = ("dtype", "parent", "name")
-
-    def build(dtype: str, **own: Any) -> Any:
-        one_of("dtype", dtype, ("float32", "bfloat16"))
-        return network(**own, dtype=jnp.dtype(dtype))
-
-    kind = inspect.Parameter.KEYWORD_ONLY
-    dtype = inspect.Parameter("dtype", kind, default="float32", annotation=str)
-    return with_keys(build, [*(fields[key] for key in fields if key not in hidden), dtype])
-
-
-def _multistep(
-    objective: ConsistencyObjective, sigmas: tuple[float, ...] = (0.821,)
-) -> tuple[Sampler, ...]:
-    low, high = objective.sigma_min, objective.sigma_max
-    inside = all(low < sigma < high for sigma in sigmas)
-    if not inside or any(a <= b for a, b in itertools.pairwise(sigmas)):
-        raise ArgumentError(
-            "sigmas", sigmas, f"descending within (grid.sigma_min={low}, grid.sigma_max={high})"
-        )
-    return consistency_samplers(sigmas, low, high)
-
-
-def _solver(sampler: Callable[..., Sampler]) -> Callable[..., tuple[Sampler, ...]]:
-    """A solver's own keys; the range of noise that it must stay within is the objective's."""
-
-    def build(objective: DenoisingObjective, **own: Any) -> tuple[Sampler, ...]:
-        return (sampler(**own, trained_range=objective.trained_range),)
-
-    own = [key for name, key in keys_of(sampler).items() if name != "trained_range"]
-    return with_keys(build, [keys_of(build)["objective"], *own])
-
-
-CONSISTENCY_SAMPLERS: Choices = {"multistep": _multistep}
-DENOISING_SAMPLERS: Choices = {
-    "heun": _solver(heun_sampler),
-    "euler": _solver(euler_sampler),
-    "ddim": _solver(ddim_sampler),
-}
-OPTIMIZERS: Choices = {
-    "radam": _adaptive(optax.radam),
-    "adam": _adaptive(optax.adam),
-    "momentum_decay": _momentum_decay,
-}
-RATERS: Choices = {name: _rater(name) for name in models.RATERS}
-MODELS: Choices = {
-    **_family(models.UNet, models.PRESETS),
-    **_family(models.DiT, models.DIT_PRESETS),
-}
+def _checkable(annotation: Any) -> Any:
+    """An annotation as far as a config's values can be checked against it."""
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        plain = tuple(kind for kind in typing.get_args(annotation) if _checkable(kind) is not Any)
+        return typing.Union[plain] if plain else Any  # noqa: UP007
+    if typing.get_origin(annotation) is tuple:
+        kinds = typing.get_args(annotation)
+        whole = len(kinds) == 2 and kinds[1] is Ellipsis and _checkable(kinds[0]) is not Any
+        return annotation if whole else Any
+    return annotation if annotation in _PLAIN else Any

@@ -7,7 +7,7 @@ missing one and a value of the wrong type are errors, and no key can be accepted
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from math import inf
 from typing import Any
@@ -66,7 +66,7 @@ class Sections:
             node = node.get(part) if isinstance(node, Mapping) else None
         return isinstance(node, Mapping)
 
-    def name(self, path: str, choices: Iterable[str], default: str | None = None) -> str:
+    def name(self, path: str, choices: Collection[str], default: str | None = None) -> str:
         """The section's key `name`, checked.
 
         Raises:
@@ -76,8 +76,9 @@ class Sections:
         if not isinstance(name, str) or name not in choices:
             near = get_close_matches(str(name), list(choices), n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
+            own = ", or 'module:attribute' of your own" if ":" in choices else ""
             raise ConfigError(
-                f"config.{path}.name={name!r}: must be one of {', '.join(choices)}{hint}"
+                f"config.{path}.name={name!r}: must be one of {', '.join(choices)}{own}{hint}"
             )
         return name
 
@@ -102,7 +103,10 @@ class Sections:
         """
         name = self.name(path, choices, default)
         section = {k: v for k, v in self._section(path).items() if k != "name"}
-        make = choices[name]
+        try:
+            make = choices[name]
+        except ArgumentError as error:
+            raise ConfigError(f"config.{path}.{error}") from error
         taken = {k: v for k, v in context.items() if k in inspect.signature(make).parameters}
         return self._build(path, section, make, {"name": name}, taken)
 
@@ -160,7 +164,8 @@ class Sections:
         try:
             return make(**arguments, **context)
         except ArgumentError as error:
-            key = f"{path}.{error.argument}" if error.argument in arguments else error.argument
+            own = error.argument in arguments or (named and error.argument == "name")
+            key = f"{path}.{error.argument}" if own else error.argument
             key = {"total_steps": self.total_steps_key}.get(key, key)
             value = " ".join(repr(error.value).split())
             raise ConfigError(f"config.{key}={value}: must be {error.allowed}") from error

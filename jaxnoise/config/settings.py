@@ -9,9 +9,9 @@ from jaxnoise.data.tfds_images import check_name
 from jaxnoise.errors import ArgumentError, ConfigError, one_of
 from jaxnoise.evaluation.protocol import METRICS
 from jaxnoise.meta.unroll import MODES
+from jaxnoise.noise_rater.population import Population, outer_columns
+from jaxnoise.noise_rater.step import AVERAGING
 from jaxnoise.optim.ema import check_rate
-from jaxnoise.training.noise_rater import AVERAGING
-from jaxnoise.training.population import Population, outer_columns
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class ArrayFolder:
         finite = np.isfinite(images)
         if finite.all():
             return
-        index = int(indices[~finite.all(axis=(1, 2, 3))].min())
+        index = int(np.min(indices[~finite.all(axis=(1, 2, 3))]))
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         row = index - self._starts[number]
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The one contract of the data floor: example index -> image (or latent), int32 label."""
+"""What every data set is to the rest: example index -> image (or latent), int32 label."""
 
 import hashlib
 from dataclasses import dataclass, field

@@ -5,7 +5,6 @@ it resizes belong to every number that it gives.
 """
 
 import hashlib
-import importlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from jaxnoise.evaluation.moments import Moments
 from jaxnoise.evaluation.resize import RESIZES, inception_input
 from jaxnoise.models.efficientnet import FEATURES, EfficientNetLite0
 from jaxnoise.models.inception import Inception
+from jaxnoise.user_code import imported
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -173,14 +173,7 @@ def from_function(path: str) -> Extractor:
       >>> from_function("numpy:asarray").distance
       'FD (numpy:asarray)'
     """
-    module, colon, name = path.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    # A user's module may raise anything while it is imported.
-    except Exception as error:
-        raise ArgumentError("path", path, f"'module:function' ({error})") from error
-    if not colon or not callable(function):
-        raise ArgumentError("path", path, "'module:function', something that can be called")
+    function = imported("path", path)
     try:
         source = inspect.getsource(function)
     except (OSError, TypeError):

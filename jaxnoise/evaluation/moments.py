@@ -178,13 +178,6 @@ class Moments:
             raise ArgumentError("count", self.count, "at least 2 for a covariance")
         return self.scatter / (self.count - 1)
 
-    def distance(self, other: "Moments") -> float:
-        """The Fréchet distance to another set's moments; see `frechet_distance`."""
-        # Here, because the module of the distance builds on this one.
-        from jaxnoise.evaluation.frechet import frechet_distance
-
-        return frechet_distance(self.mean, self.covariance, other.mean, other.covariance)
-
 
 def image_moments(images: npt.ArrayLike) -> Moments:
     """Moments of images as raw-pixel vectors in [-1, 1] units.

@@ -22,6 +22,7 @@ from jaxnoise.evaluation.inception_score import inception_score
 from jaxnoise.evaluation.kernel import kernel_distance
 from jaxnoise.evaluation.moments import Moments
 from jaxnoise.evaluation.precision_recall import precision_and_recall
+from jaxnoise.evaluation.score_keys import frechet_key
 from jaxnoise.evaluation.statistics_files import load_statistics, save_statistics
 
 Indices = npt.NDArray[np.int64]
@@ -300,7 +301,7 @@ def _measured(
     name: str,
 ) -> dict[str, float]:
     """Every metric of one set of images."""
-    numbers = {f"frechet_{name}": frechet.distance(seen.moments.mean, seen.moments.covariance)}
+    numbers = {frechet_key(name): frechet.distance(seen.moments.mean, seen.moments.covariance)}
     for metric in metrics:
         if metric == "kernel":
             assert features is not None

@@ -1,4 +1,4 @@
-"""What a sampler asks of the network, evaluation by evaluation, in numbers."""
+"""The noise levels at which a sampler evaluates the network, and what it makes of each output."""
 
 from collections.abc import Callable
 

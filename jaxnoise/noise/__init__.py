@@ -4,6 +4,7 @@ from jaxnoise.noise.clts import CLTS
 from jaxnoise.noise.discretization import (
     Curriculum,
     constant,
+    curriculum,
     doubling,
     sinusoidal,
     sinusoidal_rising,
@@ -24,7 +25,7 @@ from jaxnoise.noise.pacing import (
     paced_probs,
     windowed_uniform,
 )
-from jaxnoise.noise.pairs import BetaPairs, LognormalPairs, UniformPairs
+from jaxnoise.noise.pairs import BetaPairs, CategoricalPairs, LognormalPairs, UniformPairs
 from jaxnoise.noise.partitions import pair_cells, partition, schedule_cells
 from jaxnoise.noise.polynomial_pairs import PolynomialPairs
 from jaxnoise.noise.speed import Asymmetric
@@ -34,6 +35,7 @@ __all__ = [
     "CLTS",
     "Asymmetric",
     "BetaPairs",
+    "CategoricalPairs",
     "Cauchy",
     "Cosine",
     "Curriculum",
@@ -56,6 +58,7 @@ __all__ = [
     "antithetic",
     "ascending",
     "constant",
+    "curriculum",
     "doubling",
     "iid",
     "karras_levels",

@@ -100,8 +100,25 @@ class Curriculum:
         return jnp.asarray(np.asarray(self.counts, np.int32))[self.plateau(step)]
 
 
-def _curriculum(formula: Callable[[np.ndarray], np.ndarray], total_steps: int) -> Curriculum:
-    """Merges the equal neighbours of `formula(k)`, k = 0..total_steps-1, into plateaus."""
+def curriculum(formula: Callable[[np.ndarray], np.ndarray], *, total_steps: int) -> Curriculum:
+    """A curriculum of one's own, from a formula for the number of levels.
+
+    Args:
+      formula: `k float64[n] -> N(k)`, numbers of levels at steps k, each at least 2; fractions are
+        cut off.
+      total_steps: K; the formula is asked for k = 0..K-1, and equal neighbours become plateaus.
+
+    Returns:
+      The curriculum.
+
+    Raises:
+      ArgumentError: an argument is outside its range, or a number of levels below 2.
+
+    Example:
+      >>> curriculum(lambda k: 10 + 10 * (k >= 50), total_steps=100).plateaus
+      ((0, 10), (50, 20))
+    """
+    _check_integer("total_steps", total_steps, 1)
     starts: list[int] = []
     counts: list[int] = []
     for first in range(0, total_steps, _CHUNK):
@@ -164,8 +181,8 @@ def square_root(*, s0: int = 2, s1: int = 150, total_steps: int) -> Curriculum:
     """
     _check_scales(s0, s1, total_steps, least=2)
     span = (s1 + 1) ** 2 - s0**2
-    return _curriculum(
-        lambda k: np.ceil(np.sqrt(k / total_steps * span + s0**2) - 1) + 1, total_steps
+    return curriculum(
+        lambda k: np.ceil(np.sqrt(k / total_steps * span + s0**2) - 1) + 1, total_steps=total_steps
     )
 
 
@@ -225,7 +242,9 @@ def doubling(*, s0: int = 10, s1: int = 1280, total_steps: int) -> Curriculum:
     """
     _check_scales(s0, s1, total_steps, least=1)
     interval = max(int(total_steps / (log2(s1 // s0) + 1)), 1)
-    return _curriculum(lambda k: np.minimum(s0 * 2 ** (k // interval), s1) + 1, total_steps)
+    return curriculum(
+        lambda k: np.minimum(s0 * 2 ** (k // interval), s1) + 1, total_steps=total_steps
+    )
 
 
 def sinusoidal(*, s0: int = 20, s1: int = 250, total_steps: int, rho: float = 7.0) -> Curriculum:
@@ -260,7 +279,7 @@ def sinusoidal(*, s0: int = 20, s1: int = 250, total_steps: int, rho: float = 7.
         x = np.floor(10 * np.pi * (k / total_steps) ** ((rho - 1) / 4)) / 10
         return np.ceil(np.abs((s1 - s0) * np.sin(x) + s0))
 
-    return _curriculum(formula, total_steps)
+    return curriculum(formula, total_steps=total_steps)
 
 
 def sinusoidal_rising(*, s0: int = 20, s1: int = 250, total_steps: int) -> Curriculum:
@@ -292,4 +311,4 @@ def sinusoidal_rising(*, s0: int = 20, s1: int = 250, total_steps: int) -> Curri
         x = np.floor(3 * np.pi * k / total_steps) / 3
         return np.minimum(np.ceil(np.abs(s1 * np.sin(x / 2) + s0)) + 1, s1 + 1)
 
-    return _curriculum(formula, total_steps)
+    return curriculum(formula, total_steps=total_steps)

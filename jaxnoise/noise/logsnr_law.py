@@ -1,9 +1,9 @@
 """What every law over lambda = log SNR has in common, and how laws are composed.
 
-A law is met in the survival coordinate `t = P(Lambda > lambda)`: t = 0 is clean (lambda large),
-t = 1 is noise (lambda very negative). Near t = 1 a float keeps few digits of 1 - t, so laws work on
-the pair `(t, s)`, `s = 1 - t`, in which each number is accurate where it is small. Compositions map
-both numbers, so that neither tail is rounded away.
+Every law is written in terms of its survival function `t = P(Lambda > lambda)`, a uniform variable
+that serves as time: t = 0 is clean (lambda large), t = 1 is noise (lambda very negative). Near 1 a
+float keeps few digits of 1 - t, so laws work on `(t, s)`, `s = 1 - t`, in which each number
+is accurate where it is small. Compositions map both numbers, so that neither tail is rounded away.
 """
 
 from dataclasses import dataclass
@@ -301,7 +301,7 @@ class Truncated(_Restricted):
 
 @dataclass(frozen=True)
 class Window(_Restricted):
-    """`law` at `u ~ U(lo, hi)` in the survival coordinate; made by `window(law, lo, hi)`.
+    """`law` with its time t drawn from U(lo, hi) instead of U(0, 1); made by `window(law, lo, hi)`.
 
     Args:
       law: law of Lambda.
@@ -342,7 +342,7 @@ def window(law: LogSnrLaw, lo: float | jax.Array, hi: float | jax.Array) -> Wind
 
     Args:
       law: law of Lambda.
-      lo: clean end of the window in the survival coordinate, 0 <= lo < hi.
+      lo: clean end of the window in t = P(Lambda > lambda), 0 <= lo < hi.
       hi: noisy end of the window, <= 1.
 
     Returns:

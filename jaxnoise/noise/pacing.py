@@ -38,7 +38,7 @@ def windowed_uniform(u: ArrayLike, lo: ArrayLike, hi: ArrayLike) -> jax.Array:
     """Moves u ~ U(0, 1) into a quantile window: `u' = lo + (hi - lo) u`.
 
     Args:
-      u: float[...] in [0, 1); in the survival coordinate, where 1 is noise.
+      u: float[...] in [0, 1), where 1 is the noisy end.
       lo: scalar, clean end of the window, 0 <= lo < hi; may be traced.
       hi: scalar, noisy end of the window, <= 1; may be traced.
 
@@ -92,7 +92,7 @@ class Pacing:
         return {}
 
     def warp(self, u: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
-        """The inverse CDF of what is drawn now, in the survival coordinate; ascending in u.
+        """Where a uniform number goes now, u -> u'; ascending in u: an inverse CDF.
 
         Args:
           u: float[...] in [0, 1), from any source of uniforms.
@@ -133,7 +133,7 @@ class Pacing:
 
 
 class _Windowed(Pacing):
-    """Uniform on a window of the survival coordinate."""
+    """Uniform on a window of [0, 1]."""
 
     def window(self, state: Any, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
         """`(lo, hi)`, clean and noisy end of what is drawn now, two float scalars."""
@@ -232,15 +232,15 @@ class DifficultyState(NamedTuple):
 class Difficulty(_Windowed):
     """Stages from easy (noisy) to hard (clean) that advance when the loss stops improving.
 
-    The survival coordinate is cut into n clusters; stage m draws from the union of the m noisiest,
-    `u' ~ U(b_{n-m}, 1)`, with equal quantiles `u' ~ U(1 - m/n, 1)`. A stage ends when the mean loss
-    has set no new best for `patience` consecutive steps; best and counter start afresh. Stage n is
-    the last: all noise.
+    The time t = P(Lambda > lambda) of the law is cut into n clusters; stage m draws from the union
+    of the m noisiest, `u' ~ U(b_{n-m}, 1)`, with equal quantiles `u' ~ U(1 - m/n, 1)`. A stage ends
+    when the mean loss has set no new best for `patience` consecutive steps; best and counter start
+    afresh. Stage n is the last: all noise.
 
     Args:
       clusters: n, at least 1.
       patience: steps without a new best that end a stage, at least 1.
-      partition: the n + 1 cluster boundaries b in the survival coordinate, ascending from 0 to 1,
+      partition: the n + 1 cluster boundaries b in time, ascending from 0 to 1,
         as `partition` of `jaxnoise.noise.partitions` makes them; equal quantiles by default.
 
     Raises:

@@ -72,10 +72,29 @@ def gauss_legendre(count: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray((nodes + 1) / 2, dtype)[None, :], jnp.asarray(weights / 2, dtype)[None, :]
 
 
-class _ByInverseCdf:
-    """A law that is drawn through the inverse CDF of its `probs`."""
+class CategoricalPairs:
+    """What a law over pairs of one's own builds on: it is drawn through the inverse CDF of `probs`.
 
-    sampling: str
+    A subclass is a frozen dataclass that gives `mass`, or `probs` itself. Its field `sampling`, if
+    it has one, names the source of the uniforms; else that is "iid".
+
+    Example:
+      >>> class GapPairs(CategoricalPairs):
+      ...     def mass(self, levels):
+      ...         return jnp.log(levels[1:] / levels[:-1])
+      >>> print(GapPairs().probs(jnp.asarray([1.0, 10.0, 1000.0, 1e4]), num_levels=3))
+      [0.33333334 0.6666667  0.        ]
+    """
+
+    sampling: str = "iid"
+
+    def mass(self, levels: jax.Array) -> jax.Array:
+        """How likely each pair is up to a common factor, float[len(levels)-1] >= 0.
+
+        Args:
+          levels: float[n], ascending, padded at the end; what pairs of the padding get is ignored.
+        """
+        raise NotImplementedError
 
     def sample(
         self,
@@ -91,7 +110,8 @@ class _ByInverseCdf:
         return _draw(u, self.probs(levels, num_levels), last)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
-        raise NotImplementedError
+        """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
+        return normalized(self.mass(levels), check_levels(levels, num_levels) - 2)
 
     def paced_probs(self, levels: jax.Array, num_levels: int | jax.Array, cdf: Cdf) -> jax.Array:
         """`probs` of what is drawn through a warp, `p'_i = F(C_{i+1}) - F(C_i)`.
@@ -107,7 +127,7 @@ class _ByInverseCdf:
 
 
 @dataclass(frozen=True)
-class UniformPairs(_ByInverseCdf):
+class UniformPairs(CategoricalPairs):
     """Every pair is equally likely: `p_i = 1 / (N-1)`.
 
     Args:
@@ -129,14 +149,12 @@ class UniformPairs(_ByInverseCdf):
     def __post_init__(self) -> None:
         one_of("sampling", self.sampling, SOURCES)
 
-    def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
-        """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
-        last = check_levels(levels, num_levels) - 2
-        return normalized(jnp.ones(len(levels) - 1, jnp.result_type(float)), last)
+    def mass(self, levels: jax.Array) -> jax.Array:
+        return jnp.ones(len(levels) - 1, jnp.result_type(float))
 
 
 @dataclass(frozen=True)
-class LognormalPairs(_ByInverseCdf):
+class LognormalPairs(CategoricalPairs):
     """A normal law over log sigma, integrated between neighbouring levels.
 
     `p_i ∝ Phi((ln S_{i+1} - p_mean) / p_std) - Phi((ln S_i - p_mean) / p_std)`
@@ -183,7 +201,7 @@ class LognormalPairs(_ByInverseCdf):
 
 
 @dataclass(frozen=True)
-class BetaPairs(_ByInverseCdf):
+class BetaPairs(CategoricalPairs):
     """A Beta law over the index: `i = floor(v (N-1))`, `v ~ Beta(a, b)`.
 
     `p_i ∝ ∫ v^(a-1) (1-v)^(b-1) dv` over `i/(N-1) < v < (i+1)/(N-1)`.

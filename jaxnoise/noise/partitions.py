@@ -75,7 +75,7 @@ def _snr_clusters(log_snr: np.ndarray, clusters: int) -> np.ndarray:
 
 
 def partition(rule: str, clusters: int, log_snr: ArrayLike, mass: ArrayLike) -> tuple[float, ...]:
-    """Boundaries of `clusters` contiguous clusters in the survival coordinate of a law.
+    """Boundaries of `clusters` contiguous clusters of noise levels, in the time t of a law.
 
     * "quantile": equal probability under the law, `b_i = i / clusters`.
     * "uniform": equal numbers of cells (equal steps of time, or of the pair index).

@@ -17,8 +17,8 @@ from jaxnoise.noise.pacing import Pacing
 class Asymmetric(Pacing):
     """Time steps beyond a boundary are drawn `suppression` times less often than the others.
 
-    `p(t) = 1/Z` for `t < boundary` and `1/(suppression Z)` beyond it, in the survival coordinate
-    (t = 1 is noise), `Z = boundary + (1 - boundary)/suppression`. It does not move with the step.
+    `p(t) = 1/Z` for `t < boundary` and `1/(suppression Z)` beyond it, t in [0, 1) (t = 1 is noise),
+    `Z = boundary + (1 - boundary)/suppression`. It does not move with the step.
 
     Known: SpeeD divides the time steps into acceleration, deceleration and convergence areas and
     draws the last, noisiest one less often. Its code does so 5 times less (weights 2.5 and .5), and

@@ -5,6 +5,8 @@ from html import escape
 from pathlib import Path
 
 from jaxnoise.errors import ConfigError
+from jaxnoise.evaluation.score_keys import FLOOR, sampler_of
+from jaxnoise.figures.style import ARM_COLORS, FAINT
 from jaxnoise.report import markup
 from jaxnoise.report.axes import fitted
 from jaxnoise.report.charts import Level, Line, Mark, line_chart, running_mean, strip, strip_ticks
@@ -12,7 +14,6 @@ from jaxnoise.report.formats import number, quantity, setting, with_deviation
 from jaxnoise.report.groups import Group, differing_keys, grouped, spread, warnings
 from jaxnoise.report.run_data import Run, read_run
 from jaxnoise.report.scores import PROTOCOL_KEYS, floor, protocol, scores
-from jaxnoise.training.figure_style import ARM_COLORS, FAINT
 from jaxnoise.training.records import RunFolder
 
 MOST_COLUMNS = 8
@@ -247,8 +248,7 @@ def _charts(groups: list[Group]) -> str:
             note = "Each loss is an average under its own noise: compare shapes, not heights."
         charts.append(_overlay(groups, "loss", "Loss", note, smooth=True))
     for key in keys:
-        if key.startswith("frechet_") and key != "frechet_floor":
-            sampler = key.removeprefix("frechet_")
+        if sampler := sampler_of(key):
             charts.append(_overlay(groups, key, f"Fréchet distance, {sampler}", ""))
     if not charts:
         text = "No run has a record of its training yet (metrics.jsonl)."
@@ -279,7 +279,7 @@ def _overlay(groups: list[Group], key: str, title: str, note: str, smooth: bool 
             values = zip(*([y for _, y in points] for _, points in held), strict=True)
             means = [(x, spread(ys).mean) for x, ys in zip(places[0], values, strict=True)]
             lines.append(Line(f"{group.name}, mean", group.color, means))
-    floors = {y for g in groups for run in g.runs for _, y in run.series("frechet_floor")}
+    floors = {y for g in groups for run in g.runs for _, y in run.series(FLOOR)}
     levels = []
     if key != "loss" and len(floors) == 1:
         levels.append(Level("real images (floor)", FAINT, floors.pop()))

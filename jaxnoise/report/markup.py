@@ -6,9 +6,9 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from jaxnoise.figures.style import FAINT, GRID, INK, MAIN
 from jaxnoise.files import write_whole
 from jaxnoise.report.run_data import Picture
-from jaxnoise.training.figure_style import FAINT, GRID, INK, MAIN
 
 MOST_PICTURE_BYTES = 3_500_000
 """Of all grids of a page together, embedded."""

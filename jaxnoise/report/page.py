@@ -6,6 +6,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from jaxnoise.evaluation.score_keys import sampler_of
+from jaxnoise.figures.style import ARM_COLORS
 from jaxnoise.report import markup
 from jaxnoise.report.axes import fitted
 from jaxnoise.report.charts import Mark, strip, strip_ticks
@@ -13,7 +15,6 @@ from jaxnoise.report.curves import curves
 from jaxnoise.report.formats import described, duration, finite, number, quantity, setting
 from jaxnoise.report.run_data import Run, read_run
 from jaxnoise.report.scores import floor, protocol, scores
-from jaxnoise.training.figure_style import ARM_COLORS
 from jaxnoise.training.records import RunFolder, flatten
 
 NOT_SET = "not set"
@@ -244,7 +245,7 @@ def _curves(run: Run) -> str:
     if not charts:
         return markup.section("Training", markup.absent(_NO_RECORD), "training")
     caption = "Faint lines are the recorded values, strong ones their running mean."
-    if not run.setting("rater") and not any(key.startswith("frechet_") for key in run.keys):
+    if not run.setting("rater") and not any(map(sampler_of, run.keys)):
         caption += " No distance was taken while training."
     body = f'<p class="note">{caption}</p><div class="charts">{"".join(charts)}</div>'
     return markup.section("Training", body, "training")

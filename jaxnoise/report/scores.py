@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jaxnoise.evaluation.score_keys import FLOOR, is_untrained, sampler_of, untrained_key
 from jaxnoise.report.formats import finite, number, quantity, setting
 
 PROTOCOL_KEYS = (
@@ -41,10 +42,10 @@ def scores(result: Mapping[str, Any]) -> list[Score]:
     nfe = result.get("nfe")
     found = []
     for key, value in result.items():
-        if not key.startswith("frechet_") or key == "frechet_floor" or not finite(value):
+        sampler = sampler_of(key)
+        if sampler is None or not finite(value):
             continue
-        sampler = key.removeprefix("frechet_")
-        untrained = result.get(f"untrained_{key}")
+        untrained = result.get(untrained_key(key))
         evaluations = nfe.get(sampler) if isinstance(nfe, dict) else None
         found.append(
             Score(
@@ -59,7 +60,7 @@ def scores(result: Mapping[str, Any]) -> list[Score]:
 
 def floor(result: Mapping[str, Any]) -> float | None:
     """The distance of held-out real images to the reference, if recorded."""
-    value = result.get("frechet_floor")
+    value = result.get(FLOOR)
     return float(value) if finite(value) else None
 
 
@@ -100,7 +101,7 @@ def protocol(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple
     if "seed" in config:
         lines.append(("Seed of the training", setting(config["seed"])))
     for key, value in shown.items():
-        if not key.startswith(("frechet_", "untrained_frechet_")):
+        if not (key == FLOOR or sampler_of(key) or is_untrained(key)):
             lines.append((key, number(value) if finite(value) else setting(value)))
     return lines
 

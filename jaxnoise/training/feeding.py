@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxnoise.data.images import Images, fits_on_device
-from jaxnoise.training.examples import Batch
+from jaxnoise.training.drawing import Batch
 from jaxnoise.training.parallel import Devices
 
 Indices = Callable[[int], NDArray[np.int64]]

@@ -16,7 +16,7 @@ from jaxnoise.sampling.consistency import image_noise
 from jaxnoise.sampling.guidance import guided
 from jaxnoise.sampling.images import to_uint8
 from jaxnoise.sampling.samplers import Sampler
-from jaxnoise.training.examples import AXIS
+from jaxnoise.training.drawing import AXIS
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.state import Params
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxnoise.errors import NonFiniteError
-from jaxnoise.training.bands import BAND_NAMES
+from jaxnoise.noise.bands import BAND_NAMES
 from jaxnoise.training.feeding import Feeder
 from jaxnoise.training.parallel import Step
 from jaxnoise.training.state import State
@@ -57,7 +57,17 @@ class Observer(Protocol[State_]):
 
 @dataclass(frozen=True)
 class Rhythm:
-    """After how many steps what happens; all are multiples of `steps_per_dispatch`, 0 is never."""
+    """When a run records: numbers of steps, all multiples of `steps_per_dispatch`; 0 is never.
+
+    Attributes:
+      steps: of the whole run.
+      batch: images per step.
+      steps_per_dispatch: steps that one call makes.
+      log_every: steps between rows of means.
+      sample_every: steps between pictures.
+      checkpoint_every: steps between checkpoints.
+      evaluate_every: steps between scores.
+    """
 
     steps: int
     batch: int

@@ -17,8 +17,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxnoise.compilation import quick_options
 from jaxnoise.errors import ArgumentError, ConfigError, one_of
-from jaxnoise.training.examples import AXIS, Batch
+from jaxnoise.training.drawing import AXIS, Batch
 from jaxnoise.training.state import State
 from jaxnoise.training.step import Metrics
 
@@ -92,14 +93,13 @@ class Devices:
 
         return jax.tree.map(put, tree)
 
-    def make(self, function: Callable[[], Any]) -> Any:
-        """What a function without arguments gives, as one program; it lies whole on every device.
+    def program(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """A function without arguments as one program, whose results lie whole on every device.
 
-        What no result depends on is left out: a network's `init` runs no forward pass. The program
-        runs once, so a CPU's compiler is not asked to optimise it.
+        What no result depends on is left out: a network's `init` runs no forward pass.
         """
-        quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-        return jax.jit(function, out_shardings=self.replicated, compiler_options=quick)()
+        options = quick_options()
+        return jax.jit(function, out_shardings=self.replicated, compiler_options=options)
 
     def split(self, array: np.ndarray, axis: int = 0) -> jax.Array:
         """Puts a global host array on the devices, cut along `axis` (its examples).

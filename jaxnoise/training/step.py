@@ -9,8 +9,8 @@ import optax
 from jaxnoise.meta.selection import Selection
 from jaxnoise.objectives.objective import Objective
 from jaxnoise.optim.ema import debiased_ema
-from jaxnoise.training.bands import nonfinite_range, sum_by_band
-from jaxnoise.training.examples import AXIS, Batch, Drawing, Examples, Network, example_losses
+from jaxnoise.training.diagnostics import nonfinite_range, sum_by_band
+from jaxnoise.training.drawing import AXIS, Batch, Drawing, Examples, Network, example_losses
 from jaxnoise.training.state import Params, TrainState
 from jaxnoise.training.streams import stream_key
 

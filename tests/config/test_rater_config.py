@@ -11,7 +11,7 @@ import pytest
 from configs import common
 from jaxnoise import experiment, noise
 from jaxnoise.config import overrides
-from jaxnoise.config.choices import meta_adamw
+from jaxnoise.config.optimizers import meta_adamw
 from jaxnoise.config.settings import MetaSettings
 from jaxnoise.errors import ConfigError
 from jaxnoise.models.rater import ConvRater, FeatureRater, LevelRater
@@ -40,22 +40,20 @@ def error(make, *arguments, **settings):
 
 def test_a_rater_config_is_read_into_its_objects():
     checked = read("digits_noise_rater")
-    assert checked.rating.network == ConvRater(width=8, depth=1, dtype=jnp.dtype("float32"))
-    assert checked.rating.meta == MetaSettings(
+    assert checked.rater == ConvRater(width=8, depth=1, dtype=jnp.dtype("float32"))
+    assert checked.meta == MetaSettings(
         outer_batch=64, population=2, lifetime=390, candidates=4, probe_every=200
     )
     assert checked.schedule_steps == 390 * 2
     # Two models of two inner steps of 16 images and an outer batch of 64.
     assert checked.images_per_step == 2 * (2 * 16 + 64)
-    assert checked.samplers == ()
-    assert checked.ema_rate == 0
-    assert checked.evaluate.n == 0
-    assert read("digits_noise_plain").rating is None
+    assert isinstance(checked, experiment.RaterRun)
+    assert isinstance(read("digits_noise_plain"), experiment.ModelRun)
 
 
 def test_defaults_are_those_of_datarater():
     checked = read("digits_noise_rater", meta={"outer_batch": 64})
-    meta = checked.rating.meta
+    meta = checked.meta
     assert (meta.inner_steps, meta.population, meta.averaging) == (2, 8, "updates")
     assert (meta.candidates, meta.temperature, meta.mode) == (None, 1.0, "mixed")
     own = checked.config["meta"]["optimizer"]
@@ -79,14 +77,14 @@ def test_defaults_are_those_of_datarater():
     ],
 )
 def test_every_rater_can_be_named(config, given, made):
-    assert read(config, rater=given).rating.network == made
+    assert read(config, rater=given).rater == made
 
 
 def test_resolved_rater_config_holds_every_setting_and_reads_as_itself():
     once = read("digits_noise_rater").config
-    kept = {*experiment.SECTIONS} - {*experiment.WITHOUT_RATER}
     # Denoising has no grid and no curriculum.
-    assert set(once) == (kept | {*experiment.OF_RATER}) - {"grid", "curriculum"}
+    kept = {*experiment.COMMON, *experiment.OF_RATER} - {"grid", "curriculum"}
+    assert set(once) == kept
     assert set(once["meta"]) == {*MetaSettings.__dataclass_fields__, "optimizer"}
     assert experiment.read(once).config == once
 

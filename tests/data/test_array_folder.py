@@ -11,7 +11,7 @@ from jaxnoise.data import batch_indices, fits_on_device, open_images
 from jaxnoise.data.images import description
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.training import feeding
-from jaxnoise.training.examples import to_float
+from jaxnoise.training.drawing import to_float
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.parallel import Devices
 

@@ -17,23 +17,23 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     import run
     from jaxnoise.commands import train, train_rater
-    from jaxnoise.commands.recording import Record
+    from jaxnoise.run.recorder import Recorder
 
     def die() -> None:
         while not folder.is_dir():
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def progress(self: Record, done: int, loss: float) -> None:
+    def progress(self: Recorder, done: int, loss: float) -> None:
         if done > step:
             die()
 
-    def sample(self: Record, state: object, done: int) -> None:
+    def sample(self: Recorder, state: object, done: int) -> None:
         if done >= step:
             die()
 
-    Record.progress = progress
-    train.Recorder.sample = train_rater.RaterRecorder.sample = sample
+    Recorder.progress = progress
+    train.ModelRecorder.sample = train_rater.RaterRecorder.sample = sample
     sys.exit(run.main(sys.argv[3:]))
 
 

@@ -11,9 +11,9 @@ import tiny
 
 from jaxnoise import experiment
 from jaxnoise.commands import dry_run, evaluate, plot, sample, train
-from jaxnoise.commands.preparing import prepare
 from jaxnoise.data import ArrayImages
 from jaxnoise.errors import ConfigError, NonFiniteError
+from jaxnoise.run.model import open_model
 from jaxnoise.training.records import RunFolder
 
 CONDITIONAL = {"model.class_conditional": True, "data.flip": True, "objective.teacher": "ema"}
@@ -225,11 +225,11 @@ def test_changed_images_are_refused_unless_they_are_allowed(trained, monkeypatch
 def test_parameter_table_counts_every_number(tmp_path):
     import jax
 
-    prepared = prepare(experiment.read(tiny.digits_config()))
-    params = jax.eval_shape(prepared.init, prepared.key)
+    model = open_model(experiment.read(tiny.digits_config()))
+    params = jax.eval_shape(model.init, model.key)
     total = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
     assert f"{total:,}" in list(dry_run.parameter_table(params))[-1]
-    assert dry_run.memory(prepared)["parameters"] == 4 * total
+    assert dry_run.model_memory(model)["parameters"] == 4 * total
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_what_only_data_and_devices_tell_is_refused_in_one_line(overrides, parts
 def test_tensorboard_asks_for_its_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     with pytest.raises(ConfigError, match=r"config.train.tensorboard=True: needs pip install"):
-        train.Recorder._open_events(RunFolder(tmp_path))
+        train.ModelRecorder._open_events(RunFolder(tmp_path))
 
 
 def test_no_score_can_be_asked_for(tmp_path):
@@ -287,25 +287,25 @@ def test_device_count_changes_nothing_in_a_whole_run():
     from jaxnoise.training.step import make_step
 
     checked = experiment.read(tiny.digits_config())
-    prepared = prepare(checked)
+    model = open_model(checked)
     step = make_step(
-        prepared.apply,
+        model.apply,
         checked.objective,
         checked.optimizer,
         ema_rate=checked.ema_rate,
         global_batch=16,
-        num_classes=prepared.network.num_classes,
+        num_classes=model.network.num_classes,
         dropout=True,
         flip=True,
     )
     finals = []
     for count in (1, 2, 8):
         devices = Devices("pmap", count)
-        feeder = make_feeder(prepared.images, devices, partial(batch_indices, 0, 1797, 16), 1)
+        feeder = make_feeder(model.images, devices, partial(batch_indices, 0, 1797, 16), 1)
         dispatch = devices.map(step, 1, feeder.resident)
-        state = devices.replicate(prepared.initial_state())
+        state = devices.replicate(model.initial_state())
         for k in range(5):
-            state, _ = dispatch(state, feeder(k), prepared.key)
+            state, _ = dispatch(state, feeder(k), model.key)
         finals.append(jax.tree.map(np.asarray, state.params))
     for other in finals[1:]:
         for a, b in zip(jax.tree.leaves(finals[0]), jax.tree.leaves(other), strict=True):

@@ -11,10 +11,9 @@ import tiny
 
 from jaxnoise import experiment
 from jaxnoise.commands import dry_run, evaluate, plot, sample, train
-from jaxnoise.commands.prepared import trained_state
-from jaxnoise.commands.preparing import prepare
 from jaxnoise.config import overrides
 from jaxnoise.errors import ConfigError
+from jaxnoise.run.model import open_model, trained_state
 from jaxnoise.training.records import RunFolder
 
 KILLED = command_line.ROOT / "tests" / "end_to_end" / "killed_run.py"
@@ -58,7 +57,7 @@ def test_killed_within_a_stage_and_resumed_equals_uninterrupted_bit_for_bit(tmp_
     )
     assert code == -9, err
     checked = paced_run()
-    halfway = trained_state(prepare(checked), RunFolder(killed)).pace
+    halfway = trained_state(open_model(checked), RunFolder(killed)).pace
     assert int(halfway.stage) == 1
     assert int(halfway.bad) == 3
     assert np.isfinite(float(halfway.best))

@@ -15,10 +15,10 @@ import tiny
 
 from jaxnoise import experiment
 from jaxnoise.commands import export, train
-from jaxnoise.commands.prepared import abstract, trained_state
-from jaxnoise.commands.preparing import prepare
 from jaxnoise.errors import ConfigError
 from jaxnoise.export import load_weights, sampling_program
+from jaxnoise.run.model import open_model, trained_state
+from jaxnoise.run.open import abstract
 from jaxnoise.sampling import image_noise
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.generation import Generator
@@ -57,7 +57,7 @@ class Exported:
         export.main(self.experiment, self.folder)
         self.path = root / "export"
         self.card = json.loads((self.path / "card.json").read_text())
-        self.prepared = prepare(self.experiment)
+        self.prepared = open_model(self.experiment)
         state = trained_state(self.prepared, self.folder)
         self.params = jax.tree.map(np.asarray, state.ema)
 
@@ -112,7 +112,7 @@ class Exported:
 
 def save_random_checkpoint(experiment, folder):
     """A checkpoint as training writes it, at the cost of no compilation."""
-    prepared, rng = prepare(experiment), np.random.default_rng(0)
+    prepared, rng = open_model(experiment), np.random.default_rng(0)
 
     def fill(leaf):
         return (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype)

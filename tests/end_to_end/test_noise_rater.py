@@ -14,13 +14,13 @@ from sklearn.metrics import roc_auc_score
 
 from jaxnoise.noise import Normal
 from jaxnoise.noise.pacing import NoPacing
+from jaxnoise.noise_rater.inner_task import InnerTask
+from jaxnoise.noise_rater.inner_training import InnerTraining
+from jaxnoise.noise_rater.population import Population, meta_indices
+from jaxnoise.noise_rater.step import create_rater_state, make_meta_step
 from jaxnoise.objectives import DenoisingObjective, Prediction, uniform_weight
-from jaxnoise.training.examples import Batch
-from jaxnoise.training.lesson import Lesson
-from jaxnoise.training.noise_rater import create_rater_state, make_meta_step
+from jaxnoise.training.drawing import Batch
 from jaxnoise.training.parallel import Devices
-from jaxnoise.training.population import Population, meta_indices
-from jaxnoise.training.problem import Problem
 
 EXAMPLES, HELD_OUT, CORRUPT = 4096, 1024, 0.3
 SIZES = {"population": 2, "inner_steps": 2, "batch": 64, "outer_batch": 64}
@@ -111,7 +111,7 @@ def learn(images):
     meta_optimizer = optax.chain(
         optax.clip_by_global_norm(0.1), optax.adamw(1e-2, weight_decay=1e-3)
     )
-    problem = Problem(
+    problem = InnerTask(
         network,
         CorruptedObjective(),
         global_batch=64,
@@ -120,7 +120,7 @@ def learn(images):
         flip=False,
         candidates=None,
     )
-    lesson = Lesson(
+    training = InnerTraining(
         problem,
         inner_optimizer,
         rater,
@@ -129,7 +129,7 @@ def learn(images):
         population=population,
         unroll=False,
     )
-    step = make_meta_step(lesson, meta_optimizer, init_inner=init_inner)
+    step = make_meta_step(training, meta_optimizer, init_inner=init_inner)
     key = jax.random.key(1)
     state = create_rater_state(
         init_rater, init_inner, inner_optimizer, meta_optimizer, key, population=population

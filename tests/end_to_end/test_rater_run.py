@@ -17,13 +17,13 @@ from flax.traverse_util import flatten_dict
 from configs import common, digits_noise_plain, digits_noise_rater, digits_poly
 from jaxnoise import experiment
 from jaxnoise.commands import dry_run, evaluate, export, plot, sample, train, train_rater
-from jaxnoise.commands.prepared_rater import PreparedRater
-from jaxnoise.commands.preparing import prepare
 from jaxnoise.config import overrides
 from jaxnoise.errors import ConfigError
 from jaxnoise.models.rater import FeatureRater, LevelRater
 from jaxnoise.models.rater_file import load_rater, save_rater
-from jaxnoise.training.bands import BAND_NAMES
+from jaxnoise.noise.bands import BAND_NAMES
+from jaxnoise.run.model import open_model
+from jaxnoise.run.rater import open_rater
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.records import RunFolder
 
@@ -169,7 +169,7 @@ def test_probes_are_rows_and_in_the_result(learned):
     assert result["signal_p"] in (0.5, 1.0)
     assert result["signal_f_without_signal"] > 0
     saved = load_rater(folder.rater)
-    assert saved.network == checked.rating.network == RATER
+    assert saved.network == checked.rater == RATER
     assert saved.card["step"] == 4
     assert saved.card["image_shape"] == [8, 8, 1]
     assert saved.card["config"] == json.loads(folder.config.read_text())
@@ -315,7 +315,7 @@ def test_a_rater_of_other_images_is_a_warning(learned, tmp_path, capsys):
     for fingerprint, warned in ((saved.card["data"]["fingerprint"], False), ("another", True)):
         card = {"image_shape": (8, 8, 1), "data": {"fingerprint": fingerprint}}
         save_rater(file, saved.network, saved.params, **card)
-        prepare(selecting(name="rater", file=str(file)), selects=True)
+        open_model(selecting(name="rater", file=str(file)), selects=True)
         assert ("the rater learned on other images" in capsys.readouterr().err) is warned
 
 
@@ -389,7 +389,7 @@ def test_plot_and_dry_run_of_a_rater(tmp_path, capsys):
 def test_memory_of_a_meta_step():
     def sizes(*settings):
         checked = rater_run(digits_noise_rater.get_config(), (*ARGUMENTS, *settings))
-        return dry_run.memory(prepare(checked, scored=False))
+        return dry_run.rater_memory(open_rater(checked))
 
     one, three = sizes(), sizes("--config.meta.inner_steps=3", "--config.meta.mode='reverse'")
     inner = one["2 inner models with optimizers"] // 2
@@ -428,15 +428,14 @@ def test_a_rater_needs_held_out_images_and_images_of_its_size(tmp_path):
 def test_consistency_models_teach_a_rater_too():
     network = TRANSFORMER[0].replace("0.2", "0.0")
     checked = rater_run(common.rating(digits_poly.get_config()), (*SMALL, network))
-    prepared = prepare(checked, scored=False)
-    rater = PreparedRater(prepared, checked.rating)
-    feeder = make_feeder(prepared.images, prepared.devices, rater.indices, 1)
-    dispatch = prepared.devices.map(train_rater.step_of(rater), 1, feeder.resident)
-    state = prepared.devices.replicate(jax.jit(rater.initial_state)())
+    rater = open_rater(checked)
+    feeder = make_feeder(rater.images, rater.devices, rater.indices, 1)
+    dispatch = rater.devices.map(train_rater.step_of(rater), 1, feeder.resident)
+    state = rater.devices.replicate(jax.jit(rater.initial_state)())
     etas = []
     for step in range(2):
         etas.append(jax.tree.map(np.asarray, state.eta))
-        state, metrics = dispatch(state, feeder(step), prepared.key)
+        state, metrics = dispatch(state, feeder(step), rater.key)
         assert np.isfinite(metrics["loss"]).all()
         assert (np.asarray(metrics["grad_norm"]) > 0).all()
     etas.append(jax.tree.map(np.asarray, state.eta))

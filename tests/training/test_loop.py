@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnoise.errors import ConfigError, NonFiniteError
-from jaxnoise.training.bands import BAND_NAMES
+from jaxnoise.noise.bands import BAND_NAMES
 from jaxnoise.training.loop import (
     Interrupted,
     Rhythm,

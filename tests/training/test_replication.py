@@ -23,6 +23,11 @@ from jaxnoise.noise import (
     constant,
     square_root_ema_rate,
 )
+from jaxnoise.noise_rater.inner_task import InnerTask
+from jaxnoise.noise_rater.inner_training import InnerTraining
+from jaxnoise.noise_rater.population import Population
+from jaxnoise.noise_rater.probes import make_order_probe, make_signal_probe
+from jaxnoise.noise_rater.step import create_rater_state, make_meta_step
 from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
@@ -33,12 +38,7 @@ from jaxnoise.objectives import (
 )
 from jaxnoise.training import noise_rater as rater_module
 from jaxnoise.training import step as step_module
-from jaxnoise.training.examples import AXIS, Batch
-from jaxnoise.training.lesson import Lesson
-from jaxnoise.training.noise_rater import create_rater_state, make_meta_step
-from jaxnoise.training.population import Population
-from jaxnoise.training.probes import make_order_probe, make_signal_probe
-from jaxnoise.training.problem import Problem
+from jaxnoise.training.drawing import AXIS, Batch
 from jaxnoise.training.state import create_state
 from jaxnoise.training.step import make_step
 
@@ -136,7 +136,7 @@ def rate(eta, x0, eps, lam):
 
 
 def lesson_of(candidates):
-    problem = Problem(
+    task = InnerTask(
         linear_network.apply,
         DENOISING,
         global_batch=BATCH,
@@ -145,8 +145,8 @@ def lesson_of(candidates):
         flip=True,
         candidates=candidates,
     )
-    return Lesson(
-        problem,
+    return InnerTraining(
+        task,
         OPTIMIZER,
         rate,
         inner_steps=2,
@@ -157,18 +157,18 @@ def lesson_of(candidates):
 
 
 def meta_training(candidates, averaging):
-    lesson, optimizer = lesson_of(candidates), optax.adam(0.1)
-    step = make_meta_step(lesson, optimizer, init_inner=linear_network.init, averaging=averaging)
+    training, optimizer = lesson_of(candidates), optax.adam(0.1)
+    step = make_meta_step(training, optimizer, init_inner=linear_network.init, averaging=averaging)
     state = create_rater_state(
         lambda key: jnp.asarray([0.5, 0.1]),
         linear_network.init,
         OPTIMIZER,
         optimizer,
         KEY,
-        population=lesson.population,
+        population=training.population,
         averaging=averaging,
     )
-    return step, state, (BATCH, 2, lesson.columns)
+    return step, state, (BATCH, 2, training.columns)
 
 
 @pytest.mark.parametrize("candidates,averaging", [(None, "updates"), (2, "gradients")])
@@ -183,8 +183,8 @@ def test_meta_steps_and_the_probe_of_their_order(candidates, averaging):
 
 
 def test_the_probe_of_signal():
-    problem = lesson_of(None).problem
-    measure = make_signal_probe(problem, OPTIMIZER, draws=2, repeats=2)
+    task = lesson_of(None).task
+    measure = make_signal_probe(task, OPTIMIZER, draws=2, repeats=2)
     params = linear_network.init(KEY)
 
     def probe(state, batch, key):

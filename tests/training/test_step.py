@@ -26,8 +26,8 @@ from jaxnoise.objectives import (
     min_snr_weight,
     squared_l2,
 )
-from jaxnoise.training.bands import nonfinite_range, sum_by_band
-from jaxnoise.training.examples import AXIS, Batch, drop_labels, flip_some, to_float
+from jaxnoise.training.diagnostics import nonfinite_range, sum_by_band
+from jaxnoise.training.drawing import AXIS, Batch, drop_labels, flip_some, to_float
 from jaxnoise.training.state import create_state
 from jaxnoise.training.step import make_step
 from jaxnoise.training.streams import example_keys, stream_key

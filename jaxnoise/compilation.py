@@ -1,0 +1,34 @@
+"""How programs are compiled: what runs once in a hurry, and what is kept for the next process."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def quick_options() -> dict[str, Any]:
+    """Compiler options for a program that runs once: a CPU's compiler does not optimise it."""
+    return {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
+
+
+def run_once(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives, as one program instead of one for each of its operations."""
+    return jax.jit(function, compiler_options=quick_options())(*arguments)
+
+
+def keep_programs(folder: Path) -> None:
+    """Keeps what is compiled in a folder of at most 2 GB, from where later processes read it.
+
+    A lock lets processes share the folder at once. jax's own settings win: nothing changes where
+    $JAX_COMPILATION_CACHE_DIR names another folder; $JAX_ENABLE_COMPILATION_CACHE=0 turns it off.
+
+    Args:
+      folder: made if it is not there.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_compilation_cache_max_size", 2 * 10**9)
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

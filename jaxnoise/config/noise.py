@@ -1,0 +1,200 @@
+"""What the noise sections of a config can name: laws, level grids, curricula and pacing."""
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnoise import noise
+from jaxnoise.config.choices import Choices
+from jaxnoise.config.sections import keys_of, with_keys
+from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.noise import Curriculum, LogSnrLaw, Pacing
+from jaxnoise.noise.partitions import PARTITIONS, Cells
+from jaxnoise.objectives.consistency import PairLaw
+
+LevelGrid = noise.KarrasGrid | noise.PredefinedGrid
+
+
+def _karras(
+    curriculum: Curriculum, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> LevelGrid:
+    return noise.KarrasGrid(curriculum.max_levels, sigma_min, sigma_max, rho)
+
+
+def _predefined(
+    curriculum: Curriculum,
+    table_size: int | None = None,
+    rule: str = "nested",
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+) -> LevelGrid:
+    size = curriculum.max_levels if table_size is None else table_size
+    if size < curriculum.max_levels:
+        raise ArgumentError(
+            "table_size", table_size, f"at least {curriculum.max_levels}, the curriculum's peak"
+        )
+    return noise.PredefinedGrid(size, rule, sigma_min, sigma_max, rho)
+
+
+def _compose(
+    law: LogSnrLaw,
+    scale: float = 1.0,
+    shift: float = 0.0,
+    low: float | None = None,
+    high: float | None = None,
+    quantiles: tuple[float, ...] = (0.0, 1.0),
+) -> LogSnrLaw:
+    if not 0 < scale < inf:
+        raise ArgumentError("scale", scale, "a finite number > 0")
+    if not -inf < shift < inf:
+        raise ArgumentError("shift", shift, "a finite number")
+    ascending = len(quantiles) == 2 and 0 <= quantiles[0] < quantiles[1] <= 1
+    if not ascending:
+        raise ArgumentError("quantiles", quantiles, "two ascending numbers in [0, 1]")
+    # An unused composition would cost rounding.
+    law = law if scale == 1 else law.scaled(scale)
+    law = law if shift == 0 else law.shifted(shift)
+    if low is not None or high is not None:
+        lo, hi = -inf if low is None else low, inf if high is None else high
+        if not lo < hi:
+            raise ArgumentError("high", high, f"a number > low={low}")
+        try:
+            law = law.truncated(lo, hi)
+        except ArgumentError as error:
+            key = {"lo": "low", "hi": "high"}[error.argument]
+            raise ArgumentError(key, error.value, error.allowed) from error
+    return law if quantiles == (0.0, 1.0) else noise.window(law, *quantiles)
+
+
+def _composed(law: Callable[..., LogSnrLaw]) -> Callable[..., LogSnrLaw]:
+    """Adds the keys by which every law over log SNR is scaled, shifted, truncated and windowed.
+
+    A user's law may have a key of the same name; then that is its own.
+    """
+    own = keys_of(law)
+    shared = {n: key for n, key in keys_of(_compose).items() if n != "law" and n not in own}
+
+    def build(**given: Any) -> LogSnrLaw:
+        composition = {name: given.pop(name) for name in shared}
+        return _compose(law(**given), **composition)
+
+    return with_keys(build, [*own.values(), *shared.values()])
+
+
+def _with_share(law: Callable[..., LogSnrLaw]) -> Callable[..., tuple[LogSnrLaw, float]]:
+    """Adds the key `share`, a law's part of a mixture."""
+
+    def build(share: float, **own: Any) -> tuple[LogSnrLaw, float]:
+        if not 0 < share < 1:
+            raise ArgumentError("share", share, "a number in (0, 1)")
+        return law(**own), share
+
+    return with_keys(build, [keys_of(build)["share"], *keys_of(law).values()])
+
+
+def _tabulated(lam: tuple[float, ...], density: tuple[float, ...]) -> LogSnrLaw:
+    return noise.Tabulated(lam, density)
+
+
+def _clts(
+    total_steps: int,
+    ramp_steps: int | None = None,
+    mu: float = 0.3,
+    sig: float = 0.2,
+    max_weight: float = 0.5,
+) -> Pacing:
+    return noise.CLTS(total_steps if ramp_steps is None else ramp_steps, mu, sig, max_weight)
+
+
+def _high_to_low(
+    total_steps: int, annealing_steps: int | None = None, width: float = 0.1
+) -> Pacing:
+    if annealing_steps is not None and not 1 <= annealing_steps <= total_steps:
+        allowed = f"from 1 to {total_steps}, all steps of training, or None for all of them"
+        raise ArgumentError("annealing_steps", annealing_steps, allowed)
+    return noise.HighToLow(total_steps if annealing_steps is None else annealing_steps, width)
+
+
+def _difficulty(
+    cells: Callable[[], Cells],
+    clusters: int = 20,
+    patience: int = 200,
+    partition: str = "snr",
+) -> Pacing:
+    if clusters < 1:
+        raise ArgumentError("clusters", clusters, "at least 1")
+    one_of("partition", partition, PARTITIONS)
+    return noise.Difficulty(clusters, patience, noise.partition(partition, clusters, *cells()))
+
+
+def log_snr_cells(law: LogSnrLaw) -> Cells:
+    """The noise range in 1,000 equal steps of the cosine schedule's time, seen by a law.
+
+    The partitions of the difficulty curriculum were made for the timesteps of a schedule; that it
+    is the cosine schedule under every law is our choice.
+    """
+    return noise.schedule_cells(noise.Cosine(), law)
+
+
+def pair_cells(grid: LevelGrid, law: PairLaw, curriculum: Curriculum) -> Cells:
+    """The pairs of a grid at the curriculum's peak, seen by a law."""
+    count = curriculum.max_levels
+    levels = grid(jnp.int32(count))
+    probs = law.probs(levels, jnp.int32(count))
+    return noise.pair_cells(np.asarray(levels)[:count], np.asarray(probs)[: count - 1])
+
+
+CURRICULA = Choices(
+    {
+        "constant": noise.constant,
+        "square_root": noise.square_root,
+        "doubling": noise.doubling,
+        "sinusoidal": noise.sinusoidal,
+        "sinusoidal_rising": noise.sinusoidal_rising,
+    },
+    gives=Curriculum,
+)
+GRIDS = Choices(
+    {"karras": _karras, "predefined": _predefined},
+    gives=("__call__", "sigma_min", "sigma_max", "rho"),
+)
+PAIR_LAWS = Choices(
+    {
+        "uniform": noise.UniformPairs,
+        "lognormal": noise.LognormalPairs,
+        "polynomial": noise.PolynomialPairs,
+        "beta": noise.BetaPairs,
+    },
+    gives=("sample", "probs", "paced_probs"),
+)
+_LAWS: dict[str, Callable[..., LogSnrLaw]] = {
+    "cosine": noise.Cosine,
+    "laplace": noise.Laplace,
+    "cauchy": noise.Cauchy,
+    "normal": noise.Normal,
+    "logit_normal": noise.LogitNormal,
+    "linear_path": noise.LinearPath,
+    "tabulated": _tabulated,
+}
+LOG_SNR_LAWS = Choices(
+    {name: _composed(law) for name, law in _LAWS.items()}, own=_composed, gives=LogSnrLaw
+)
+MIXED_LAWS = Choices(
+    {name: _with_share(_composed(law)) for name, law in _LAWS.items()},
+    own=lambda law: _with_share(_composed(law)),
+    gives=LogSnrLaw,
+)
+PACINGS = Choices(
+    {
+        "none": noise.NoPacing,
+        "asymmetric": noise.Asymmetric,
+        "clts": _clts,
+        "difficulty": _difficulty,
+        "high_to_low": _high_to_low,
+    },
+    gives=Pacing,
+)

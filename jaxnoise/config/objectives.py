@@ -1,0 +1,173 @@
+"""What the objective's section of a config can name: objectives, their distances and weights."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import inf
+from typing import Any
+
+import jax
+
+from jaxnoise import noise, objectives
+from jaxnoise.config.choices import Choices, own_keys
+from jaxnoise.config.noise import LevelGrid
+from jaxnoise.config.sections import with_keys
+from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.noise import Curriculum, LogSnrLaw, Pacing
+from jaxnoise.objectives import (
+    ConsistencyObjective,
+    DenoisingObjective,
+    LearnedUncertainty,
+    Prediction,
+    SnrWeight,
+)
+from jaxnoise.objectives.consistency import Distance, PairLaw
+from jaxnoise.user_code import imported
+
+
+def consistency(
+    grid: LevelGrid,
+    law: PairLaw,
+    curriculum: Curriculum,
+    distance: Distance,
+    pacing: Pacing,
+    s0: int | None,
+    weight: str = "inverse_gap",
+    sigma_data: float = 0.5,
+    teacher: str = "student",
+    teacher_mu0: float | None = None,
+) -> ConsistencyObjective:
+    """The consistency objective from its keys; a teacher EMA has mu0 = 0.9, the curriculum's s0."""
+    one_of("teacher", teacher, ("student", "ema"))
+    mu0 = 0.9 if teacher_mu0 is None else teacher_mu0
+    if teacher == "student" and teacher_mu0 is not None:
+        raise ArgumentError("teacher_mu0", mu0, "left out unless objective.teacher='ema'")
+    if not 0 < mu0 < 1:
+        raise ArgumentError("teacher_mu0", mu0, "a number in (0, 1)")
+    rate = None
+    if teacher == "ema":
+        if s0 is None:
+            raise ArgumentError("teacher", teacher, "'student' where the curriculum has no key s0")
+        rate = partial(noise.square_root_ema_rate, mu0=mu0, s0=s0)
+    return ConsistencyObjective(
+        grid=grid,
+        law=law,
+        curriculum=curriculum,
+        distance=distance,
+        weight=pair_weight(weight),
+        sigma_data=sigma_data,
+        sigma_min=grid.sigma_min,
+        sigma_max=grid.sigma_max,
+        ema_teacher=rate,
+        pacing=pacing,
+    )
+
+
+def denoising(
+    law: LogSnrLaw,
+    weight: Callable[[float], SnrWeight],
+    uncertainty: LearnedUncertainty | None,
+    pacing: Pacing,
+    total_steps: int,
+    target: str = "v",
+    sigma_data: float = 0.5,
+    compensation: str = "none",
+    max_ratio: float | None = None,
+    source: str = "stratified",
+) -> DenoisingObjective:
+    """The denoising objective from its keys."""
+    prediction = Prediction(target, sigma_data)
+    try:
+        return DenoisingObjective(
+            law=law,
+            weight=weight(sigma_data),
+            prediction=prediction,
+            compensation=compensation,
+            max_ratio=max_ratio,
+            source=source,
+            pacing=pacing,
+            uncertainty=uncertainty,
+            total_steps=total_steps,
+        )
+    except ArgumentError as error:
+        if error.argument != "weight":
+            raise
+        raise ArgumentError("objective.weight", error.value, error.allowed) from error
+
+
+def _pseudo_huber(c: float | None = None, elementwise: bool = False) -> Distance:
+    if c is not None and not 0 < c < inf:
+        raise ArgumentError("c", c, "a finite number > 0, or None for the default")
+    return partial(objectives.pseudo_huber, c=c, elementwise=elementwise)
+
+
+def _uniform(space: str = "v") -> Callable[[float], SnrWeight]:
+    weight = objectives.uniform_weight(space)
+    return lambda sigma_data: weight
+
+
+def _min_snr(gamma: float = 5.0) -> Callable[[float], SnrWeight]:
+    weight = objectives.min_snr_weight(gamma)
+    return lambda sigma_data: weight
+
+
+def _soft_min_snr(gamma: float = 4.0) -> Callable[[float], SnrWeight]:
+    weight = objectives.soft_min_snr_weight(gamma)
+    return lambda sigma_data: weight
+
+
+def _p2(gamma: float = 1.0) -> Callable[[float], SnrWeight]:
+    weight = objectives.p2_weight(gamma)
+    return lambda sigma_data: weight
+
+
+def _of_law(of: LogSnrLaw, space: str = "v") -> Callable[[float], SnrWeight]:
+    weight = objectives.density_weight(of, space)
+    return lambda sigma_data: weight
+
+
+def _own_distance(distance: Callable[..., Any]) -> Callable[..., Distance]:
+    """`(a, b, **keys) -> float[B]` with its keys set."""
+    return with_keys(lambda **keys: partial(distance, **keys), list(own_keys(distance))[2:])
+
+
+def _own_weight(make: Callable[..., SnrWeight]) -> Callable[..., Callable[[float], SnrWeight]]:
+    def build(**keys: Any) -> Callable[[float], SnrWeight]:
+        weight = make(**keys)
+        return lambda sigma_data: weight
+
+    return with_keys(build, own_keys(make))
+
+
+def pair_weight(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """A weight `(sigma_lo, sigma_hi) -> float[B]` by its name or as "module:attribute"."""
+    if ":" in name:
+        return imported("weight", name)
+    one_of("weight", name, PAIR_WEIGHTS)
+    return PAIR_WEIGHTS[name]
+
+
+DISTANCES = Choices(
+    {
+        "pseudo_huber": _pseudo_huber,
+        "squared_l2": lambda: objectives.squared_l2,
+        "l1": lambda: objectives.l1,
+    },
+    own=_own_distance,
+)
+PAIR_WEIGHTS = {"inverse_gap": objectives.inverse_gap, "uniform": objectives.uniform}
+SNR_WEIGHTS = Choices(
+    {
+        "uniform": _uniform,
+        "min_snr": _min_snr,
+        "soft_min_snr": _soft_min_snr,
+        "p2": _p2,
+        "edm": lambda: objectives.edm_weight,
+        "density": _of_law,
+    },
+    own=_own_weight,
+    gives=SnrWeight,
+)
+UNCERTAINTIES: Mapping[str, Callable[..., Any]] = {
+    "none": lambda: None,
+    "fourier": LearnedUncertainty,
+}

@@ -1,0 +1,122 @@
+"""What `selection` of a config can name: how noise is chosen among several draws.
+
+Each choice gives what opens the selection, so that a rater's file is looked for before training
+starts and not while a config is read.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from jaxnoise.config.choices import Choices, own_keys
+from jaxnoise.config.sections import keys_of, with_keys
+from jaxnoise.errors import ArgumentError
+from jaxnoise.meta.candidates import (
+    LossScore,
+    NearestScore,
+    RandomScore,
+    RaterScore,
+    Score,
+    ShuffledScore,
+)
+from jaxnoise.meta.pool import PoolSelection
+from jaxnoise.meta.selection import NoiseAssignment, NoiseSelection, Selection
+from jaxnoise.models.rater_file import SavedRater, load_rater
+
+
+@dataclass(frozen=True)
+class OpenSelection:
+    """A selection, and the frozen rater that it asks."""
+
+    selection: Selection | None = None
+    rater: SavedRater | None = None
+
+
+Opener = Callable[[], OpenSelection]
+
+_FILE = inspect.Parameter("file", inspect.Parameter.KEYWORD_ONLY, annotation=str)
+
+
+def _best_of(
+    score: Score,
+    total_steps: int,
+    candidates: int = 4,
+    plain_share: float = 0.0,
+    anneal_steps: int | None = None,
+) -> Selection:
+    if anneal_steps is not None and not 1 <= anneal_steps <= total_steps:
+        allowed = f"in 1..{total_steps} (train.steps), or None"
+        raise ArgumentError("anneal_steps", anneal_steps, allowed)
+    return NoiseSelection(score, candidates, plain_share, anneal_steps)
+
+
+def _pool(score: Score, candidates: int = 4, bins: int = 8) -> Selection:
+    return PoolSelection(score, candidates, bins)
+
+
+def _keys(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return [key for name, key in keys_of(function).items() if name != "score"]
+
+
+def _by_score(score: Callable[..., Score]) -> Callable[..., Opener]:
+    """The best of several candidates by a score without a rater; the score's keys are added."""
+    own = keys_of(score)
+
+    def build(**given: Any) -> Opener:
+        # Made once here, so that bad values are named while the config is read.
+        made = score(**{name: given.pop(name) for name in own})
+        opened = OpenSelection(_best_of(made, **given))
+        return lambda: opened
+
+    return with_keys(build, [*own.values(), *_keys(_best_of)])
+
+
+def _by_rater(
+    select: Callable[..., Selection], score: Callable[..., Score] = RaterScore
+) -> Callable[..., Opener]:
+    """Selection by a rater's file; the keys of the selection and of the score are added."""
+    own = {name: key for name, key in keys_of(score).items() if name not in ("rate", "score")}
+
+    def build(file: str, **given: Any) -> Opener:
+        if not file.endswith(".npz"):
+            raise ArgumentError("file", file, "the path of a rater, an .npz file")
+        settings = {name: given.pop(name) for name in own}
+
+        def made(rate: Any) -> Selection:
+            rated = RaterScore(rate)
+            return select(rated if score is RaterScore else score(rated, **settings), **given)
+
+        made(None)  # bad values are named while the config is read
+
+        def open_file() -> OpenSelection:
+            rater = load_rater(file)
+            return OpenSelection(made(rater.rate), rater)
+
+        return open_file
+
+    return with_keys(build, [_FILE, *own.values(), *_keys(select)])
+
+
+def _own(make: Callable[..., Selection]) -> Callable[..., Opener]:
+    def build(**keys: Any) -> Opener:
+        opened = OpenSelection(make(**keys))
+        return lambda: opened
+
+    return with_keys(build, own_keys(make))
+
+
+SELECTIONS = Choices(
+    {
+        "none": lambda: OpenSelection,
+        "random": _by_score(RandomScore),
+        "nearest": _by_score(NearestScore),
+        "loss": _by_score(LossScore),
+        "assignment": lambda: lambda: OpenSelection(NoiseAssignment()),
+        "rater": _by_rater(_best_of),
+        "rater_shuffled": _by_rater(_best_of, ShuffledScore),
+        "rater_pool": _by_rater(_pool),
+    },
+    own=_own,
+    gives=("select",),
+)

@@ -1,0 +1,31 @@
+"""The keys of a score's record: how they are made, and what is read from them."""
+
+FLOOR = "frechet_floor"
+"""The distance of held-out real images to the reference; every row of scores holds it."""
+
+_PREFIX, _UNTRAINED = "frechet_", "untrained_"
+
+
+def frechet_key(sampler: str) -> str:
+    """The key of the Fréchet distance of a sampler's images."""
+    return f"{_PREFIX}{sampler}"
+
+
+def untrained_key(key: str) -> str:
+    """The key of the same number of the untrained model."""
+    return f"{_UNTRAINED}{key}"
+
+
+def sampler_of(key: str) -> str | None:
+    """The sampler whose Fréchet distance a key holds; None for any other key.
+
+    Example:
+      >>> sampler_of(frechet_key("1step")), sampler_of(FLOOR), sampler_of("loss")
+      ('1step', None, None)
+    """
+    return key.removeprefix(_PREFIX) if key.startswith(_PREFIX) and key != FLOOR else None
+
+
+def is_untrained(key: str) -> bool:
+    """Whether a key holds a number of the untrained model."""
+    return key.startswith(_UNTRAINED)

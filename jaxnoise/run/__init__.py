@@ -1,0 +1,1 @@
+"""What commands share: a run with its images open, and the record that it keeps."""

@@ -1,0 +1,68 @@
+"""Opens the extractor that scores a run, and checks that weights and images suffice for it."""
+
+import numpy as np
+
+from jaxnoise.data.images import Images
+from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.evaluation.extractors import Extractor, extract, raw_pixels
+from jaxnoise.evaluation.protocol import check_n, checked_metrics
+from jaxnoise.evaluation.statistics_files import load_statistics
+from jaxnoise.experiment import ModelRun
+from jaxnoise.run.open import holds_latents
+
+
+def open_extractor(run: ModelRun, images: Images) -> Extractor:
+    """The extractor, with its weights, and a check that the score asked for can be had.
+
+    Raises:
+      ConfigError: the weights are not there, or n does not fit the images or the features.
+    """
+    settings = run.evaluate
+    if settings.n != 0 and images.dtype != np.uint8:
+        raise ConfigError(
+            f"config.evaluate.n={settings.n}: must be 0, since {holds_latents(run, images)}: "
+            "decode samples to score them"
+        )
+    n, half = samples_asked_for(run, images), images.num_examples // 2
+    if n == 0:
+        return raw_pixels()
+    if n > half and settings.reference is None:
+        raise ConfigError(f"config.evaluate.n={n}: must be at most {half}, half of the images")
+    if n < 2:
+        raise ConfigError(f"config.evaluate.n={n}: must be at least 2")
+    try:
+        extractor = run.extractor()
+        dimension = feature_count(extractor, images)
+    except ArgumentError as error:
+        raise ConfigError(f"config.evaluate.extractor.{error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"config.evaluate.extractor: {error}") from error
+    try:
+        checked_metrics(extractor, settings.metrics, settings.reference is not None)
+        check_n(n, dimension, settings.few_samples)
+        if settings.reference is not None:
+            load_statistics(settings.reference, dimension)
+    except ArgumentError as error:
+        key = "reference" if error.argument == "path" else error.argument
+        raise ConfigError(
+            f"config.evaluate.{key}={error.value!r}: must be {error.allowed}"
+        ) from error
+    return extractor
+
+
+def feature_count(extractor: Extractor, images: Images) -> int:
+    """How many features the extractor sees in these images; a user's function is called once.
+
+    Raises:
+      ArgumentError: the images do not suit the extractor.
+    """
+    if extractor.dimension is not None:
+        return extractor.dimension(images.image_shape)
+    seen = extract(extractor, [images.load(np.arange(2))[0]])
+    return int(seen.moments.mean.size)
+
+
+def samples_asked_for(run: ModelRun, images: Images) -> int:
+    """How many images are generated for a score; 0 for no score."""
+    n = run.evaluate.n
+    return images.num_examples // 2 if n is None else n

@@ -1,0 +1,209 @@
+"""The training of a model with its images open."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import log
+from typing import Any
+
+import jax
+
+from jaxnoise.config.selection import OpenSelection
+from jaxnoise.data.images import Images
+from jaxnoise.errors import ConfigError
+from jaxnoise.evaluation.extractors import Extractor, raw_pixels
+from jaxnoise.evaluation.protocol import Reference, reference_from, report
+from jaxnoise.experiment import ModelRun
+from jaxnoise.files import cache_folder
+from jaxnoise.meta.selection import Selection
+from jaxnoise.models.rater_file import SavedRater
+from jaxnoise.objectives import DenoisingObjective
+from jaxnoise.objectives.objective import Denoiser
+from jaxnoise.run.extractor import open_extractor, samples_asked_for
+from jaxnoise.run.open import OpenRun, abstract, check_network, open_images, warn
+from jaxnoise.run.selection import open_selection, warn_of_other_images
+from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.generation import Generator
+from jaxnoise.training.parallel import to_host
+from jaxnoise.training.records import RunFolder
+from jaxnoise.training.state import Params, TrainState, create_state
+from jaxnoise.training.streams import stream_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenModel(OpenRun):
+    """What trains, draws with and scores a model."""
+
+    run: ModelRun
+    extractor: Extractor
+    selection: Selection | None
+    rater: SavedRater | None
+    """The frozen rater that the selection asks."""
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        return {**super().meta, "rater": None if self.rater is None else self.rater.sha256}
+
+    def check_meta(self, meta: dict[str, Any]) -> None:
+        """Raises ConfigError unless a checkpoint is of this config, these images and this rater."""
+        super().check_meta(meta)
+        if self.rater is not None and meta.get("rater") != self.rater.sha256:
+            raise ConfigError(
+                f"config.selection.file={self.run.config['selection']['file']!r}: it is not the "
+                "rater that the checkpoint was trained with"
+            )
+
+    def initial_state(self) -> TrainState:
+        """The state before the first update."""
+        return create_state(
+            self.init,
+            self.run.optimizer,
+            stream_key(self.key, "init"),
+            teacher=self.run.objective.has_teacher,
+            pace=self.run.objective.pacing.init(),
+            ema=self.run.ema_rate > 0,
+        )
+
+    @cached_property
+    def generator(self) -> Generator:
+        """Draws images with given parameters."""
+        objective = self.run.objective
+
+        def denoiser(params: Params, labels: jax.Array | None) -> Denoiser:
+            return objective.denoiser(lambda x, c: self.apply(params["network"], x, c, labels))
+
+        return Generator(
+            denoiser,
+            self.images.image_shape,
+            self.class_counts,
+            self.run.sample.batch,
+            self.devices,
+            self.run.sample.guidance,
+            self.images.dtype,
+        )
+
+    @cached_property
+    def reference(self) -> Reference:
+        """Half of the training images, or published statistics; and the floor beside them."""
+        settings = self.run.evaluate
+        # Raw pixels are read faster than statistics are looked up, and what a user's function
+        # depends on cannot be told.
+        cached = self.extractor.sha256 != "" and self.extractor.dimension is not None
+        return reference_from(
+            self.extractor,
+            self.images,
+            samples_asked_for(self.run, self.images),
+            f"{self.images.name} {self.run.data.split}, first half of a fixed shuffle",
+            metrics=settings.metrics,
+            few_samples=settings.few_samples,
+            published=settings.reference,
+            cache=cache_folder() if cached else None,
+        )
+
+    def score(self, params: Params, weights: str, images_seen: int) -> dict[str, Any]:
+        """The protocol's dict for each sampler's images with some parameters.
+
+        Args:
+          params: the network's parameters.
+          weights: what they are, "raw" or "ema".
+          images_seen: training images that they have seen.
+        """
+        samplers = self.run.samplers
+        seed = self.run.evaluate.seed
+        evaluations = 1 if self.run.sample.guidance == 1 else 2
+        n, generator = self.reference.n, self.generator
+        return report(
+            self.reference,
+            {s.name: generator.batches(params, n, seed, s, by_frequency=True) for s in samplers},
+            nfe={s.name: evaluations * s.nfe for s in samplers},
+            levels={s.name: s.levels for s in samplers},
+            weights=weights,
+            images_seen=images_seen,
+            seed=seed,
+            guidance=self.run.sample.guidance,
+            labels="as frequent as in the data" if self.conditional else None,
+        )
+
+
+def open_model(
+    run: ModelRun, images: Images | None = None, *, scored: bool = True, selects: bool = False
+) -> OpenModel:
+    """Opens what a config of a model names, and checks what only images, files and devices tell.
+
+    Args:
+      run: a checked config.
+      images: instead of the config's own.
+      scored: whether a score will be taken, which may need weights.
+      selects: whether noise will be selected, which may need a rater's file.
+
+    Raises:
+      ConfigError: the batch does not divide, something cannot be had, or it does not fit.
+    """
+    own = images is None
+    devices, images, network = open_images(run, images)
+    extractor = open_extractor(run, images) if scored else raw_pixels()
+    opened = open_selection(run, images, devices.size) if selects else OpenSelection()
+    model = OpenModel(
+        run=run,
+        images=images,
+        network=network,
+        devices=devices,
+        extractor=extractor,
+        selection=opened.selection,
+        rater=opened.rater,
+    )
+    check_network(model)
+    check_labels(model)
+    if own and opened.rater is not None:
+        warn_of_other_images(opened.rater, run.config["selection"]["file"], images)
+    return model
+
+
+def check_labels(model: OpenModel) -> None:
+    """Raises ConfigError where labels are withheld, or needed to be, that are not there."""
+    dropout = model.run.train.label_dropout
+    guidance = model.run.sample.guidance
+    if dropout and not model.conditional:
+        raise ConfigError(
+            f"config.train.label_dropout={dropout}: must be 0 unless model.class_conditional=True"
+        )
+    if guidance != 1 and not dropout:
+        raise ConfigError(
+            f"config.sample.guidance={guidance}: must be 1 unless train.label_dropout is above 0"
+        )
+
+
+def warn_of_untrained_noise(run: ModelRun, state: TrainState) -> None:
+    """A warning where samplers visit noise that a curriculum by the loss did not get to."""
+    objective, pace = run.objective, jax.tree.map(to_host, state.pace)
+    if not isinstance(objective, DenoisingObjective) or not jax.tree.leaves(pace):
+        return
+    low, high = objective.range_under(pace)
+    visited = [-2 * log(sigma) for s in run.samplers for sigma in s.levels if sigma > 0]
+    # Ends of the range went through sigma and back.
+    if min(visited) < low - 1e-3 or max(visited) > high + 1e-3:
+        name = run.config["pacing"]["name"]
+        warn(
+            f"config.pacing.name={name!r}: by step {int(state.step)} training has seen log SNR "
+            f"from {low:.2f} to {high:.2f} only; samplers visit {min(visited):.2f} to "
+            f"{max(visited):.2f}"
+        )
+
+
+def trained_state(model: OpenModel, folder: RunFolder, step: int | None = None) -> TrainState:
+    """The newest state of a run that verifies, or that of one step; nothing is moved or written.
+
+    Raises:
+      ConfigError: the folder holds no run of this config, or no checkpoint.
+    """
+    folder.check_same(model.run.config)
+    checkpoints = Checkpoints(folder.checkpoints, on_skip=warn)
+    state = checkpoints.restore(
+        abstract(model.devices, model.initial_state),
+        set_aside=False,
+        check_meta=model.check_meta,
+        step=step,
+    )
+    if state is None:
+        raise ConfigError(f"--workdir={folder.root}: holds no checkpoint; train first")
+    warn_of_untrained_noise(model.run, state)
+    return state

@@ -1,0 +1,196 @@
+"""A run whose images are open, on its devices: what every command that computes needs."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from jaxnoise.data.images import Images
+from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.experiment import ModelRun, RaterRun, Run
+from jaxnoise.figures.noise_plans import save_noise
+from jaxnoise.training.parallel import Devices
+from jaxnoise.training.records import differences
+from jaxnoise.training.state import Params, State
+from jaxnoise.training.streams import stream_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRun:
+    """A checked config with its images, network and devices."""
+
+    run: Run
+    images: Images
+    network: Any
+    """A flax module: a U-Net, a DiT or the user's own."""
+    devices: Devices
+
+    @property
+    def key(self) -> jax.Array:
+        """The run's PRNG key."""
+        return jax.random.key(self.run.seed)
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the network sees labels."""
+        return self.network.num_classes > 0
+
+    @property
+    def dropout(self) -> bool:
+        """Whether the network drops anything."""
+        return getattr(self.network, "dropout", 0) > 0
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """How many images have each label that the network sees; empty if it sees none."""
+        return self.images.class_counts if self.conditional else np.zeros(0, np.int64)
+
+    def apply(
+        self,
+        params: Params,
+        x: jax.Array,
+        c_noise: jax.Array,
+        labels: jax.Array | None = None,
+        dropout_keys: jax.Array | None = None,
+    ) -> jax.Array:
+        """The raw network `F`."""
+        return jnp.asarray(self.network.apply(params, x, c_noise, labels, dropout_keys))
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh parameters of the network and of the objective."""
+        network_key, objective_key = jax.random.split(key)
+        images = jnp.zeros((1, *self.images.image_shape), jnp.float32)
+        labels = jnp.zeros(1, jnp.int32) if self.conditional else None
+        return {
+            "network": self.network.init(network_key, images, jnp.zeros(1, jnp.float32), labels),
+            "objective": self.run.objective.init(objective_key),
+        }
+
+    def initial_state(self) -> Any:
+        """The state before the first update."""
+        raise NotImplementedError
+
+    @cached_property
+    def new_state(self) -> Callable[[], Any]:
+        """Makes `initial_state` on the devices; compiled once."""
+        return self.devices.program(self.initial_state)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What a checkpoint says of the run that it belongs to."""
+        return {"config": self.run.config, "data": self.images.fingerprint, "rater": None}
+
+    def check_meta(self, meta: dict[str, Any]) -> None:
+        """Raises ConfigError unless a checkpoint is of this config and of these images."""
+        difference = differences(meta["config"], self.run.config)
+        if difference:
+            raise ConfigError(f"the checkpoint is of another config: {difference}")
+        if meta["data"] != self.images.fingerprint:
+            changed = (
+                f"config.data.dataset={self.run.data.dataset!r}: the images are not those that the "
+                "checkpoint was trained on"
+            )
+            if not self.run.data.allow_changed:
+                raise ConfigError(f"{changed}; config.data.allow_changed=True goes on all the same")
+            warn(changed)
+
+    def images_seen(self, step: int) -> int:
+        """Training images after `step` updates."""
+        return step * self.run.images_per_step
+
+
+def open_images(run: Run, images: Images | None) -> tuple[Devices, Images, Any]:
+    """Checks what depends on the devices, then opens the images and fits the network to them.
+
+    Args:
+      run: a checked config.
+      images: instead of the config's own.
+
+    Raises:
+      ConfigError: the batch does not divide, or the images cannot be had or do not fit the network.
+    """
+    if run.train.mapping == "pmap" and jax.process_count() > 1:
+        raise ConfigError(
+            "config.train.mapping='pmap': must be auto or shard_map with --distributed"
+        )
+    devices = Devices(mapping=run.train.mapping)
+    if run.train.batch % devices.size:
+        raise ConfigError(
+            f"config.train.batch={run.train.batch}: must be a multiple of {devices.size}, the "
+            "number of devices"
+        )
+    images = run.data.open() if images is None else images
+    if run.data.flip and images.dtype != np.uint8:
+        why = holds_latents(run, images)
+        raise ConfigError(f"config.data.flip=True: must be False, since {why}")
+    try:
+        network = run.network(images.image_shape, images.num_classes)
+    except ArgumentError as error:
+        raise ConfigError(f"config.model.{error} (images are {images.image_shape})") from error
+    return devices, images, network
+
+
+def check_network(opened: OpenRun) -> None:
+    """Raises ConfigError unless the network fits the images; it is not computed with."""
+    try:
+        jax.eval_shape(opened.init, opened.key)
+    except ArgumentError as error:
+        shape = opened.images.image_shape
+        raise ConfigError(f"config.model.{error} (images are {shape})") from error
+
+
+def holds_latents(run: Run, images: Images) -> str:
+    """That the arrays are no pixels, for a message."""
+    return f"{run.data.dataset!r} holds {images.dtype} latents"
+
+
+def of_model(run: Run) -> ModelRun:
+    """The run, if it trains a model.
+
+    Raises:
+      ConfigError: it trains a rater, which has no samples to look at.
+    """
+    if isinstance(run, ModelRun):
+        return run
+    raise ConfigError(
+        "config.rater: a rater of noise draws no images; --mode must be train, plot or dry_run"
+    )
+
+
+def of_rater(run: Run) -> RaterRun:
+    """The run, which trains a rater."""
+    assert isinstance(run, RaterRun)
+    return run
+
+
+def draw_noise(run: Run, path: Path) -> None:
+    """Writes the picture of the noise that a run trains on; the folder must exist."""
+    save_noise(
+        run.objective,
+        run.baseline,
+        path,
+        # Grids that are drawn at random are drawn with it in training, too.
+        key=stream_key(jax.random.key(run.seed), "grid"),
+        total_steps=run.schedule_steps,
+    )
+
+
+def abstract(devices: Devices, initial_state: Callable[[], State]) -> State:
+    """A state's shapes, dtypes and shardings, without computing it."""
+    state: State = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.replicated),
+        jax.eval_shape(initial_state),
+    )
+    return state
+
+
+def warn(line: str) -> None:
+    """One line on standard error."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)

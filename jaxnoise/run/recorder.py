@@ -1,0 +1,236 @@
+"""Resumes a run and records it: rows, checkpoints, pictures, costs and the progress bar."""
+
+import json
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Generic
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxnoise.data.images import description
+from jaxnoise.errors import ConfigError
+from jaxnoise.figures.curves import save_curves
+from jaxnoise.files import write_whole
+from jaxnoise.report import write_report
+from jaxnoise.run.open import OpenRun, abstract, draw_noise, warn
+from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.drawing import Batch
+from jaxnoise.training.loop import Rhythm
+from jaxnoise.training.parallel import Devices, Step
+from jaxnoise.training.progress import Progress
+from jaxnoise.training.records import RunFolder
+from jaxnoise.training.state import State
+
+
+@contextmanager
+def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoints]]:
+    """Claims the run folder and gives the newest whole state, or the first one.
+
+    Args:
+      opened: what trains.
+      folder: of the run.
+    """
+    if jax.process_index() == 0:
+        folder.claim(opened.run.config)
+        if not folder.noise.exists():
+            draw_noise(opened.run, folder.noise)
+    keep = opened.run.train.keep_checkpoints
+    checkpoints = Checkpoints(folder.checkpoints, keep=keep, on_skip=warn)
+    try:
+        state = checkpoints.restore(
+            abstract(opened.devices, opened.initial_state),
+            set_aside=True,
+            check_meta=opened.check_meta,
+        )
+        if state is None:
+            state = opened.new_state()
+        else:
+            print(f"resuming from step {int(state.step)}", file=sys.stderr, flush=True)
+        if jax.process_index() == 0:
+            folder.rewind(int(state.step))
+            folder.describe_data(description(opened.images))
+        yield state, checkpoints
+    finally:
+        checkpoints.close()
+
+
+def rhythm_of(opened: OpenRun, evaluate_every: int) -> Rhythm:
+    """When a run records; on a CPU one step is one dispatch."""
+    settings = opened.run.train
+    return Rhythm(
+        steps=settings.steps,
+        batch=opened.run.images_per_step,
+        steps_per_dispatch=1 if jax.default_backend() == "cpu" else settings.steps_per_dispatch,
+        log_every=settings.log_every,
+        sample_every=settings.sample_every,
+        checkpoint_every=settings.checkpoint_every,
+        evaluate_every=evaluate_every,
+    )
+
+
+def operations(opened: OpenRun, step: Step[State], *batch: int) -> float | None:
+    """Floating-point operations of a whole step, as XLA counts them before it optimises.
+
+    They are those of one device that makes the whole step, so that runs compare whatever they run
+    on.
+
+    Args:
+      opened: whose images and devices they are.
+      step: the per-device step.
+      *batch: the axes of a batch's images before those of one image, the GLOBAL batch first.
+
+    Returns:
+      The count, or None where the platform has none or several processes share the step.
+    """
+    if jax.process_count() > 1:
+        return None
+    devices, images = Devices("pmap", 1), opened.images
+    axes = (1, 1, *batch)
+    shape: Any = jax.ShapeDtypeStruct
+    given = Batch(
+        index=None,
+        images=shape((*axes, *images.image_shape), images.dtype),
+        labels=shape(axes, jnp.int32),
+    )
+    mapped: Any = devices.map(step, 1, resident=False)
+    lowered = mapped.lower(abstract(devices, opened.initial_state), given, opened.key)
+    return (lowered.cost_analysis() or {}).get("flops")
+
+
+def write_cost(folder: RunFolder, cost: dict[str, float], devices: Devices) -> None:
+    """Writes cost.json: what a step costs, and on which devices the run ended."""
+    if jax.process_index() == 0:
+        text = json.dumps({**cost, "devices": devices.description}, indent=2)
+        write_whole(folder.cost, text + "\n")
+
+
+def make_up(
+    recorder: "Recorder[State]", folder: RunFolder, state: State, rhythm: Rhythm, key: str
+) -> None:
+    """Records of the step that a run was stopped at what was due there and is missing.
+
+    Args:
+      recorder: takes the score or probe, and draws.
+      folder: of the run.
+      state: that the run goes on from, or its last.
+      rhythm: when what is due.
+      key: what every row of a score or probe holds.
+    """
+    step = int(state.step)
+    if step == 0:
+        return
+    last = step >= rhythm.steps
+    # That of the last step is taken when the run is reported.
+    scored = rhythm.evaluate_every and step % rhythm.evaluate_every == 0 and not last
+    if scored and not agreed(has_row(folder, step, key)):
+        recorder.evaluate(state, step)
+    if last or step % rhythm.sample_every == 0:
+        recorder.make_up_pictures(state, step)
+
+
+def agreed(found: bool) -> bool:
+    """What process 0 found in the run folder: what follows may be collective."""
+    if jax.process_count() == 1:
+        return found
+    return bool(multihost_utils.broadcast_one_to_all(np.array(found)))
+
+
+def has_row(folder: RunFolder, step: int, key: str) -> bool:
+    """Whether a row of metrics.jsonl after so many steps holds a key."""
+    return any(row["step"] == step and key in row for row in folder.rows())
+
+
+class Recorder(ABC, Generic[State]):
+    """Writes rows and checkpoints into the run folder and draws the progress bar."""
+
+    def __init__(
+        self, opened: OpenRun, folder: RunFolder, checkpoints: Checkpoints, first_step: int
+    ):
+        self._opened = opened
+        self._folder = folder
+        self._checkpoints = checkpoints
+        self._lead = jax.process_index() == 0
+        run = opened.run
+        settings = run.train
+        self._events = self._open_events(folder) if settings.tensorboard and self._lead else None
+        self._bar = (
+            Progress(settings.steps, run.images_per_step, initial_step=first_step)
+            if self._lead
+            else None
+        )
+
+    def __enter__(self) -> "Recorder[State]":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar:
+            self._bar.close()
+        if self._events:
+            self._events.close()
+
+    @staticmethod
+    def _open_events(folder: RunFolder) -> Any:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise ConfigError(
+                "config.train.tensorboard=True: needs pip install -e '.[tensorboard]'"
+            ) from error
+        return SummaryWriter(str(folder.root / "tensorboard"))
+
+    def progress(self, step: int, loss: float) -> None:
+        """Moves the bar."""
+        if self._bar:
+            self._bar.update(step, loss=loss)
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Adds a row to metrics.jsonl."""
+        if self._lead:
+            self._folder.append(row)
+        if self._events:
+            for name, value in row.items():
+                if value is not None:
+                    self._events.add_scalar(name, value, row["step"])
+
+    @abstractmethod
+    def evaluate(self, state: State, step: int) -> None:
+        """Adds a row with a score or probe."""
+
+    @abstractmethod
+    def sample(self, state: State, step: int) -> None:
+        """Draws what a state looks like, and the curves so far."""
+
+    @abstractmethod
+    def make_up_pictures(self, state: State, step: int) -> None:
+        """Draws those of `sample` that are not there."""
+
+    def draw_curves(self, *, missing: bool = False) -> None:
+        """Draws the curves, or only if they are missing; none before there is a row."""
+        rows = self._folder.rows() if self._lead else []
+        if rows and not (missing and self._folder.curves.exists()):
+            save_curves(rows, self._folder.curves)
+
+    def write_report(self, *, missing: bool = False) -> None:
+        """Writes the report, or only if it is missing."""
+        if self._lead and not (missing and self._folder.report.exists()):
+            write_report(self._folder)
+
+    def save(self, state: State, step: int) -> None:
+        """Writes a checkpoint in the background."""
+        self._checkpoints.save(
+            state, {**self._opened.meta, "images_seen": self._opened.images_seen(step)}
+        )
+
+    def check(self, state: State, step: int) -> None:
+        """Raises NonFiniteError unless the numbers that training goes on from are finite."""
+        del step
+        self._checkpoints.check(state)
+
+    def last_good(self) -> str:
+        """The newest checkpoint's folder."""
+        return self._checkpoints.last_good()

@@ -1,0 +1,153 @@
+"""A user's own code in a config: the files of docs/own_code.md, and what is refused."""
+
+import importlib
+import json
+import re
+import sys
+
+import command_line
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from jaxnoise import experiment, noise
+from jaxnoise.cli import main
+from jaxnoise.errors import ConfigError
+from jaxnoise.objectives import SnrWeight
+from jaxnoise.objectives.denoising import DenoisingObjective
+
+PAGE = (command_line.ROOT / "docs" / "own_code.md").read_text()
+SHRUNK = [
+    flag
+    for flag in command_line.SHRUNK
+    if not any(key in flag for key in ("sample.batch", "dropout"))
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A folder with the page's files, from which modules are imported."""
+    folder = tmp_path_factory.mktemp("own")
+    noise_file, config_file = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    (folder / "my_noise.py").write_text(noise_file)
+    (folder / "my_config.py").write_text(config_file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield folder
+    for name in ("my_noise", "my_config"):
+        sys.modules.pop(name, None)
+
+
+def test_the_page_trains_and_draws(page, capsys):
+    command = [f"--config={page / 'my_config.py'}", f"--workdir={page / 'run'}"]
+    settings = [*SHRUNK, "--config.evaluate.n=64", "--config.sample.batch=64"]
+    assert main([*command, *settings]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert np.isfinite(result["frechet_1step"])
+    kept = json.loads((page / "run" / "config.json").read_text())
+    assert kept["law"] == {
+        "name": "my_noise:BumpPairs",
+        "center": 0.5,
+        "width": 1.0,
+        "sampling": "stratified",
+    }
+    assert kept["objective"]["distance"] == {"name": "my_noise:log_cosh", "scale": 0.05}
+    assert tiny.read_png(page / "run" / "noise.png").shape[2] >= 3
+
+
+def test_the_pages_law_curriculum_and_distance_are_what_they_say(page):
+    own = importlib.import_module("my_noise")
+    levels = noise.karras_levels(30)
+    probs = np.asarray(own.BumpPairs(center=0.5, width=0.7).probs(levels, 30))
+    expected = np.exp(-((np.log(levels[1:] / 0.5) / 0.7) ** 2) / 2)
+    np.testing.assert_allclose(probs, expected / expected.sum(), rtol=2e-5)
+    counts = own.cosine_ramp(total_steps=1000, s0=20, s1=100)
+    assert (int(counts(0)), int(counts(500)), counts.max_levels) == (20, 60, 100)
+    a = jnp.asarray([[[[0.3]]], [[[-2.0]]]])
+    expected = 0.1 * np.log(np.cosh(np.array([3.0, 20.0])))
+    np.testing.assert_allclose(own.log_cosh(a, jnp.zeros_like(a)), expected, rtol=1e-5)
+
+
+class Flat(nn.Module):
+    """A network in the smallest form that a config may name."""
+
+    out_channels: int = 1
+    num_classes: int = 0
+    width: int = 4
+
+    @nn.compact
+    def __call__(self, x, c_noise, labels=None, dropout_keys=None):
+        del labels, dropout_keys
+        h = nn.Conv(self.width, (3, 3))(x) + c_noise.reshape(-1, 1, 1, 1)
+        return nn.Conv(self.out_channels, (1, 1))(nn.silu(h))
+
+
+def steep_weight(power: float = 2.0) -> SnrWeight:
+    return SnrWeight("v", lambda lam: power * lam)
+
+
+def late(total_steps: int, share: float = 0.5) -> noise.Pacing:
+    return noise.HighToLow(max(1, round(share * total_steps)))
+
+
+def not_a_law(low: float = 0.0) -> float:
+    return low
+
+
+def logistic(mean: float = 0.0) -> noise.LogSnrLaw:
+    return noise.Laplace(mean, 1.0)
+
+
+def denoising(**sections):
+    from configs import digits_laplace
+
+    return experiment.read(tiny.shrunk(digits_laplace.get_config(), **sections))
+
+
+def test_every_choice_takes_code_of_ones_own():
+    here = __name__
+    config = tiny.shrunk(importlib.import_module("configs.digits_laplace").get_config())
+    config |= {
+        "law": {"name": f"{here}:logistic", "mean": 1.0, "shift": 0.5},
+        "model": {"name": f"{here}:Flat", "width": 8},
+        "pacing": {"name": f"{here}:late", "share": 0.25},
+        "optimizer": {"name": "optax:lion", "learning_rate": 1e-3, "b1": 0.8},
+    }
+    config["objective"]["weight"] = {"name": f"{here}:steep_weight", "power": 3.0}
+    run = experiment.read(config)
+    assert isinstance(run.objective, DenoisingObjective)
+    assert float(run.objective.law.inverse_survival(0.5)) == pytest.approx(1.5, abs=1e-6)
+    assert float(run.objective.weight.log_weight(jnp.float32(2.0))) == 6.0
+    assert run.objective.pacing == noise.HighToLow(2)
+    network = run.network((8, 8, 1), 10)
+    assert (network.width, network.num_classes, network.out_channels) == (8, 0, 1)
+    params = {"w": jnp.ones(2)}
+    update, _ = run.optimizer.update(params, run.optimizer.init(params), params)
+    expected, _ = (lion := optax.lion(1e-3, b1=0.8)).update(params, lion.init(params), params)
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), update, expected))
+    # The defaults of the user's code are in the record, so that a changed one is noticed.
+    assert run.config["optimizer"]["weight_decay"] == 1e-3
+    assert experiment.read(run.config).config == run.config
+
+
+@pytest.mark.parametrize(
+    ("law", "said"),
+    [
+        ({"name": "no_such_module:Law"}, "config.law.name='no_such_module:Law': must be 'module:"),
+        ({"name": "math:no_such"}, "config.law.name='math:no_such': must be 'module:attribute'"),
+        ({"name": "math:pi"}, "must be 'module:attribute', something that can be called"),
+        ({"name": f"{__name__}:not_a_law"}, "must be code that gives an object with LogSnrLaw"),
+        ({"name": f"{__name__}:logistic", "mena": 1.0}, "did you mean config.law.mean"),
+        ({"name": f"{__name__}:logistic", "mean": "high"}, "config.law.mean='high': must be a num"),
+        ({"name": "laplaze", "mu": 0.0, "b": 1.0}, "or 'module:attribute' of your own (did you"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(law, said):
+    with pytest.raises(ConfigError) as caught:
+        denoising(law=law)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
