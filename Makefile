@@ -11,7 +11,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONFIG ?= configs/digits_poly.py
 INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable
-export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/xla
 
 .PHONY: run test lint clean
 

@@ -65,6 +65,12 @@ def _is_finite(array: np.ndarray) -> bool:
     return bool(np.max(np.abs(array), initial=0) < _LARGEST)
 
 
+def _one_copy(array: Any) -> Any:
+    """That of the first device: of several, each would write a slice, a program for each shape."""
+    whole = isinstance(array, jax.Array) and array.is_fully_replicated
+    return array.addressable_data(0) if whole and jax.process_count() == 1 else array
+
+
 def _examined(tree: Any) -> tuple[dict[str, str], dict[str, bool]]:
     """The digest of every array and whether it is finite, by its path, in one pass."""
     both = _by_path(lambda array: (_sha256(array), _is_finite(array)), tree)
@@ -217,7 +223,7 @@ class Checkpoints:
         self._manager().save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
+                state=ocp.args.StandardSave(jax.tree.map(_one_copy, state)),
                 meta=ocp.args.JsonSave({**meta, "step": step, "digests": found}),
             ),
         )

@@ -143,8 +143,9 @@ def test_a_finished_run_is_scored_again_and_a_damaged_one_falls_back(whole):
     ],
     ids=lambda value: "-".join(value)[:40],
 )
-def test_bad_input_is_one_line_and_exit_code_2(arguments, parts, tmp_path):
-    code, out, err = command_line.run(CONFIG, f"--workdir={tmp_path / 'run'}", *arguments)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, parts, tmp_path, capsys):
+    code = run.main([CONFIG, f"--workdir={tmp_path / 'run'}", *arguments])
+    out, err = capsys.readouterr()
     assert code == 2, err
     assert out == ""
     assert len(err.strip().splitlines()) == 1, err

@@ -23,6 +23,7 @@ from jaxnoise.noise import (
     constant,
     square_root_ema_rate,
 )
+from jaxnoise.noise_rater import step as rater_module
 from jaxnoise.noise_rater.inner_task import InnerTask
 from jaxnoise.noise_rater.inner_training import InnerTraining
 from jaxnoise.noise_rater.population import Population
@@ -36,7 +37,6 @@ from jaxnoise.objectives import (
     min_snr_weight,
     squared_l2,
 )
-from jaxnoise.training import noise_rater as rater_module
 from jaxnoise.training import step as step_module
 from jaxnoise.training.drawing import AXIS, Batch
 from jaxnoise.training.state import create_state
