@@ -5,6 +5,7 @@ import os
 # Eight host devices let one process check that the number of devices changes nothing.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
+import resource
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,11 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAXNOISE_CACHE"] = tempfile.mkdtemp(prefix="jaxnoise_cache_")
     cache = Path(config.rootpath) / ".cache" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled_programs() -> Iterator[None]:
-    """Programs of a whole suite would take gigabytes; files of tests share none in memory."""
+    """Up to two gigabytes are shared by files of tests; a whole suite's programs would take many."""
     yield
-    jax.clear_caches()
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 2_000_000:
+        jax.clear_caches()

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
+from small_network import MODEL
 
 
 def digits_config(**settings: Any) -> dict[str, Any]:
@@ -18,13 +19,7 @@ def digits_config(**settings: Any) -> dict[str, Any]:
 def shrunk(config: ConfigDict, **settings: Any) -> dict[str, Any]:
     """A config with a tiny network and a run of a few steps, and dotted keys set."""
     tree = config.to_dict()
-    tree["model"] |= {
-        "model_channels": 8,
-        "channel_mult": (1,),
-        "num_blocks": 1,
-        "attn_resolutions": (),
-        "dropout": 0.2,
-    }
+    tree["model"] = MODEL | {k: v for k, v in tree["model"].items() if k == "class_conditional"}
     tree["train"] |= {
         "steps": 8,
         "batch": 16,

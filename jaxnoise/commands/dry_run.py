@@ -92,8 +92,10 @@ def rater_memory(rater: OpenRater) -> dict[str, int]:
     }
     # Measured (docs/noise_rater.md): 7.4 and 16.8 times at 2 and 4 steps in reverse, else 3.2.
     copies = 4.5 * meta.inner_steps if meta.mode == "reverse" else 3.5
-    inner = copies * rater.run.train.batch // rater.devices.size * (meta.candidates or 1)
-    batch = max(math.ceil(inner), meta.outer_batch // rater.devices.size)
+    local = rater.run.train.batch // rater.devices.size
+    batch = max(
+        math.ceil(copies * local * (meta.candidates or 1)), meta.outer_batch // rater.devices.size
+    )
     return _memory(rater, held, params, batch)
 
 

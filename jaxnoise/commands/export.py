@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxnoise
+from jaxnoise.config.choices import is_plain
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import ModelRun, Run
 from jaxnoise.export import PLATFORMS, argument_names, evaluations, export_sampler, save_weights
@@ -112,17 +113,22 @@ def _card(
 
 
 def _network(network: Any) -> dict[str, Any]:
-    """The class in jaxnoise.models and the fields that make the network again."""
+    """The class, in jaxnoise.models or the user's own, and the fields that make it again."""
+    kind = type(network)
     fields = {
         field.name: getattr(network, field.name)
         for field in dataclasses.fields(network)
         if field.name not in ("parent", "name")
     }
-    return {"class": type(network).__name__, "fields": {**fields, "dtype": _name(fields["dtype"])}}
-
-
-def _name(dtype: Any) -> str:
-    return str(jnp.dtype(dtype).name)
+    if "dtype" in fields:
+        fields["dtype"] = str(jnp.dtype(fields["dtype"]).name)
+    # What is no plain value has no place in a config, and so is the class's own default.
+    fields = {name: value for name, value in fields.items() if is_plain(value)}
+    ours = kind.__module__.startswith("jaxnoise.models.")
+    return {
+        "class": kind.__name__ if ours else f"{kind.__module__}:{kind.__name__}",
+        "fields": fields,
+    }
 
 
 def _sigma_range(run: ModelRun) -> dict[str, float]:

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 import jaxnoise
+from jaxnoise.compilation import run_once
 from jaxnoise.experiment import RaterRun
 from jaxnoise.figures.curves import save_curves
 from jaxnoise.figures.rater import save_score_histogram
@@ -149,7 +149,7 @@ def autocorrelation(folder: RunFolder, step: int, scores: NDArray[Any]) -> float
         earlier = held["scores"]
     if np.ptp(earlier) == 0 or np.ptp(scores) == 0:
         return None
-    return float(score_autocorrelation(jnp.asarray(earlier), jnp.asarray(scores)))
+    return float(run_once(score_autocorrelation, earlier, scores))
 
 
 def _step_of(name: str) -> int:

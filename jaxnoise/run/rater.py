@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxnoise.compilation import run_once
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.experiment import RaterRun
@@ -109,8 +110,6 @@ class OpenRater(OpenRun):
     @cached_property
     def _scored(self) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Held-out images, noise that competes and log SNR, the same through training."""
-        key = stream_key(self.key, "scored")
-        keys = jax.random.split(key)
         # Those that any meta-step may measure on, whatever its sizes are.
         split = meta_indices(
             self.run.seed,
@@ -124,13 +123,18 @@ class OpenRater(OpenRun):
         )
         rivals = self.run.meta.candidates or 1
         images = self.images.load(split[: -(-EXAMPLES_SCORED // rivals), 0, 1])[0]
-        x0 = to_float(jnp.asarray(images))
-        last = jnp.int32(self.run.schedule_steps - 1)
         objective = self.run.objective
-        pace = objective.pacing.init()
-        levels = objective.draw(keys[0], stream_key(self.key, "grid"), last, x0.shape[0], pace)
-        x0, lam = (jnp.repeat(x, rivals, axis=0) for x in (x0, levels.lam))
-        return x0, jax.random.normal(keys[1], x0.shape, x0.dtype), lam
+
+        def draw(images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+            keys = jax.random.split(stream_key(key, "scored"))
+            x0, last = to_float(images), jnp.int32(self.run.schedule_steps - 1)
+            pace = objective.pacing.init()
+            levels = objective.draw(keys[0], stream_key(key, "grid"), last, x0.shape[0], pace)
+            x0, lam = (jnp.repeat(x, rivals, axis=0) for x in (x0, levels.lam))
+            return x0, jax.random.normal(keys[1], x0.shape, x0.dtype), lam
+
+        scored: tuple[jax.Array, jax.Array, jax.Array] = run_once(draw, images, self.key)
+        return scored
 
     @cached_property
     def _score(self) -> Any:
@@ -185,8 +189,7 @@ class OpenRater(OpenRun):
         signal = self._measure(
             self._signal_probe, state, self._indices(1, 1, meta.probe_repeats * batch)
         )
-        slopes = jnp.asarray(signal["slopes"])
-        found, test = signal_to_noise(slopes), signal_test(slopes)
+        found, test = run_once(lambda s: (signal_to_noise(s), signal_test(s)), signal["slopes"])
         band = band_of(signal["sigma"])
         f = np.asarray(found.f)
         return {

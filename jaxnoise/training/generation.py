@@ -87,18 +87,18 @@ class Generator:
                 return labels_by_frequency(keys_of(positions, seed), class_counts)
             return positions % num_classes
 
-        @partial(jax.jit, static_argnums=(3, 4), out_shardings=devices.replicated)
+        # Labels come from outside, so that pictures and scores share the large program.
+        @partial(jax.jit, static_argnums=4, out_shardings=devices.replicated)
         def draw(
             params: Params,
             positions: jax.Array,
             seed: jax.Array,
+            labels: jax.Array | None,
             sampler: Sampler,
-            by_frequency: bool,
         ) -> jax.Array:
             split = NamedSharding(devices.mesh, P(AXIS))
-            positions = jax.lax.with_sharding_constraint(positions, split)
+            positions, labels = jax.lax.with_sharding_constraint((positions, labels), split)
             keys = keys_of(positions, seed)
-            labels = labels_of(positions, seed, by_frequency) if num_classes else None
             conditional = denoiser(params, labels)
             if guidance != 1:
                 none = jnp.full_like(positions, num_classes)
@@ -144,13 +144,14 @@ class Generator:
     ) -> Iterator[np.ndarray]:
         """The same images in portions, drawn when asked for: memory holds one at a time."""
         for start in range(0, count, self._batch):
-            positions = jnp.arange(start, start + self._batch, dtype=jnp.int32)
-            drawn = self._draw(params, positions, jnp.uint32(seed), sampler, by_frequency)
+            positions = np.arange(start, start + self._batch, dtype=np.int32)
+            labels = self._labels and self._labels(positions, np.uint32(seed), by_frequency)
+            drawn = self._draw(params, positions, np.uint32(seed), labels, sampler)
             yield self._finish(drawn)[: count - start]
 
     def labels(self, count: int, seed: int, *, by_frequency: bool = False) -> np.ndarray | None:
         """The labels of images 0..count-1 of a seed, int32[count], or None without classes."""
         if self._labels is None:
             return None
-        positions = jnp.arange(count, dtype=jnp.int32)
-        return np.asarray(self._labels(positions, jnp.uint32(seed), by_frequency))
+        positions = np.arange(count, dtype=np.int32)
+        return np.asarray(self._labels(positions, np.uint32(seed), by_frequency))

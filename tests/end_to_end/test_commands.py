@@ -237,7 +237,10 @@ def test_parameter_table_counts_every_number(tmp_path):
     [
         ({"train.batch": 12}, ["config.train.batch=12", "multiple of 8"]),
         ({"evaluate.n": 899}, ["config.evaluate.n=899", "at most 898"]),
-        ({"model.channel_mult": (1, 1, 1, 1, 1)}, ["config.model.channel_mult", "8x8"]),
+        (
+            {"model": {"name": "tiny", "channel_mult": (1, 1, 1, 1, 1)}},
+            ["config.model.channel_mult", "8x8"],
+        ),
         ({"data.split": "test"}, ["config.data.split='test'"]),
         ({"data.dataset": "digist"}, ["digist", "digits"]),
         ({"data.archive": "x.tar.gz"}, ["config.data.archive='x.tar.gz'"]),

@@ -31,6 +31,16 @@ WITHOUT_JAXNOISE = "import sys; sys.modules['jaxnoise'] = None\n"
 COUNT = 16
 # Two steps so long that every weight matters.
 SETTINGS = {
+    # One of jaxnoise's own networks, which the weights are loaded into.
+    "model": {
+        "name": "dit_tiny",
+        "hidden_size": 8,
+        "depth": 1,
+        "num_heads": 2,
+        "mlp_ratio": 2.0,
+        "dropout": 0.2,
+        "class_conditional": True,
+    },
     "train.steps": 2,
     "train.checkpoint_every": 2,
     "train.sample_every": 1000,
@@ -139,8 +149,9 @@ def denoising(tmp_path_factory):
     """Unconditional, with Heun's method."""
     from configs import digits_cosine
 
-    settings = {**SETTINGS, "sample.method.steps": 4, "model.class_conditional": False}
+    settings = {**SETTINGS, "sample.method.steps": 4}
     config = tiny.shrunk(digits_cosine.get_config(), **settings)
+    config["model"] = {**config["model"], "class_conditional": False}
     return Exported(config, tmp_path_factory.mktemp("denoising"), save_random_checkpoint)
 
 

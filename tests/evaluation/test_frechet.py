@@ -77,7 +77,10 @@ def test_fewer_vectors_than_dimensions() -> None:
         + (np.sum(centred1**2) + np.sum(centred2**2)) / 4
         - 2 * cross
     )
-    assert moments1.distance(moments2) == pytest.approx(expected, rel=1e-12)
+    distance = frechet_distance(
+        moments1.mean, moments1.covariance, moments2.mean, moments2.covariance
+    )
+    assert distance == pytest.approx(expected, rel=1e-12)
 
 
 def test_constant_sets_differ_by_their_means() -> None:

@@ -31,12 +31,8 @@ NETWORKS = {
         dtype=jnp.float64,
     ),
 }
-OPTIMIZERS = {
-    "sgd": optax.sgd(0.1),
-    "momentum": optax.sgd(0.1, momentum=0.9, nesterov=True),
-    "adam": optax.adam(0.02),
-    "radam": optax.radam(0.02),
-}
+# One each: all of them are tried on a small network, in test_unroll.py.
+OPTIMIZERS = {"unet": optax.adam(0.02), "dit": optax.radam(0.02)}
 ETA = np.linspace(-0.4, 0.5, 10)
 
 
@@ -99,12 +95,10 @@ def floats(tree):
     return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
 
 
-@pytest.mark.parametrize(
-    "network, optimizer, steps", [*itertools.product(NETWORKS, OPTIMIZERS, (1, 2, 3, 4))]
-)
-def test_mixed_is_reverse(network, optimizer, steps):
+@pytest.mark.parametrize("network, steps", [*itertools.product(NETWORKS, (1, 2, 3, 4))])
+def test_mixed_is_reverse(network, steps):
     losses, theta = problem(network)
-    update = OPTIMIZERS[optimizer]
+    update = OPTIMIZERS[network]
     batches = {name: x[:steps] for name, x in draw(4, BATCH).items()}
     given = ETA, under_way(theta, update), batches, draw(BATCH)
     mixed, reverse = (
