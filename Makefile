@@ -1,6 +1,6 @@
 # Two commands do everything from a machine with only Python 3.11+ and git:
 #   make run    trains the main job on the embedded images and scores it
-#   make test   passes the tests
+#   make test   passes the tests (make test FAST=1: most of them, in two minutes)
 # Set-up happens once, in .venv; a second call reuses it. The newest Python from 3.11 to 3.13 that is
 # found is used, unless PYTHON= names one; CONSTRAINTS= names a file of versions to install.
 
@@ -17,8 +17,15 @@ INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint 
 run: $(VENV)/.run
 	$(BIN)/python run.py --config=$(CONFIG)
 
+# Without FAST= all tests, and which lines they run; with it, those that take seconds at most.
+ifdef FAST
+TESTS := -m "not slow"
+else
+TESTS := --cov --cov-report=term
+endif
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --cov --cov-report=term
+	COVERAGE_CORE=$$($(BIN)/python .ci/coverage_core) $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(TESTS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

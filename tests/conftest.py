@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled_programs() -> Iterator[None]:
-    """Up to two gigabytes are shared by files of tests; a whole suite's programs would take many."""
+    """Files of tests share up to two gigabytes; a whole suite would take many."""
     yield
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 2_000_000:
         jax.clear_caches()

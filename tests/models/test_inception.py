@@ -18,6 +18,14 @@ from jaxnoise.models.inception import Inception
 BATCH = 16
 
 
+@pytest.fixture(autouse=True, scope="module")
+def optimised():
+    """Here running takes longer than compiling."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 @pytest.fixture(scope="module")
 def stored():
     with np.load(reference.FOLDER / "inception_features.npz") as file:
