@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from math import inf
 
 
 class ArgumentError(ValueError):
@@ -45,3 +46,21 @@ def one_of(argument: str, value: object, choices: Iterable[str]) -> None:
     near = get_close_matches(str(value), choices, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise ArgumentError(argument, value, f"one of {', '.join(choices)}{hint}")
+
+
+def check_positive(argument: str, value: float) -> None:
+    """Raises ArgumentError unless `value` is a finite number above 0.
+
+    Example:
+      >>> check_positive("scale", 0.0)
+      Traceback (most recent call last):
+      jaxnoise.errors.ArgumentError: scale=0.0: must be a finite number > 0
+    """
+    if not 0 < value < inf:
+        raise ArgumentError(argument, value, "a finite number > 0")
+
+
+def check_finite(argument: str, value: float) -> None:
+    """Raises ArgumentError unless `value` is a finite number."""
+    if not -inf < value < inf:
+        raise ArgumentError(argument, value, "a finite number")

@@ -87,7 +87,7 @@ def _card(
 ) -> dict[str, Any]:
     """What the files are, JSON-safe."""
     run = model.run
-    images_seen = int(state.step) * run.train.batch
+    images_seen = model.images_seen(int(state.step))
     images = model.images
     return {
         "data": {

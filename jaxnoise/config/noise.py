@@ -10,7 +10,7 @@ import numpy as np
 from jaxnoise import noise
 from jaxnoise.config.choices import Choices
 from jaxnoise.config.sections import keys_of, with_keys
-from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.errors import ArgumentError, check_finite, check_positive, one_of
 from jaxnoise.noise import Curriculum, LogSnrLaw, Pacing
 from jaxnoise.noise.partitions import PARTITIONS, Cells
 from jaxnoise.objectives.consistency import PairLaw
@@ -48,10 +48,8 @@ def _compose(
     high: float | None = None,
     quantiles: tuple[float, ...] = (0.0, 1.0),
 ) -> LogSnrLaw:
-    if not 0 < scale < inf:
-        raise ArgumentError("scale", scale, "a finite number > 0")
-    if not -inf < shift < inf:
-        raise ArgumentError("shift", shift, "a finite number")
+    check_positive("scale", scale)
+    check_finite("shift", shift)
     ascending = len(quantiles) == 2 and 0 <= quantiles[0] < quantiles[1] <= 1
     if not ascending:
         raise ArgumentError("quantiles", quantiles, "two ascending numbers in [0, 1]")

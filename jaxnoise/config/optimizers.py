@@ -6,8 +6,7 @@ from math import inf
 import optax
 
 from jaxnoise.config.choices import Choices
-from jaxnoise.errors import ArgumentError
-from jaxnoise.noise.logsnr_law import check_positive
+from jaxnoise.errors import ArgumentError, check_positive
 from jaxnoise.optim import momentum_decay
 from jaxnoise.optim.ema import check_rate
 
@@ -51,8 +50,7 @@ def _momentum_decay(
 
 
 def _warmed_up(learning_rate: float, warmup_steps: int) -> float | optax.Schedule:
-    if not 0 < learning_rate < inf:
-        raise ArgumentError("learning_rate", learning_rate, "a finite number > 0")
+    check_positive("learning_rate", learning_rate)
     if warmup_steps < 0:
         raise ArgumentError("warmup_steps", warmup_steps, "at least 0")
     if not warmup_steps:

@@ -1,12 +1,12 @@
 """Settings of a run that are numbers and names rather than objects, checked."""
 
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import isfinite
 
 from jaxnoise import data
 from jaxnoise.data.images import Images
 from jaxnoise.data.tfds_images import check_name
-from jaxnoise.errors import ArgumentError, ConfigError, one_of
+from jaxnoise.errors import ArgumentError, ConfigError, check_positive, one_of
 from jaxnoise.evaluation.protocol import METRICS
 from jaxnoise.meta.unroll import MODES
 from jaxnoise.noise_rater.population import Population, outer_columns
@@ -238,8 +238,7 @@ class MetaSettings:
             raise ArgumentError("held_out", self.held_out, "a number in (0, 1)")
         if self.candidates is not None and self.candidates < 2:
             raise ArgumentError("candidates", self.candidates, "at least 2, or None")
-        if not 0 < self.temperature < inf:
-            raise ArgumentError("temperature", self.temperature, "a finite number > 0")
+        check_positive("temperature", self.temperature)
         one_of("averaging", self.averaging, AVERAGING)
         one_of("mode", self.mode, MODES)
         if self.probe_every < 0:

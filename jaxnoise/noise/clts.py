@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtr
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError
-from jaxnoise.noise.logsnr_law import as_level, check_positive
+from jaxnoise.errors import ArgumentError, check_positive
+from jaxnoise.noise.logsnr_law import as_level
 from jaxnoise.noise.logsnr_mixture import bisect
 from jaxnoise.noise.pacing import Pacing, below_one, check_at_least_one, progress_of
 
@@ -24,6 +24,9 @@ class CLTS(Pacing):
 
     `sig`, `ramp_steps` and `max_weight` are not published; the defaults are our choice, and half of
     the draws stay uniform.
+
+    For training that dwells on noise of middle strength more and more; its authors combine it with
+    `momentum_decay`.
 
     Args:
       ramp_steps: steps after which w would reach 1.

@@ -133,6 +133,8 @@ def curriculum(formula: Callable[[np.ndarray], np.ndarray], *, total_steps: int)
 def constant(*, s0: int = 20, s1: int | None = None, total_steps: int | None = None) -> Curriculum:
     """The same number of levels at every step: `N(k) = s0`.
 
+    A control: what a curriculum adds is seen beside it.
+
     Args:
       s0: number of levels, at least 2.
       s1: not reached; accepted, and checked to be at least `s0`, so that the curricula are
@@ -162,6 +164,8 @@ def square_root(*, s0: int = 2, s1: int = 150, total_steps: int) -> Curriculum:
 
     `N(k) = ceil(sqrt(k/K ((s1+1)^2 - s0^2) + s0^2) - 1) + 1`, K = `total_steps`.
 
+    For consistency training as first published, together with `square_root_ema_rate`.
+
     Args:
       s0: number of levels at step 0, at least 2.
       s1: number of pairs at the end, at least `s0`.
@@ -190,6 +194,8 @@ def square_root_ema_rate(num_levels: int | jax.Array, mu0: float = 0.9, s0: int 
     """The teacher's EMA rate that goes with `square_root`.
 
     `mu = exp(s0 ln(mu0) / (N-1))`, N = `num_levels`.
+
+    For a teacher that is a moving average of the student; iCT and later methods have none.
 
     Args:
       num_levels: number of levels N >= 2; traced or not.
@@ -223,6 +229,8 @@ def doubling(*, s0: int = 10, s1: int = 1280, total_steps: int) -> Curriculum:
     `N(k) = min(s0 2^floor(k/K'), s1) + 1`, `K' = floor(K / (log2(floor(s1/s0)) + 1))`,
     K = `total_steps`. K' is at least 1: a run shorter than its doublings ends before `s1`.
 
+    For iCT.
+
     Args:
       s0: number of pairs at step 0, at least 1.
       s1: largest number of pairs, at least `s0`.
@@ -252,6 +260,8 @@ def sinusoidal(*, s0: int = 20, s1: int = 250, total_steps: int, rho: float = 7.
 
     `N(k) = ceil|(s1 - s0) sin(x) + s0|`, `x = floor(10 pi (k/K)^((rho-1)/4)) / 10`,
     K = `total_steps`: at most 32 plateaus.
+
+    For high noise scheduling.
 
     Args:
       s0: number of levels at step 0, at least 2.
@@ -287,6 +297,8 @@ def sinusoidal_rising(*, s0: int = 20, s1: int = 250, total_steps: int) -> Curri
 
     `N(k) = min(ceil|s1 sin(x/2) + s0| + 1, s1 + 1)`, `x = floor(3 pi k/K) / 3`,
     K = `total_steps`.
+
+    For HN-iCT.
 
     Args:
       s0: number of pairs at step 0, at least 1.

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.errors import ArgumentError, check_positive, one_of
 
 RULES = ("nested", "even", "random")
 
@@ -22,12 +22,10 @@ _LARGEST_TABLE = 46341
 
 
 def _check_range(sigma_min: float, sigma_max: float, rho: float) -> None:
-    if not 0 < sigma_min < inf:
-        raise ArgumentError("sigma_min", sigma_min, "a finite number > 0")
+    check_positive("sigma_min", sigma_min)
     if not sigma_min < sigma_max < inf:
         raise ArgumentError("sigma_max", sigma_max, f"a finite number > sigma_min={sigma_min}")
-    if not 0 < rho < inf:
-        raise ArgumentError("rho", rho, "a finite number > 0")
+    check_positive("rho", rho)
 
 
 def _is_static(argument: str, n: int | jax.Array) -> bool:
@@ -68,6 +66,8 @@ def karras_levels(
 
     A Python integer `n` is evaluated in float64 and rounded once; a traced `n` is evaluated in the
     default float. The first and the last level are exactly `sigma_min` and `sigma_max` in both.
+
+    For grids of consistency training and for the steps of samplers.
 
     Args:
       n: number of levels, at least 2; a Python integer, or a traced integer scalar.
@@ -220,6 +220,8 @@ class KarrasGrid:
 
     Every number of levels has its own Karras grid: `karras_levels(num_levels)`.
 
+    For iCT and its kin, in which all levels move when their number changes.
+
     Args:
       max_levels: length of the result, at least every `num_levels` that will come; at least 2.
       sigma_min: lowest noise level, > 0.
@@ -258,6 +260,9 @@ class KarrasGrid:
 @dataclass(frozen=True)
 class PredefinedGrid:
     """Levels of one fixed Karras table as a function of a traced number of levels.
+
+    For high noise scheduling, in which a change of the number of levels brings none that the table
+    does not have.
 
     Args:
       table_size: number of levels in the table, at least every `num_levels` that will come.

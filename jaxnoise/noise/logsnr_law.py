@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.errors import ArgumentError, check_finite, check_positive, one_of
 from jaxnoise.noise.uniforms import SOURCES
 
 Tails = tuple[jax.Array, jax.Array]
@@ -28,16 +28,6 @@ def as_level(x: ArrayLike) -> jax.Array:
 def floor_of(dtype: jnp.dtype) -> float:
     """Half of the spacing of uniform draws: 2^-24 in float32, 2^-53 in float64."""
     return float(jnp.finfo(dtype).eps) / 2
-
-
-def check_positive(argument: str, value: float) -> None:
-    if not 0 < value < inf:
-        raise ArgumentError(argument, value, "a finite number > 0")
-
-
-def check_finite(argument: str, value: float) -> None:
-    if not -inf < value < inf:
-        raise ArgumentError(argument, value, "a finite number")
 
 
 def within(lam: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:

@@ -37,6 +37,8 @@ def progress_of(step: ArrayLike, total_steps: int) -> jax.Array:
 def windowed_uniform(u: ArrayLike, lo: ArrayLike, hi: ArrayLike) -> jax.Array:
     """Moves u ~ U(0, 1) into a quantile window: `u' = lo + (hi - lo) u`.
 
+    For a curriculum of one's own that trains on a part of the noise.
+
     Args:
       u: float[...] in [0, 1), where 1 is the noisy end.
       lo: scalar, clean end of the window, 0 <= lo < hi; may be traced.
@@ -161,6 +163,8 @@ class _Windowed(Pacing):
 class NoPacing(_Windowed):
     """All noise at every step: `warp(u) = u`.
 
+    The default.
+
     Example:
       >>> pacing = NoPacing()
       >>> float(pacing.warp(0.25, pacing.init(), step=0))
@@ -184,6 +188,8 @@ class HighToLow(_Windowed):
     It starts at the noisiest `width` of the law and, from step K on, trains on all of it. That the
     window opens at a constant rate, and the default width, are our choices: no formula is published
     for this idea.
+
+    For training that learns what images have in common first and their details later.
 
     Args:
       total_steps: K, steps until all noise is in.
@@ -236,6 +242,9 @@ class Difficulty(_Windowed):
     of the m noisiest, `u' ~ U(b_{n-m}, 1)`, with equal quantiles `u' ~ U(1 - m/n, 1)`. A stage ends
     when the mean loss has set no new best for `patience` consecutive steps; best and counter start
     afresh. Stage n is the last: all noise.
+
+    For training from easy to hard at its own speed, in denoising above all; where the loss never
+    stops improving, later stages are not reached, so set `patience` by a first run.
 
     Args:
       clusters: n, at least 1.

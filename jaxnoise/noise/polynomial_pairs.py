@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
 
-from jaxnoise.errors import one_of
-from jaxnoise.noise.logsnr_law import check_positive
+from jaxnoise.errors import check_positive, one_of
 from jaxnoise.noise.pairs import (
     Cdf,
     Warp,
@@ -81,6 +80,8 @@ class PolynomialPairs:
       the sweep alone, where `a` is exactly N-2; as a law over u it has probability 0.
 
     A sweep of one example has no `u`: with `count` = 1 it is drawn, `u ~ U[0, 1)`.
+
+    For high noise scheduling, which trains on more noise than iCT does.
 
     Args:
       curve: degree of the sweep, > 0. 4 is the paper's best; its authors' code used .5 to 3.5.

@@ -27,6 +27,8 @@ def _check_count(count: int) -> None:
 def iid(key: jax.Array, count: int) -> jax.Array:
     """Independent draws `u_i ~ U[0, 1)`.
 
+    The plain choice: nothing is shared between the examples of a batch.
+
     Args:
       key: PRNG key.
       count: how many draws (static), at least 1.
@@ -64,6 +66,8 @@ def stratified(key: jax.Array, count: int) -> jax.Array:
     p is a random permutation, so every position is uniform on [0, 1) by itself, whatever lies
     there in the batch, while the batch as a whole has exactly one draw in each stratum.
 
+    The choice for training: every batch covers the law evenly, so that gradients vary less.
+
     Args:
       key: PRNG key.
       count: how many draws (static), at least 1.
@@ -77,6 +81,8 @@ def stratified(key: jax.Array, count: int) -> jax.Array:
 
 def antithetic(key: jax.Array, count: int) -> jax.Array:
     """Mirrored pairs: `u_{2i+1} = 1 - u_{2i}`; with an odd `count` the last one has no partner.
+
+    For code that is to match others' mirrored timesteps; strata cover the law more evenly.
 
     Args:
       key: PRNG key.

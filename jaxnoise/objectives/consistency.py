@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_positive
 from jaxnoise.noise.discretization import Curriculum
-from jaxnoise.noise.logsnr_law import check_positive
 from jaxnoise.noise.pacing import NoPacing, Pacing
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.objectives.parameterization import (

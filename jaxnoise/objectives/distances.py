@@ -23,6 +23,9 @@ def pseudo_huber(
     The two constants differ because one compares a norm over D numbers with c, the other a single
     number; a constant meant for the whole image is sqrt(D) times too large elementwise.
 
+    For consistency training since iCT: outliers at high noise weigh less than in the squared
+    distance.
+
     Args:
       a: float[B, ...].
       b: float[B, ...], a's shape.
@@ -64,6 +67,8 @@ def _huber(square: jax.Array, c: float) -> jax.Array:
 def squared_l2(a: jax.Array, b: jax.Array) -> jax.Array:
     """Squared Euclidean distance `||a - b||_2^2`, summed over pixels and channels.
 
+    For the first consistency models, and for comparisons.
+
     Args:
       a: float[B, ...].
       b: float[B, ...], a's shape.
@@ -81,6 +86,8 @@ def squared_l2(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def l1(a: jax.Array, b: jax.Array) -> jax.Array:
     """Absolute distance `||a - b||_1`, summed over pixels and channels.
+
+    For comparisons; its gradient does not fade as student and teacher agree.
 
     Args:
       a: float[B, ...].

@@ -36,6 +36,8 @@ def karras_preconditioning(
       c_skip = sd^2 / ((sigma - sigma_min)^2 + sd^2)    c_out = sd (sigma - sigma_min) / sqrt(sigma^2 + sd^2)
       c_in   = 1 / sqrt(sigma^2 + sd^2)                 c_noise = ln(sigma) / 4
 
+    For consistency models.
+
     Args:
       sigma: float[...], noise levels >= sigma_min, in data units.
       sigma_data: standard deviation of the data (sd), > 0.
@@ -73,6 +75,8 @@ def edm_preconditioning(sigma: jax.Array, sigma_data: float = 0.5) -> Preconditi
 
       c_skip = sd^2 / (sigma^2 + sd^2)        c_out   = sigma sd / sqrt(sigma^2 + sd^2)
       c_in   = 1 / sqrt(sigma^2 + sd^2)       c_noise = ln(sigma) / 4
+
+    For EDM's denoiser.
 
     Args:
       sigma: float[...], noise levels > 0, in data units.

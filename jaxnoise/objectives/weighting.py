@@ -8,8 +8,8 @@ from math import inf, log
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.noise.logsnr_law import LogSnrLaw, check_positive
+from jaxnoise.errors import ArgumentError, check_positive, one_of
+from jaxnoise.noise.logsnr_law import LogSnrLaw
 from jaxnoise.objectives.prediction import Prediction
 
 SPACES = ("eps", "x0", "v")
@@ -20,6 +20,8 @@ def inverse_gap(sigma_lo: jax.Array, sigma_hi: jax.Array) -> jax.Array:
 
     The levels are the pair's actual neighbours, so with a predefined table the weight changes when
     the neighbours do.
+
+    For iCT and what builds on it.
 
     Args:
       sigma_lo: float[...], the lower level of each pair.
@@ -128,6 +130,8 @@ def min_snr_weight(gamma: float = 5.0) -> SnrWeight:
 
     The three are one loss, S = e^lambda.
 
+    For predictions of x0 whose loss nearly clean images would otherwise dominate.
+
     Args:
       gamma: largest weight on x0, > 0.
 
@@ -150,6 +154,8 @@ def min_snr_weight(gamma: float = 5.0) -> SnrWeight:
 
 def soft_min_snr_weight(gamma: float = 4.0) -> SnrWeight:
     """Min-SNR without its corner: `S gamma / (S + gamma) = 1 / (sigma^2 + 1/gamma)` on x0.
+
+    For transformers on pixels, as HDiT trains them.
 
     Args:
       gamma: the weight's limit at high SNR, > 0; 4 is `1 / sigma_data^2` of images.
@@ -174,6 +180,8 @@ def soft_min_snr_weight(gamma: float = 4.0) -> SnrWeight:
 def p2_weight(gamma: float = 1.0) -> SnrWeight:
     """P2: `1 / (1 + S)^gamma` on eps, which takes weight from nearly clean images.
 
+    For training that should not spend itself on imperceptible detail.
+
     Args:
       gamma: >= 0; 0 is the uniform weight on eps.
 
@@ -196,6 +204,8 @@ def p2_weight(gamma: float = 1.0) -> SnrWeight:
 
 def edm_weight(sigma_data: float = 0.5) -> SnrWeight:
     """EDM: `(sigma^2 + sd^2) / (sigma sd)^2` on x0, which is 1 on EDM's raw network.
+
+    For EDM, with the target "edm".
 
     Args:
       sigma_data: standard deviation of the data (sd), > 0.
@@ -221,6 +231,8 @@ def density_weight(law: LogSnrLaw, space: str = "v") -> SnrWeight:
 
     Drawn from p with compensation w/p, the expected loss is that of a schedule `law` with uniform
     weight, whatever p is.
+
+    For comparing laws at one and the same loss.
 
     Args:
       law: the law whose loss is wanted.

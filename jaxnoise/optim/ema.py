@@ -25,6 +25,8 @@ def debiased_ema(
     The result is the exact weighted mean of p_1..p_k with weights proportional to r^(k-j): the
     value of `average` before the first update has no influence.
 
+    For the parameters that samples are drawn with; the first steps need no warm-up of the rate.
+
     Args:
       new: pytree of arrays, the parameters p_k.
       average: pytree of new's structure, a_{k-1}; kept in float32.

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_positive
 from jaxnoise.noise.levels import karras_levels
 from jaxnoise.sampling.consistency import Denoiser, multistep
 from jaxnoise.sampling.diffusion import ddim, euler, heun
@@ -228,8 +228,7 @@ def _sigma_range(
     trained_min, trained_max = exp(-highest / 2), exp(min(-lowest / 2, _LARGEST_LOG))
     low = max(USUAL_RANGE[0], trained_min) if sigma_min is None else sigma_min
     high = min(USUAL_RANGE[1], trained_max) if sigma_max is None else sigma_max
-    if not 0 < low < inf:
-        raise ArgumentError("sigma_min", low, "a finite number > 0")
+    check_positive("sigma_min", low)
     if not low < high < inf:
         raise ArgumentError("sigma_max", high, f"a finite number > sigma_min={low}")
     # A level given as the end of the range may miss it by a rounding.

@@ -7,6 +7,8 @@ import jpeg_cifar
 import pytest
 import tiny
 
+pytestmark = pytest.mark.slow
+
 KILLED = command_line.ROOT / "tests" / "end_to_end" / "killed_run.py"
 
 

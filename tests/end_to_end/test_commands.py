@@ -16,6 +16,8 @@ from jaxnoise.errors import ConfigError, NonFiniteError
 from jaxnoise.run.model import open_model
 from jaxnoise.training.records import RunFolder
 
+pytestmark = pytest.mark.slow
+
 CONDITIONAL = {"model.class_conditional": True, "data.flip": True, "objective.teacher": "ema"}
 
 

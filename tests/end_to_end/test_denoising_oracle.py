@@ -24,6 +24,8 @@ from jaxnoise.objectives import (
     min_snr_weight,
 )
 
+pytestmark = pytest.mark.slow
+
 ANGLES = 2 * np.pi * np.arange(8) / 8
 MODES = 0.66 * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
 SPREAD = 0.12

@@ -16,6 +16,8 @@ from jaxnoise.errors import ConfigError
 from jaxnoise.run.model import open_model, trained_state
 from jaxnoise.training.records import RunFolder
 
+pytestmark = pytest.mark.slow
+
 KILLED = command_line.ROOT / "tests" / "end_to_end" / "killed_run.py"
 ARGUMENTS = (
     "--config=configs/digits_difficulty.py",

@@ -25,6 +25,8 @@ from jaxnoise.training.generation import Generator
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.records import RunFolder
 
+pytestmark = pytest.mark.slow
+
 PAGE = (command_line.ROOT / "docs" / "export.md").read_text()
 PROGRAM, WEIGHTS, HEUN = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 WITHOUT_JAXNOISE = "import sys; sys.modules['jaxnoise'] = None\n"

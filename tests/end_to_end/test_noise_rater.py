@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from sklearn.metrics import roc_auc_score
 
 from jaxnoise.noise import Normal
@@ -21,6 +22,8 @@ from jaxnoise.noise_rater.step import create_rater_state, make_meta_step
 from jaxnoise.objectives import DenoisingObjective, Prediction, uniform_weight
 from jaxnoise.training.drawing import Batch
 from jaxnoise.training.parallel import Devices
+
+pytestmark = pytest.mark.slow
 
 EXAMPLES, HELD_OUT, CORRUPT = 4096, 1024, 0.3
 SIZES = {"population": 2, "inner_steps": 2, "batch": 64, "outer_batch": 64}

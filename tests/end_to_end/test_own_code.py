@@ -20,6 +20,8 @@ from jaxnoise.errors import ConfigError
 from jaxnoise.objectives import SnrWeight
 from jaxnoise.objectives.denoising import DenoisingObjective
 
+pytestmark = pytest.mark.slow
+
 PAGE = (command_line.ROOT / "docs" / "own_code.md").read_text()
 SHRUNK = [flag for flag in command_line.SHRUNK if "sample.batch" not in flag]
 

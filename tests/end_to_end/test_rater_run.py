@@ -28,6 +28,8 @@ from jaxnoise.run.rater import open_rater
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.records import RunFolder
 
+pytestmark = pytest.mark.slow
+
 RATER = FeatureRater(width=4, bands=1, dtype=jnp.dtype("float32"))
 SMALL = (
     "--config.train.steps=4",

@@ -14,6 +14,8 @@ from jaxnoise.commands import train
 from jaxnoise.report import write_comparison, write_report
 from jaxnoise.training.records import RunFolder
 
+pytestmark = pytest.mark.slow
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 EXECUTABLE = next((path for name in BROWSERS if (path := shutil.which(name))), None)
 SIZES = ((1280, 900), (600, 900), (360, 740))

@@ -10,6 +10,8 @@ import tiny
 import run
 from jaxnoise.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 CONFIG = "--config=configs/digits_poly.py"
 KILLED = command_line.ROOT / "tests" / "end_to_end" / "killed_run.py"
 

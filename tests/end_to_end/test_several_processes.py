@@ -6,6 +6,8 @@ import socket
 import command_line
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def free_port():
     with socket.socket() as listener:

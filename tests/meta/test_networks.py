@@ -14,6 +14,8 @@ from jaxnoise.meta import InnerState, meta_gradient
 from jaxnoise.models import UNet, preset
 from jaxnoise.models.dit import DiT
 
+pytestmark = pytest.mark.slow
+
 BATCH, CLASSES = 2, 3
 NETWORKS = {
     "unet": lambda: UNet(

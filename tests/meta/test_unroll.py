@@ -13,6 +13,8 @@ from jax.sharding import PartitionSpec as P
 from jaxnoise.errors import ArgumentError
 from jaxnoise.meta import InnerState, MetaResult, meta_gradient
 
+pytestmark = pytest.mark.slow
+
 BATCH, TOKENS, WIDTH = 4, 3, 4
 OPTIMIZERS = {
     "sgd": optax.sgd(0.3),

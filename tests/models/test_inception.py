@@ -15,6 +15,8 @@ from jaxnoise.evaluation.resize import inception_input
 from jaxnoise.models import inception
 from jaxnoise.models.inception import Inception
 
+pytestmark = pytest.mark.slow
+
 BATCH = 16
 
 

@@ -11,6 +11,8 @@ from jaxnoise.errors import ArgumentError
 from jaxnoise.models import PRESETS, UNet, preset
 from jaxnoise.models.unet import ResidualBlock
 
+pytestmark = pytest.mark.slow
+
 NARROW = {
     "out_channels": 2,
     "model_channels": 8,

@@ -26,6 +26,8 @@ from jaxnoise.noise_rater.step import RaterState
 from jaxnoise.objectives import DenoisingObjective, Prediction, min_snr_weight
 from jaxnoise.training.drawing import AXIS, Batch
 
+pytestmark = pytest.mark.slow
+
 OBJECTIVE = DenoisingObjective(Cosine().truncated(-8.0, 8.0), min_snr_weight(), Prediction("v"))
 DRAWS, REPEATS = 5, 4
 PROBLEM = InnerTask(

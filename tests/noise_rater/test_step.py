@@ -37,6 +37,8 @@ from jaxnoise.training.state import create_state
 from jaxnoise.training.step import make_step
 from jaxnoise.training.streams import stream_key
 
+pytestmark = pytest.mark.slow
+
 BATCH, T, P = 8, 2, 2
 SIZES = {"population": P, "inner_steps": T, "batch": BATCH, "outer_batch": 2 * BATCH}
 IMAGES = np.random.RandomState(0).randint(0, 256, (60, 4, 4, 2)).astype(np.uint8)

@@ -42,6 +42,8 @@ from jaxnoise.training.drawing import AXIS, Batch
 from jaxnoise.training.state import create_state
 from jaxnoise.training.step import make_step
 
+pytestmark = pytest.mark.slow
+
 BATCH, DEVICES = 8, 2
 RANDOM = np.random.RandomState(0)
 KEY = jax.random.key(5)

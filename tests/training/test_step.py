@@ -32,6 +32,8 @@ from jaxnoise.training.state import create_state
 from jaxnoise.training.step import make_step
 from jaxnoise.training.streams import example_keys, stream_key
 
+pytestmark = pytest.mark.slow
+
 BATCH = 8
 IMAGES = np.random.RandomState(0).randint(0, 256, (20, 4, 4, 2)).astype(np.uint8)
 LABELS = np.arange(20, dtype=np.int32)
