@@ -15,7 +15,7 @@ CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "c
 
 def error(**overrides):
     with pytest.raises(ConfigError) as caught:
-        experiment.read(tiny.digits_config(**overrides))
+        experiment.read(tiny.digits_config(model={"name": "tiny"}, **overrides))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

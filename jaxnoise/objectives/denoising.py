@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxnoise.compilation import run_once
 from jaxnoise.errors import ArgumentError, one_of
 from jaxnoise.noise.logsnr_law import LogSnrLaw
 from jaxnoise.noise.pacing import NoPacing, Pacing
@@ -147,14 +146,11 @@ class DenoisingObjective:
         steps = np.unique(np.linspace(0, last, _MOMENTS).astype(np.int64)).tolist()
         # Doubles, in which both tails of a warped uniform keep their digits.
         with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-
-            def ends(rarely: jax.Array, pace: Any) -> tuple[jax.Array, jax.Array]:
-                t = jnp.stack([self.pacing.warp(rarely, pace, step) for step in steps])
-                cleanest, noisiest = jnp.min(t[:, 0]), jnp.max(t[:, 1])
-                lowest = self.law.from_tails(noisiest, 1 - noisiest)
-                return lowest, self.law.from_tails(cleanest, 1 - cleanest)
-
-            lowest, highest = run_once(ends, np.array([RARELY, 1 - RARELY]), pace)
+            rarely = jnp.asarray([RARELY, 1 - RARELY])
+            t = jnp.stack([self.pacing.warp(rarely, pace, step) for step in steps])
+            cleanest, noisiest = jnp.min(t[:, 0]), jnp.max(t[:, 1])
+            lowest = self.law.from_tails(noisiest, 1 - noisiest)
+            highest = self.law.from_tails(cleanest, 1 - cleanest)
             return float(lowest), float(highest)
 
     def teacher_rate(self, step: jax.Array) -> jax.Array:
@@ -261,11 +257,9 @@ class DenoisingObjective:
         return log_ratio + (self.prediction.log_x0_ratio(lam) - COMMON.log_x0_ratio(lam))
 
     def _check_weight(self) -> None:
-        def most(t: jax.Array) -> jax.Array:
-            return jnp.max(self.weight.log_on(self.prediction, self.law.inverse_survival(t)))
-
         with jax.ensure_compile_time_eval():
-            highest = float(run_once(most, np.array([0, 1], np.float32)))
+            ends = self.law.inverse_survival(jnp.asarray([0.0, 1.0]))
+            highest = float(jnp.max(self.weight.log_on(self.prediction, ends)))
         if highest > _LARGEST_LOG_WEIGHT:
             raise ArgumentError(
                 "weight",

@@ -30,6 +30,8 @@ def test_cifar_poly_trains_checkpoints_and_resumes(data_dir, tmp_path):
         "--config.model.model_channels=8",
         "--config.model.channel_mult=(1,)",
         "--config.model.num_blocks=1",
+        "--config.model.attn_resolutions=()",
+        "--config.sample.method.sigmas=()",
         "--config.train.steps=4",
         "--config.train.batch=8",
         "--config.train.steps_per_dispatch=1",

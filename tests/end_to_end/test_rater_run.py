@@ -426,12 +426,7 @@ def test_a_rater_needs_held_out_images_and_images_of_its_size(tmp_path):
 
 
 def test_consistency_models_teach_a_rater_too():
-    # One block of a transformer compiles in half the time of the smallest U-Net.
-    network = (
-        "--config.model={'name': 'dit_tiny', 'hidden_size': 8, 'depth': 1, 'num_heads': 2, "
-        "'mlp_ratio': 2.0, 'class_conditional': True}"
-    )
-    checked = rater_run(common.rating(digits_poly.get_config()), (*SMALL, network))
+    checked = rater_run(common.rating(digits_poly.get_config()), (*SMALL, INNER[0]))
     rater = open_rater(checked)
     feeder = make_feeder(rater.images, rater.devices, rater.indices, 1)
     dispatch = rater.devices.map(train_rater.step_of(rater), 1, feeder.resident)
