@@ -1,0 +1,61 @@
+"""Compiled programs that are kept for the next process."""
+
+import os
+import subprocess
+import sys
+
+import command_line
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import jax
+import jax.numpy as jnp
+from jaxnoise.compilation import keep_programs
+events = []
+jax.monitoring.register_event_listener(lambda name, **given: events.append(name))
+keep_programs(Path(sys.argv[1]))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+print(float(jax.jit(lambda x: jnp.sort(jnp.sin(x)) @ x)(jnp.arange(4.0))))
+print(sum("compilation_cache/cache_hits" in name for name in events))
+"""
+
+
+def start(folder, **extra):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX")}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder)],
+        cwd=command_line.ROOT,
+        env={**environment, "JAX_PLATFORMS": "cpu", **extra},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def value_and_hits(process):
+    code, out, err = command_line.finish(process)
+    assert code == 0, err
+    assert err == ""
+    value, hits = out.split()
+    return float(value), int(hits)
+
+
+def test_processes_share_programs_also_at_once(tmp_path):
+    folder = tmp_path / "programs"
+    # Started together, they find an empty folder and write the same programs.
+    together = [value_and_hits(process) for process in [start(folder) for _ in range(3)]]
+    assert any(folder.iterdir())
+    value, hits = value_and_hits(start(folder))
+    assert hits > 0
+    assert {found for found, _ in together} == {value}
+
+
+def test_jax_s_own_settings_win(tmp_path):
+    folder, own = tmp_path / "programs", tmp_path / "own"
+    _, hits = value_and_hits(start(folder, JAX_ENABLE_COMPILATION_CACHE="0"))
+    assert hits == 0
+    assert not folder.exists() or not any(folder.iterdir())
+    value_and_hits(start(folder, JAX_COMPILATION_CACHE_DIR=str(own)))
+    assert any(own.iterdir())
+    assert not folder.exists() or not any(folder.iterdir())
