@@ -9,7 +9,7 @@ import jax
 
 from jaxnoise.config.selection import OpenSelection
 from jaxnoise.data.images import Images
-from jaxnoise.errors import ConfigError
+from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.evaluation.extractors import Extractor, raw_pixels
 from jaxnoise.evaluation.protocol import Reference, reference_from, report
 from jaxnoise.experiment import ModelRun
@@ -19,7 +19,7 @@ from jaxnoise.models.rater_file import SavedRater
 from jaxnoise.objectives import DenoisingObjective
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.run.extractor import open_extractor, samples_asked_for
-from jaxnoise.run.open import OpenRun, abstract, check_network, open_images, warn
+from jaxnoise.run.open import OpenRun, does_not_fit, open_images, warn
 from jaxnoise.run.selection import open_selection, warn_of_other_images
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.generation import Generator
@@ -151,7 +151,10 @@ def open_model(
         selection=opened.selection,
         rater=opened.rater,
     )
-    check_network(model)
+    try:
+        _ = model.abstract_state
+    except ArgumentError as error:
+        raise does_not_fit("model", error, images) from error
     check_labels(model)
     if own and opened.rater is not None:
         warn_of_other_images(opened.rater, run.config["selection"]["file"], images)
@@ -198,7 +201,7 @@ def trained_state(model: OpenModel, folder: RunFolder, step: int | None = None) 
     folder.check_same(model.run.config)
     checkpoints = Checkpoints(folder.checkpoints, on_skip=warn)
     state = checkpoints.restore(
-        abstract(model.devices, model.initial_state),
+        model.abstract_state,
         set_aside=False,
         check_meta=model.check_meta,
         step=step,

@@ -1,7 +1,6 @@
 """A run whose images are open, on its devices: what every command that computes needs."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
-from jaxnoise.experiment import ModelRun, RaterRun, Run
+from jaxnoise.experiment import ModelRun, Run
 from jaxnoise.figures.noise_plans import save_noise
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.records import differences
-from jaxnoise.training.state import Params, State
+from jaxnoise.training.state import Params
 from jaxnoise.training.streams import stream_key
 
 
@@ -78,9 +77,18 @@ class OpenRun:
         raise NotImplementedError
 
     @cached_property
-    def new_state(self) -> Callable[[], Any]:
-        """Makes `initial_state` on the devices; compiled once."""
+    def new_state(self) -> Any:
+        """Makes `initial_state` on the devices; traced and compiled once."""
         return self.devices.program(self.initial_state)
+
+    @cached_property
+    def abstract_state(self) -> Any:
+        """The state's shapes, dtypes and shardings, without computing it.
+
+        Raises:
+          ArgumentError: the network does not fit the images.
+        """
+        return placed(self.new_state.eval_shape(), self.devices)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -133,17 +141,13 @@ def open_images(run: Run, images: Images | None) -> tuple[Devices, Images, Any]:
     try:
         network = run.network(images.image_shape, images.num_classes)
     except ArgumentError as error:
-        raise ConfigError(f"config.model.{error} (images are {images.image_shape})") from error
+        raise does_not_fit("model", error, images) from error
     return devices, images, network
 
 
-def check_network(opened: OpenRun) -> None:
-    """Raises ConfigError unless the network fits the images; it is not computed with."""
-    try:
-        jax.eval_shape(opened.init, opened.key)
-    except ArgumentError as error:
-        shape = opened.images.image_shape
-        raise ConfigError(f"config.model.{error} (images are {shape})") from error
+def does_not_fit(section: str, error: ArgumentError, images: Images) -> ConfigError:
+    """That what a section describes does not suit the images."""
+    return ConfigError(f"config.{section}.{error} (images are {images.image_shape})")
 
 
 def holds_latents(run: Run, images: Images) -> str:
@@ -164,12 +168,6 @@ def of_model(run: Run) -> ModelRun:
     )
 
 
-def of_rater(run: Run) -> RaterRun:
-    """The run, which trains a rater."""
-    assert isinstance(run, RaterRun)
-    return run
-
-
 def draw_noise(run: Run, path: Path) -> None:
     """Writes the picture of the noise that a run trains on; the folder must exist."""
     save_noise(
@@ -182,13 +180,11 @@ def draw_noise(run: Run, path: Path) -> None:
     )
 
 
-def abstract(devices: Devices, initial_state: Callable[[], State]) -> State:
-    """A state's shapes, dtypes and shardings, without computing it."""
-    state: State = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.replicated),
-        jax.eval_shape(initial_state),
+def placed(shapes: Any, devices: Devices) -> Any:
+    """Shapes and dtypes of what lies whole on every device."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=devices.replicated), shapes
     )
-    return state
 
 
 def warn(line: str) -> None:

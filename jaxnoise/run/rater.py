@@ -26,7 +26,7 @@ from jaxnoise.noise_rater.probes import (
     signal_to_noise,
 )
 from jaxnoise.noise_rater.step import RaterState, create_rater_state
-from jaxnoise.run.open import OpenRun, check_network, open_images
+from jaxnoise.run.open import OpenRun, does_not_fit, open_images
 from jaxnoise.training.drawing import Batch, to_float
 from jaxnoise.training.feeding import Indices, StreamingFeeder
 from jaxnoise.training.parallel import Step, to_host
@@ -227,7 +227,10 @@ def open_rater(run: RaterRun, images: Images | None = None) -> OpenRater:
     """
     devices, images, network = open_images(run, images)
     rater = OpenRater(run=run, images=images, network=network, devices=devices)
-    check_network(rater)
+    try:
+        jax.eval_shape(rater.init, rater.key)
+    except ArgumentError as error:
+        raise does_not_fit("model", error, images) from error
     count, share, least = images.num_examples, run.meta.held_out, run.meta.outer_batch
     if not least <= round(share * count) < count:
         raise ConfigError(
@@ -235,8 +238,7 @@ def open_rater(run: RaterRun, images: Images | None = None) -> OpenRater:
             f"to below {1 - 0.5 / count:.6g} for {count} images"
         )
     try:
-        jax.eval_shape(rater.initial_state)
+        _ = rater.abstract_state
     except ArgumentError as error:
-        shape = images.image_shape
-        raise ConfigError(f"config.rater.{error} (images are {shape})") from error
+        raise does_not_fit("rater", error, images) from error
     return rater

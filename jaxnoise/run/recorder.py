@@ -4,6 +4,7 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Generic
 
@@ -17,7 +18,7 @@ from jaxnoise.errors import ConfigError
 from jaxnoise.figures.curves import save_curves
 from jaxnoise.files import write_whole
 from jaxnoise.report import write_report
-from jaxnoise.run.open import OpenRun, abstract, draw_noise, warn
+from jaxnoise.run.open import OpenRun, draw_noise, placed, warn
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.drawing import Batch
 from jaxnoise.training.loop import Rhythm
@@ -37,13 +38,17 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
     """
     if jax.process_index() == 0:
         folder.claim(opened.run.config)
-        if not folder.noise.exists():
-            draw_noise(opened.run, folder.noise)
     keep = opened.run.train.keep_checkpoints
     checkpoints = Checkpoints(folder.checkpoints, keep=keep, on_skip=warn)
+    # Drawn while the step is compiled.
+    drawing = ThreadPoolExecutor(1, thread_name_prefix="noise")
     try:
+        if jax.process_index() == 0 and not folder.noise.exists():
+            drawn = drawing.submit(draw_noise, opened.run, folder.noise)
+        else:
+            drawn = drawing.submit(lambda: None)
         state = checkpoints.restore(
-            abstract(opened.devices, opened.initial_state),
+            opened.abstract_state,
             set_aside=True,
             check_meta=opened.check_meta,
         )
@@ -55,7 +60,9 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
             folder.rewind(int(state.step))
             folder.describe_data(description(opened.images))
         yield state, checkpoints
+        drawn.result()
     finally:
+        drawing.shutdown()
         checkpoints.close()
 
 
@@ -98,7 +105,7 @@ def operations(opened: OpenRun, step: Step[State], *batch: int) -> float | None:
         labels=shape(axes, jnp.int32),
     )
     mapped: Any = devices.map(step, 1, resident=False)
-    lowered = mapped.lower(abstract(devices, opened.initial_state), given, opened.key)
+    lowered = mapped.lower(placed(opened.abstract_state, devices), given, opened.key)
     return (lowered.cost_analysis() or {}).get("flops")
 
 

@@ -18,7 +18,6 @@ from jaxnoise.commands import export, train
 from jaxnoise.errors import ConfigError
 from jaxnoise.export import load_weights, sampling_program
 from jaxnoise.run.model import open_model, trained_state
-from jaxnoise.run.open import abstract
 from jaxnoise.sampling import image_noise
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.generation import Generator
@@ -129,9 +128,7 @@ def save_random_checkpoint(experiment, folder):
     def fill(leaf):
         return (0.1 * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
 
-    state = jax.tree.map(fill, abstract(prepared.devices, prepared.initial_state)).replace(
-        step=np.array(2, np.int32)
-    )
+    state = jax.tree.map(fill, prepared.abstract_state).replace(step=np.array(2, np.int32))
     folder.claim(experiment.config)
     checkpoints = Checkpoints(folder.checkpoints)
     meta = {"config": experiment.config, "data": prepared.images.fingerprint, "images_seen": 32}
