@@ -39,6 +39,11 @@ def blank_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: str | Path) -> None:
     """Writes a figure as PNG; the same figure is the same file."""
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        # Once, and not each time that matplotlib draws: it draws twice.
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     # matplotlib's version would make it another file.
     data = BytesIO()
     figure.savefig(data, format="png", dpi=DPI, metadata={"Software": None})
