@@ -40,7 +40,7 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
         folder.claim(opened.run.config)
     keep = opened.run.train.keep_checkpoints
     checkpoints = Checkpoints(folder.checkpoints, keep=keep, on_skip=warn)
-    # Drawn while the step is compiled.
+    # Drawn while the state is made or read.
     drawing = ThreadPoolExecutor(1, thread_name_prefix="noise")
     try:
         if jax.process_index() == 0 and not folder.noise.exists():
@@ -59,8 +59,9 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
         if jax.process_index() == 0:
             folder.rewind(int(state.step))
             folder.describe_data(description(opened.images))
-        yield state, checkpoints
+        # Before any other picture: matplotlib does not promise to draw two at once.
         drawn.result()
+        yield state, checkpoints
     finally:
         drawing.shutdown()
         checkpoints.close()
