@@ -10,7 +10,6 @@ Runs lie in runs/digits/<config>/seed_<n>; finished ones are not run again, inte
 import argparse
 import importlib
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -92,7 +91,6 @@ def train(config: str, seed: int) -> None:
             f"--config.evaluate.seed={seed + 1}",
         ],
         cwd=ROOT,
-        env={"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "xla"), **os.environ},
         check=True,
         stdout=subprocess.DEVNULL,
     )

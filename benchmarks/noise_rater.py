@@ -9,7 +9,6 @@ not run again, interrupted ones go on.
 
 import argparse
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -146,7 +145,6 @@ def train(config: str, seed: int, *settings: str) -> None:
     subprocess.run(
         [sys.executable, "run.py", *command, *settings],
         cwd=ROOT,
-        env={"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "xla"), **os.environ},
         check=True,
         stdout=subprocess.DEVNULL,
     )
