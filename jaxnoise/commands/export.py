@@ -120,7 +120,7 @@ def _network(network: Any) -> dict[str, Any]:
         for field in dataclasses.fields(network)
         if field.name not in ("parent", "name")
     }
-    if "dtype" in fields:
+    if fields.get("dtype") is not None:
         fields["dtype"] = str(jnp.dtype(fields["dtype"]).name)
     # What is no plain value has no place in a config, and so is the class's own default.
     fields = {name: value for name, value in fields.items() if is_plain(value)}

@@ -71,10 +71,16 @@ def own_keys(make: Make) -> list[inspect.Parameter]:
     except NameError:
         signature = inspect.signature(make)
     hidden = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    needed = signature.parameters.get("name")
+    if needed is not None and needed.default is inspect.Parameter.empty:
+        raise ArgumentError("name", make.__name__, "code without a parameter 'name' of its own")
     return [
         key.replace(annotation=_checkable(key.annotation))
         for key in signature.parameters.values()
-        if key.kind not in hidden and (key.default is key.empty or is_plain(key.default))
+        # The section's `name` is what chose this code.
+        if key.name != "name"
+        and key.kind not in hidden
+        and (key.default is key.empty or is_plain(key.default))
     ]
 
 
@@ -88,8 +94,8 @@ def is_plain(value: Any) -> bool:
 def _checkable(annotation: Any) -> Any:
     """An annotation as far as a config's values can be checked against it."""
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
-        plain = tuple(kind for kind in typing.get_args(annotation) if _checkable(kind) is not Any)
-        return typing.Union[plain] if plain else Any  # noqa: UP007
+        kinds = typing.get_args(annotation)
+        return Any if any(_checkable(kind) is Any for kind in kinds) else annotation
     if typing.get_origin(annotation) is tuple:
         kinds = typing.get_args(annotation)
         whole = len(kinds) == 2 and kinds[1] is Ellipsis and _checkable(kinds[0]) is not Any

@@ -160,7 +160,7 @@ class Sections:
                 raise ConfigError(f"config.{path}.{key}: must be set")
             else:
                 arguments[key] = parameter.default
-        self._record(path, {**named, **arguments})
+        self._record(path, {**arguments, **named})
         try:
             return make(**arguments, **context)
         except ArgumentError as error:

@@ -44,7 +44,7 @@ class OpenRun:
     @property
     def dropout(self) -> bool:
         """Whether the network drops anything."""
-        return getattr(self.network, "dropout", 0) > 0
+        return (getattr(self.network, "dropout", 0) or 0) > 0
 
     @property
     def class_counts(self) -> NDArray[np.int64]:

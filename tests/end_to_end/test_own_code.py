@@ -100,6 +100,21 @@ def logistic(mean: float = 0.0) -> noise.LogSnrLaw:
     return noise.Laplace(mean, 1.0)
 
 
+def named(
+    span: tuple[float, float] | None = None, name: str = "of its own", mean: float = 0.0
+) -> noise.LogSnrLaw:
+    low, high = span or (-20.0, 20.0)
+    return noise.Laplace(mean, 1.0).truncated(low, high)
+
+
+def test_a_parameter_called_name_does_not_hide_the_choice():
+    law = {"name": f"{__name__}:named", "span": (-3.0, 4.0)}
+    run = denoising(law=law)
+    assert run.config["law"]["name"] == law["name"]
+    assert run.config["law"]["span"] == (-3.0, 4.0)
+    assert experiment.read(run.config).config == run.config
+
+
 def denoising(**sections):
     from configs import digits_laplace
 
