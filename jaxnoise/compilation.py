@@ -1,10 +1,19 @@
 """How programs are compiled: what runs once in a hurry, and what is kept for the next process."""
 
+import contextlib
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+
+_KEPT = {
+    "jax_compilation_cache_max_size": 2 * 10**9,
+    "jax_persistent_cache_min_compile_time_secs": 0.1,
+}
+_WRITING_SECONDS = 60
 
 
 def quick_options() -> dict[str, Any]:
@@ -27,7 +36,19 @@ def keep_programs(folder: Path) -> None:
       folder: made if it is not there.
     """
     config: Any = jax.config
-    if config.jax_compilation_cache_dir is None:
-        config.update("jax_compilation_cache_dir", str(folder))
-        config.update("jax_compilation_cache_max_size", 2 * 10**9)
-        config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if config.jax_compilation_cache_dir is not None:
+        return
+    config.update("jax_compilation_cache_dir", str(folder))
+    for name, value in _KEPT.items():
+        if name.upper() not in os.environ:
+            config.update(name, value)
+    _drop_half_written(folder)
+
+
+def _drop_half_written(folder: Path) -> None:
+    """Removes programs without a time of use: jax stops evicting at one that a kill left so."""
+    for program in folder.glob("*-cache"):
+        used = program.with_name(program.name.removesuffix("-cache") + "-atime")
+        with contextlib.suppress(FileNotFoundError):
+            if not used.exists() and time.time() - program.stat().st_mtime > _WRITING_SECONDS:
+                program.unlink()

@@ -32,6 +32,27 @@ class NonFiniteError(RuntimeError):
     """The loss, the gradient or the state of a run stopped being finite numbers."""
 
 
+class Described(str):
+    """A value in words, where its `repr` would not tell a reader what it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def describe(value: object) -> object:
+    """An array by dtype and shape, "float32[2,8,8,1]"; anything else as it is.
+
+    Example:
+      >>> import numpy as np
+      >>> describe(np.zeros((2, 3), np.float32)), describe("x")
+      (float32[2,3], 'x')
+    """
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or dtype is None:
+        return value
+    return Described(f"{dtype}[{','.join(map(str, shape))}]")
+
+
 def one_of(argument: str, value: object, choices: Iterable[str]) -> None:
     """Raises ArgumentError unless `value` is one of `choices`, with the nearest one named.
 

@@ -6,6 +6,7 @@ import os
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import resource
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     jax.config.update("jax_disable_most_optimizations", True)
     # A user's own digests and statistics are neither read nor written.
     os.environ["JAXNOISE_CACHE"] = tempfile.mkdtemp(prefix="jaxnoise_cache_")
+    config.add_cleanup(lambda: shutil.rmtree(os.environ["JAXNOISE_CACHE"], ignore_errors=True))
     cache = Path(config.rootpath) / ".cache" / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

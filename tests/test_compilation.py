@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import command_line
 
@@ -18,6 +19,7 @@ keep_programs(Path(sys.argv[1]))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 print(float(jax.jit(lambda x: jnp.sort(jnp.sin(x)) @ x)(jnp.arange(4.0))))
 print(sum("compilation_cache/cache_hits" in name for name in events))
+print(jax.config.jax_compilation_cache_max_size)
 """
 
 
@@ -33,11 +35,15 @@ def start(folder, **extra):
     )
 
 
-def value_and_hits(process):
+def printed(process):
     code, out, err = command_line.finish(process)
     assert code == 0, err
     assert err == ""
-    value, hits = out.split()
+    return out.split()
+
+
+def value_and_hits(process):
+    value, hits, _ = printed(process)
     return float(value), int(hits)
 
 
@@ -59,3 +65,18 @@ def test_jax_s_own_settings_win(tmp_path):
     value_and_hits(start(folder, JAX_COMPILATION_CACHE_DIR=str(own)))
     assert any(own.iterdir())
     assert not folder.exists() or not any(folder.iterdir())
+    *_, size = printed(start(folder, JAX_COMPILATION_CACHE_MAX_SIZE="100000000"))
+    assert size == "100000000"
+
+
+def test_what_a_kill_left_half_written_is_dropped(tmp_path):
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name, seconds_ago in (("half", 600), ("being_written", 0)):
+        program = folder / f"{name}-cache"
+        program.write_bytes(b"0" * 1000)
+        os.utime(program, (time.time() - seconds_ago,) * 2)
+    value_and_hits(start(folder))
+    names = [path.name for path in folder.iterdir()]
+    assert "half-cache" not in names
+    assert "being_written-cache" in names

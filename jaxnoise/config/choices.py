@@ -6,12 +6,12 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from jaxnoise.config.sections import with_keys
+from jaxnoise.config.sections import is_plain, with_keys
 from jaxnoise.errors import ArgumentError
 from jaxnoise.user_code import imported
 
 Make = Callable[..., Any]
-_PLAIN = (bool, int, float, str, type(None))
+_KINDS = (bool, int, float, str, type(None))
 
 
 class Choices(Mapping[str, Make]):
@@ -56,24 +56,40 @@ class Choices(Mapping[str, Make]):
             else:
                 fits, wanted = isinstance(made, gives), gives.__name__
             if not fits:
-                allowed = f"code that gives an object with {wanted}; it gave {made!r:.80}"
+                shown = " ".join(repr(made).split())
+                allowed = f"code that gives an object with {wanted}; it gave {shown:.80}"
                 raise ArgumentError("name", name, allowed)
             return made
 
-        return self._own(with_keys(build, own_keys(make)))
+        try:
+            return self._own(with_keys(build, own_keys(make)))
+        except ArgumentError as error:
+            raise ArgumentError("name", name, error.allowed) from error
 
 
-def own_keys(make: Make) -> list[inspect.Parameter]:
-    """The parameters of a user's callable that a config can set, with annotations it can check."""
+def own_keys(make: Make, taken: tuple[str, ...] = ()) -> list[inspect.Parameter]:
+    """The parameters of a user's callable that a config can set, with annotations it can check.
+
+    Args:
+      make: the callable.
+      taken: keys of the section that are jaxnoise's.
+
+    Raises:
+      ArgumentError: its signature cannot be read, or a parameter has the name of another key.
+    """
+    called = getattr(make, "__name__", repr(make))
     try:
-        signature = inspect.signature(make, eval_str=True)
-    # An annotation may name what is imported for a type checker only.
-    except NameError:
-        signature = inspect.signature(make)
+        signature = _signature(make)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError("name", called, f"code with a signature ({error})") from error
     hidden = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     needed = signature.parameters.get("name")
     if needed is not None and needed.default is inspect.Parameter.empty:
-        raise ArgumentError("name", make.__name__, "code without a parameter 'name' of its own")
+        taken = ("name", *taken)
+    for key in taken:
+        if key in signature.parameters:
+            allowed = f"code without a parameter {key!r}, which is another key of the section"
+            raise ArgumentError("name", called, allowed)
     return [
         key.replace(annotation=_checkable(key.annotation))
         for key in signature.parameters.values()
@@ -84,11 +100,12 @@ def own_keys(make: Make) -> list[inspect.Parameter]:
     ]
 
 
-def is_plain(value: Any) -> bool:
-    """Whether a config can hold a value."""
-    if isinstance(value, tuple):
-        return all(map(is_plain, value))
-    return isinstance(value, _PLAIN)
+def _signature(make: Make) -> inspect.Signature:
+    try:
+        return inspect.signature(make, eval_str=True)
+    # An annotation may name what is imported for a type checker only, or be no expression.
+    except Exception:
+        return inspect.signature(make)
 
 
 def _checkable(annotation: Any) -> Any:
@@ -100,4 +117,4 @@ def _checkable(annotation: Any) -> Any:
         kinds = typing.get_args(annotation)
         whole = len(kinds) == 2 and kinds[1] is Ellipsis and _checkable(kinds[0]) is not Any
         return annotation if whole else Any
-    return annotation if annotation in _PLAIN else Any
+    return annotation if annotation in _KINDS else Any

@@ -61,7 +61,11 @@ def _fit(
 def _own(network: Callable[..., Any]) -> Callable[..., Fitted]:
     """A user's flax module with the fields `out_channels` and `num_classes`."""
     hidden = ("out_channels", "num_classes", "parent", "name")
-    keys = [key for key in own_keys(network) if key.name not in hidden]
+    found = own_keys(network, taken=("class_conditional",))
+    for field in ("out_channels", "num_classes"):
+        if field not in [key.name for key in found]:
+            raise ArgumentError("name", network.__name__, f"a flax module with a field {field!r}")
+    keys = [key for key in found if key.name not in hidden]
 
     def build(class_conditional: bool = False, **given: Any) -> Fitted:
         return partial(_fit, network, class_conditional, given)

@@ -86,6 +86,10 @@ def _composed(law: Callable[..., LogSnrLaw]) -> Callable[..., LogSnrLaw]:
 def _with_share(law: Callable[..., LogSnrLaw]) -> Callable[..., tuple[LogSnrLaw, float]]:
     """Adds the key `share`, a law's part of a mixture."""
 
+    if "share" in keys_of(law):
+        allowed = "code without a parameter 'share', which is another key of the section"
+        raise ArgumentError("name", "share", allowed)
+
     def build(share: float, **own: Any) -> tuple[LogSnrLaw, float]:
         if not 0 < share < 1:
             raise ArgumentError("share", share, "a number in (0, 1)")

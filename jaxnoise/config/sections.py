@@ -13,10 +13,13 @@ from math import inf
 from typing import Any
 
 from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.user_code import failure
 
 GONE = {"objective.teacher_s0": "a teacher's EMA takes curriculum.s0"}
 """Keys of earlier versions, and what took their place."""
 
+_FOR_OWN_CODE = ("total_steps", "curriculum")
+_PLAIN = (bool, int, float, str, type(None))
 _SMALLEST, _LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 
 
@@ -96,7 +99,7 @@ class Sections:
           choices: what each name stands for.
           default: the name where the config gives none.
           **context: what the choices may take from elsewhere; each gets what it has a parameter
-            for.
+            for, a user's own code `total_steps` and `curriculum` alone.
 
         Raises:
           ConfigError: one line that names the key, the value and what is allowed.
@@ -107,6 +110,8 @@ class Sections:
             make = choices[name]
         except ArgumentError as error:
             raise ConfigError(f"config.{path}.{error}") from error
+        if ":" in name:
+            context = {key: context[key] for key in _FOR_OWN_CODE if key in context}
         taken = {k: v for k, v in context.items() if k in inspect.signature(make).parameters}
         return self._build(path, section, make, {"name": name}, taken)
 
@@ -169,6 +174,13 @@ class Sections:
             key = {"total_steps": self.total_steps_key}.get(key, key)
             value = " ".join(repr(error.value).split())
             raise ConfigError(f"config.{key}={value}: must be {error.allowed}") from error
+        except ConfigError:
+            raise
+        except Exception as error:
+            name = named.get("name", "")
+            if ":" not in name:
+                raise
+            raise ConfigError(f"config.{path}.name={name!r}: {failure(name, error)}") from error
 
     def _record(self, path: str, arguments: dict[str, Any]) -> None:
         node = self.resolved
@@ -195,6 +207,13 @@ def keys_of(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(make, eval_str=True).parameters)
 
 
+def is_plain(value: Any) -> bool:
+    """Whether a config can hold a value, and JSON can keep it."""
+    if isinstance(value, (tuple, list)):
+        return all(map(is_plain, value))
+    return isinstance(value, _PLAIN)
+
+
 def _unknown(key: str, allowed: list[str], prefix: str) -> str:
     allowed = [name.removeprefix(prefix) for name in allowed]
     near = get_close_matches(key, allowed, n=1)
@@ -208,8 +227,10 @@ def _coerce(path: str, value: Any, kind: Any) -> Any:
     """`value` as `kind`: an int is taken for a float, a list for a tuple; nothing else changes."""
     wanted = _describe(kind)
     if kind in (inspect.Parameter.empty, Any):
-        return value
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        if is_plain(value):
+            return value
+        wanted = "a number, a string, True, False, None or a tuple of them"
+    elif isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
         if value is None and type(None) in typing.get_args(kind):
             return None
         for option in typing.get_args(kind):
@@ -233,9 +254,9 @@ def _coerce(path: str, value: Any, kind: Any) -> Any:
             return value
     elif isinstance(value, kind) and value != "":
         return value
-    if value == "":
+    if isinstance(value, str) and not value:
         wanted += ", and not empty"
-    raise ConfigError(f"config.{path}={value!r}: must be {wanted}")
+    raise ConfigError(f"config.{path}={' '.join(repr(value).split())}: must be {wanted}")
 
 
 def _describe(kind: Any) -> str:

@@ -105,6 +105,7 @@ class CategoricalPairs:
     ) -> jax.Array:
         """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
         last = check_levels(levels, num_levels) - 2
+        one_of("sampling", self.sampling, SOURCES)
         u = warp(SOURCES[self.sampling](key, count))
         return _draw(u, self.probs(levels, num_levels), last)
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxnoise.errors import ArgumentError, check_positive
+from jaxnoise.errors import ArgumentError, Described, check_positive, describe
 from jaxnoise.noise.discretization import Curriculum
 from jaxnoise.noise.pacing import NoPacing, Pacing
 from jaxnoise.objectives.objective import Denoiser
@@ -97,6 +97,9 @@ def consistency_losses(
     Returns:
       float[B], one loss per image.
 
+    Raises:
+      ArgumentError: `distance` or `weight` gives anything but one number per image.
+
     Example:
       >>> from jaxnoise.objectives import inverse_gap, squared_l2
       >>> x0, eps = jnp.zeros((1, 2, 2, 1)), jnp.ones((1, 2, 2, 1))
@@ -112,9 +115,18 @@ def consistency_losses(
     chex.assert_shape([pairs.sigma_lo, pairs.sigma_hi], (x0.shape[0],))
     target = teacher(x0 + over_pixels(pairs.sigma_lo, x0) * eps, pairs.sigma_lo)
     estimate = student(x0 + over_pixels(pairs.sigma_hi, x0) * eps, pairs.sigma_hi)
-    return weight(pairs.sigma_lo, pairs.sigma_hi) * distance(
-        estimate, jax.lax.stop_gradient(target)
-    )
+    return _one_each(
+        "weight", weight(pairs.sigma_lo, pairs.sigma_hi), "(sigma_lo, sigma_hi)", x0
+    ) * _one_each("distance", distance(estimate, jax.lax.stop_gradient(target)), "(a, b)", x0)
+
+
+def _one_each(argument: str, found: Any, takes: str, x0: jax.Array) -> jax.Array:
+    """What a function gave for a batch, if that is one number for each image."""
+    if getattr(found, "shape", None) != x0.shape[:1]:
+        given = Described(f"a function that gives {describe(found)!r:.80}")
+        allowed = f"one, {takes} -> float[B], that gives a number for each of the {len(x0)} images"
+        raise ArgumentError(argument, given, allowed)
+    return jnp.asarray(found)
 
 
 @dataclass(frozen=True)

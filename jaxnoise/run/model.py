@@ -85,9 +85,10 @@ class OpenModel(OpenRun):
     def reference(self) -> Reference:
         """Half of the training images, or published statistics; and the floor beside them."""
         settings = self.run.evaluate
-        # Raw pixels are read faster than statistics are looked up, and what a user's function
+        # Raw pixels are read faster than statistics are looked up, and what a user's code
         # depends on cannot be told.
-        cached = self.extractor.sha256 != "" and self.extractor.dimension is not None
+        own = ":" in self.run.config["evaluate"]["extractor"]["name"]
+        cached = not own and self.extractor.sha256 != "" and self.extractor.dimension is not None
         return reference_from(
             self.extractor,
             self.images,

@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxnoise.data.images import Images
-from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.errors import ArgumentError, ConfigError, describe
 from jaxnoise.experiment import ModelRun, Run
 from jaxnoise.figures.noise_plans import save_noise
+from jaxnoise.objectives.objective import Objective
 from jaxnoise.training.parallel import Devices
-from jaxnoise.training.records import differences
+from jaxnoise.training.records import differences, flatten
 from jaxnoise.training.state import Params
 from jaxnoise.training.streams import stream_key
+from jaxnoise.user_code import failure, line_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +144,85 @@ def open_images(run: Run, images: Images | None) -> tuple[Devices, Images, Any]:
         network = run.network(images.image_shape, images.num_classes)
     except ArgumentError as error:
         raise does_not_fit("model", error, images) from error
+    check_network(run, images, network)
+    check_objective(run, images)
     return devices, images, network
+
+
+def check_network(run: Run, images: Images, network: Any) -> None:
+    """Traces a user's own network once.
+
+    Raises:
+      ConfigError: it fails, or what it gives has not the shape of images.
+    """
+    name = run.config["model"]["name"]
+    if ":" not in name:
+        return
+    x = jax.ShapeDtypeStruct((2, *images.image_shape), jnp.float32)
+    c_noise = jax.ShapeDtypeStruct((2,), jnp.float32)
+    labels = jax.ShapeDtypeStruct((2,), jnp.int32) if network.num_classes else None
+
+    def ask(key: jax.Array, *given: Any) -> Any:
+        return network.apply(network.init(key, *given), *given, None)
+
+    try:
+        found = jax.eval_shape(ask, jax.random.key(0), x, c_noise, labels)
+    except ArgumentError as error:
+        raise does_not_fit("model", error, images) from error
+    except Exception as error:
+        raise ConfigError(f"config.model.name={name!r}: {failure(name, error)}") from error
+    if getattr(found, "shape", None) != x.shape:
+        raise ConfigError(
+            f"config.model.name={name!r}: must give {describe(x)} for {describe(x)}; "
+            f"it gave {describe(found)!r:.80}"
+        )
+
+
+def check_objective(run: Run, images: Images) -> None:
+    """Traces what a step asks of the objective: a user's own code fails here or never.
+
+    Raises:
+      ConfigError: it fails; the key and the line are named.
+    """
+    objective: Objective = run.objective
+    count = run.train.batch
+
+    def unchanged(x: jax.Array, c_noise: jax.Array) -> jax.Array:
+        del c_noise
+        return x
+
+    def ask(key: jax.Array, x: jax.Array, step: jax.Array) -> Any:
+        pace, own = objective.pacing.init(), objective.init(key)
+        levels = objective.draw(key, key, step, count, pace)
+        losses = objective.losses(unchanged, unchanged, own, x, x, levels)
+        error = jnp.mean(objective.errors(losses, own, levels))
+        return objective.metrics(step, pace), objective.pacing.update(pace, error)
+
+    x = jax.ShapeDtypeStruct((count, *images.image_shape), jnp.float32)
+    try:
+        jax.eval_shape(ask, jax.random.key(0), x, jax.ShapeDtypeStruct((), jnp.int32))
+    except ArgumentError as error:
+        raise ConfigError(
+            f"config.{_key_of(error, run.config)}: must be {error.allowed}"
+        ) from error
+    except Exception as error:
+        for key, name in flatten(run.config).items():
+            if ":" in str(name) and line_of(str(name), error) is not None:
+                raise ConfigError(f"config.{key}={name!r}: {failure(name, error)}") from error
+        raise
+
+
+def _key_of(error: ArgumentError, config: dict[str, Any]) -> str:
+    """The key that an argument of the objective, or of what it is made of, stands for."""
+    flat = flatten(config)
+    for key, value in flat.items():
+        if key.rpartition(".")[2] == error.argument and value == error.value:
+            return f"{key}={value!r}"
+    chosen = f"objective.{error.argument}"
+    for key in (f"{chosen}.name", chosen):
+        if key in flat:
+            return f"{key}={flat[key]!r}"
+    return f"{error.argument}={error.value!r}"
 
 
 def does_not_fit(section: str, error: ArgumentError, images: Images) -> ConfigError:

@@ -36,14 +36,15 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
       opened: what trains.
       folder: of the run.
     """
-    if jax.process_index() == 0:
-        folder.claim(opened.run.config)
+    lead = jax.process_index() == 0
+    # A picture that --mode=plot left may be of another config.
+    draws = lead and (folder.claim(opened.run.config) or not folder.noise.exists())
     keep = opened.run.train.keep_checkpoints
     checkpoints = Checkpoints(folder.checkpoints, keep=keep, on_skip=warn)
     # Drawn while the state is made or read.
     drawing = ThreadPoolExecutor(1, thread_name_prefix="noise")
     try:
-        if jax.process_index() == 0 and not folder.noise.exists():
+        if draws:
             drawn = drawing.submit(draw_noise, opened.run, folder.noise)
         else:
             drawn = drawing.submit(lambda: None)
@@ -56,7 +57,7 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
             state = opened.new_state()
         else:
             print(f"resuming from step {int(state.step)}", file=sys.stderr, flush=True)
-        if jax.process_index() == 0:
+        if lead:
             folder.rewind(int(state.step))
             folder.describe_data(description(opened.images))
         # Before any other picture: matplotlib does not promise to draw two at once.

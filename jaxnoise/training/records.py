@@ -51,17 +51,21 @@ class RunFolder:
         self.scores = root / "scores"
         self.score_histogram = root / "scores.png"
 
-    def claim(self, config: dict[str, Any]) -> None:
+    def claim(self, config: dict[str, Any]) -> bool:
         """Writes config.json, or checks that the folder holds a run of the same config.
+
+        Returns:
+          Whether the folder held no run.
 
         Raises:
           ConfigError: the folder holds a run of another config; the keys that differ are named.
         """
         self.check_same(config)
         if self.config.exists():
-            return
+            return False
         self.root.mkdir(parents=True, exist_ok=True)
         write_whole(self.config, json.dumps(config, indent=2, sort_keys=True) + "\n")
+        return True
 
     def describe_data(self, description: dict[str, Any]) -> None:
         """Writes data.json: which images, and which class each label stands for."""
@@ -135,13 +139,20 @@ def differences(held: dict[str, Any], config: dict[str, Any]) -> str:
       config: a resolved config.
     """
     there, here = flatten(held), flatten(json.loads(json.dumps(config)))
+    viewing = tuple(key for key in VIEWING if key not in _keys_of_own_code(here))
     keys = sorted(
         key
         for key in there.keys() | here.keys()
-        if there.get(key) != here.get(key) and not key.startswith(VIEWING)
+        if there.get(key) != here.get(key) and not key.startswith(viewing)
     )
     shown = ", ".join(f"{k} (there {_show(there, k)}, here {_show(here, k)})" for k in keys[:3])
     return shown + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+
+
+def _keys_of_own_code(flat: dict[str, Any]) -> list[str]:
+    """Keys of which only a user's own code knows what they change."""
+    own = ":" in flat.get("selection.name", "")
+    return ["selection.file"] if own else []
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

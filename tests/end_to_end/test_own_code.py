@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 import sys
+from dataclasses import dataclass
 
 import command_line
 import flax.linen as nn
@@ -19,6 +20,7 @@ from jaxnoise.cli import main
 from jaxnoise.errors import ConfigError
 from jaxnoise.objectives import SnrWeight
 from jaxnoise.objectives.denoising import DenoisingObjective
+from jaxnoise.run.open import open_images
 
 pytestmark = pytest.mark.slow
 
@@ -107,6 +109,51 @@ def named(
     return noise.Laplace(mean, 1.0).truncated(low, high)
 
 
+def crowded(share: float = 0.5) -> noise.LogSnrLaw:
+    return noise.Laplace(share, 1.0)
+
+
+def restless(cells: float = 0.5) -> noise.Pacing:
+    return noise.HighToLow(100, width=cells)
+
+
+def untyped(scores=()) -> noise.LogSnrLaw:
+    return noise.Laplace(0.0, 1.0)
+
+
+def broken(mean: float = 0.0) -> noise.LogSnrLaw:
+    raise RuntimeError("out of order")
+
+
+class Labelled(Flat):
+    class_conditional: bool = False
+
+
+class Taller(Flat):
+    @nn.compact
+    def __call__(self, x, c_noise, labels=None, dropout_keys=None):
+        return jnp.concatenate([x, x], axis=1)
+
+
+class Untraceable(Flat):
+    @nn.compact
+    def __call__(self, x, c_noise, labels=None, dropout_keys=None):
+        return x if c_noise[0] > 0 else -x
+
+
+@dataclass(frozen=True)
+class UnevenPairs(noise.CategoricalPairs):
+    sampling: str = "stratified"
+    power: float = 1.0
+
+    def mass(self, levels):
+        return levels[1:] ** self.power if self.power < 3 else {}[self.power]
+
+
+def mean_distance(a, b):
+    return jnp.mean((a - b) ** 2)
+
+
 def test_a_parameter_called_name_does_not_hide_the_choice():
     law = {"name": f"{__name__}:named", "span": (-3.0, 4.0)}
     run = denoising(law=law)
@@ -163,4 +210,68 @@ def test_what_does_not_fit_is_refused_by_name(law, said):
     with pytest.raises(ConfigError) as caught:
         denoising(law=law)
     assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+HERE = __name__
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"law": {"name": f"{HERE}:broken"}}, r"config.law.name='.*': RuntimeError: out of order"),
+        ({"law": {"name": "builtins:iter"}}, "config.law.name='builtins:iter': must be code with"),
+        ({"law": {"name": f"{HERE}:untyped", "scores": np.ones(2)}}, "config.law.scores=.* tuple"),
+        ({"law.mixed": {"name": f"{HERE}:crowded", "share": 0.5}}, "without a parameter 'share'"),
+        ({"model": {"name": f"{HERE}:Labelled"}}, "without a parameter 'class_conditional'"),
+        ({"model": {"name": "flax.linen:Dense"}}, "a flax module with a field 'out_channels'"),
+    ],
+)
+def test_code_that_cannot_be_called_is_refused_by_name(sections, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        denoising(**sections)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pacing_s_own_parameters_are_its_own():
+    run = denoising(pacing={"name": f"{HERE}:restless", "cells": 0.25})
+    assert run.objective.pacing == noise.HighToLow(100, width=0.25)
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        (
+            {"law": {"name": f"{HERE}:UnevenPairs", "sampling": "stratifed"}},
+            "config.law.sampling='stratifed': must be one of .*did you mean 'stratified'",
+        ),
+        (
+            {"law": {"name": f"{HERE}:UnevenPairs", "power": 3.0}},
+            r"config.law.name='.*:UnevenPairs': KeyError: 3.0 \(test_own_code.py, line \d+\)",
+        ),
+        (
+            {"objective.distance": {"name": f"{HERE}:mean_distance"}},
+            r"config.objective.distance.name='.*': must be one, \(a, b\) -> float\[B\]",
+        ),
+        (
+            {"objective.weight": "jax.numpy:subtract", "law": {"name": f"{HERE}:Flat"}},
+            "config.law.name='.*': must be code that gives an object with sample",
+        ),
+        (
+            {"objective.weight": "jax.numpy:vdot"},
+            r"config.objective.weight='jax.numpy:vdot': must be one, \(sigma_lo, sigma_hi\)",
+        ),
+        (
+            {"model": {"name": f"{HERE}:Taller"}},
+            r"must give float32\[2,8,8,1\] for float32\[2,8,8,1\]; it gave float32\[2,16,8,1\]",
+        ),
+        (
+            {"model": {"name": f"{HERE}:Untraceable"}},
+            r"config.model.name='.*': TracerBoolConversionError: .*test_own_code.py, line",
+        ),
+    ],
+)
+def test_code_that_fails_when_traced_is_refused_before_anything_is_written(sections, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        open_images(experiment.read(tiny.digits_config(**sections)), None)
     assert "\n" not in str(caught.value)

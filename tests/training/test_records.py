@@ -85,6 +85,14 @@ def test_what_only_looks_at_a_run_is_no_difference():
     assert differences(CONFIG, {**CONFIG, "seed": 1}) == "seed (there 0, here 1)"
 
 
+def test_the_file_of_a_selection_of_ones_own_is_a_difference():
+    def config(name, file):
+        return {"selection": {"name": name, "file": file}}
+
+    assert differences(config("rater", "a.npz"), config("rater", "b.npz")) == ""
+    assert "selection.file" in differences(config("my:Best", "a"), config("my:Best", "b"))
+
+
 def test_a_damaged_record_is_kept_and_its_whole_rows_go_on(tmp_path):
     folder = RunFolder(tmp_path)
     raw = b'{"step": 10}\n{"step": 2\n\xff\n{"loss": 1}\n{"step": 20}\n{"step": 30}\n'
