@@ -4,7 +4,6 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Generic
 
@@ -37,17 +36,12 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
       folder: of the run.
     """
     lead = jax.process_index() == 0
-    # A picture that --mode=plot left may be of another config.
-    draws = lead and (folder.claim(opened.run.config) or not folder.noise.exists())
+    if lead and folder.claim(opened.run.config):
+        # One that --mode=plot left may be of another config.
+        folder.noise.unlink(missing_ok=True)
     keep = opened.run.train.keep_checkpoints
     checkpoints = Checkpoints(folder.checkpoints, keep=keep, on_skip=warn)
-    # Drawn while the state is made or read.
-    drawing = ThreadPoolExecutor(1, thread_name_prefix="noise")
     try:
-        if draws:
-            drawn = drawing.submit(draw_noise, opened.run, folder.noise)
-        else:
-            drawn = drawing.submit(lambda: None)
         state = checkpoints.restore(
             opened.abstract_state,
             set_aside=True,
@@ -60,11 +54,8 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
         if lead:
             folder.rewind(int(state.step))
             folder.describe_data(description(opened.images))
-        # Before any other picture: matplotlib does not promise to draw two at once.
-        drawn.result()
         yield state, checkpoints
     finally:
-        drawing.shutdown()
         checkpoints.close()
 
 
@@ -139,6 +130,7 @@ def make_up(
     if scored and not agreed(has_row(folder, step, key)):
         recorder.evaluate(state, step)
     if last or step % rhythm.sample_every == 0:
+        recorder.draw_noise()
         recorder.make_up_pictures(state, step)
 
 
@@ -193,9 +185,10 @@ class Recorder(ABC, Generic[State]):
         return SummaryWriter(str(folder.root / "tensorboard"))
 
     def progress(self, step: int, loss: float) -> None:
-        """Moves the bar."""
+        """Moves the bar; draws the noise once the first step is made."""
         if self._bar:
             self._bar.update(step, loss=loss)
+        self.draw_noise()
 
     def log(self, row: dict[str, Any]) -> None:
         """Adds a row to metrics.jsonl."""
@@ -217,6 +210,11 @@ class Recorder(ABC, Generic[State]):
     @abstractmethod
     def make_up_pictures(self, state: State, step: int) -> None:
         """Draws those of `sample` that are not there."""
+
+    def draw_noise(self) -> None:
+        """Draws the noise that the run trains on, unless that was done."""
+        if self._lead and not self._folder.noise.exists():
+            draw_noise(self._opened.run, self._folder.noise)
 
     def draw_curves(self, *, missing: bool = False) -> None:
         """Draws the curves, or only if they are missing; none before there is a row."""
