@@ -14,5 +14,5 @@ from configs import common
 def get_config() -> ConfigDict:
     config = common.digits_denoising()
     config.pacing = ConfigDict({"name": "clts", "mu": 0.3, "sig": 0.2, "max_weight": 0.5})
-    config.optimizer.update(name="momentum_decay", b0=0.9, decay_momentum=False)
+    config.optimizer.update(name="momentum_decay", b1=0.9, decay_momentum=False)
     return config

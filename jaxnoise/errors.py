@@ -1,8 +1,12 @@
 """Errors that name the value, the allowed range and the argument."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from math import inf
+from typing import Any
+
+import jax
+import numpy as np
 
 
 class ArgumentError(ValueError):
@@ -69,19 +73,92 @@ def one_of(argument: str, value: object, choices: Iterable[str]) -> None:
     raise ArgumentError(argument, value, f"one of {', '.join(choices)}{hint}")
 
 
-def check_positive(argument: str, value: float) -> None:
-    """Raises ArgumentError unless `value` is a finite number above 0.
+def is_traced(tree: object) -> bool:
+    """Whether a number, or any in a pytree of them, is known only when a program runs."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
+def check_numbers(
+    argument: str, value: object, holds: Callable[[np.ndarray], Any], allowed: str
+) -> None:
+    """Raises ArgumentError unless `value` is real numbers for which `holds` is true everywhere.
+
+    What is traced passes: its value is not known.
+
+    Args:
+      argument: whose value it is.
+      value: a number or an array of any shape.
+      holds: `float64[...] -> bool[...]`.
+      allowed: for the message.
+
+    Example:
+      >>> check_numbers("width", 2.0, lambda x: (0 < x) & (x <= 1), "a number in (0, 1]")
+      Traceback (most recent call last):
+      jaxnoise.errors.ArgumentError: width=2.0: must be a number in (0, 1]
+    """
+    if is_traced(value):
+        return
+    try:
+        # Strings of digits and booleans are no numbers here.
+        kind = np.asarray(value).dtype
+        real = np.issubdtype(kind, np.number) or kind.name == "bfloat16"
+        fits = real and bool(np.all(holds(np.asarray(value, np.float64))))
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ArgumentError(argument, describe(value), allowed)
+
+
+def check_positive(argument: str, value: object) -> None:
+    """Raises ArgumentError unless `value` is a finite number above 0, or traced.
 
     Example:
       >>> check_positive("scale", 0.0)
       Traceback (most recent call last):
       jaxnoise.errors.ArgumentError: scale=0.0: must be a finite number > 0
     """
-    if not 0 < value < inf:
-        raise ArgumentError(argument, value, "a finite number > 0")
+    check_numbers(argument, value, lambda x: (x > 0) & (x < inf), "a finite number > 0")
 
 
-def check_finite(argument: str, value: float) -> None:
-    """Raises ArgumentError unless `value` is a finite number."""
-    if not -inf < value < inf:
-        raise ArgumentError(argument, value, "a finite number")
+def check_finite(argument: str, value: object) -> None:
+    """Raises ArgumentError unless `value` is a finite number, or traced."""
+    check_numbers(argument, value, np.isfinite, "a finite number")
+
+
+def check_shape(
+    argument: str, value: object, shape: tuple[int | None, ...], meaning: str = ""
+) -> None:
+    """Raises ArgumentError unless `value` is an array of this shape; its values may be traced.
+
+    Args:
+      argument: whose value it is.
+      value: what came.
+      shape: sizes, None for any.
+      meaning: what the axes are, for the message.
+
+    Example:
+      >>> check_shape("sigma", np.zeros((2, 3)), (2,), "one level for each image")
+      Traceback (most recent call last):
+      jaxnoise.errors.ArgumentError: sigma=float64[2,3]: must be of shape [2], one level for each image
+    """  # noqa: E501
+    found = getattr(value, "shape", None)
+    if (
+        found is None
+        or len(found) != len(shape)
+        or any(size not in (None, have) for size, have in zip(shape, found, strict=True))
+    ):
+        sizes = ",".join("n" if size is None else str(size) for size in shape)
+        allowed = f"of shape [{sizes}]" + (f", {meaning}" if meaning else "")
+        raise ArgumentError(argument, describe(value), allowed)
+
+
+def check_callable(argument: str, value: object, form: str) -> None:
+    """Raises ArgumentError unless `value` can be called.
+
+    Args:
+      argument: whose value it is.
+      value: what came.
+      form: such as "(a, b) -> float[B]".
+    """
+    if not callable(value):
+        raise ArgumentError(argument, describe(value), f"a function {form}")

@@ -29,6 +29,7 @@ from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.evaluation.extractors import Extractor
 from jaxnoise.noise import LogSnrLaw
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, uniform_weight
+from jaxnoise.optim import follows_gradient
 from jaxnoise.sampling.samplers import Sampler
 
 COMMON = (
@@ -219,6 +220,12 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
             f"config.pacing.name={name!r}: must be one that no loss moves, for a rater"
         )
     optimizer = sections.choose("optimizer", OPTIMIZERS, total_steps=steps)
+    if not follows_gradient(optimizer):
+        name = sections.resolved["optimizer"]["name"]
+        raise ConfigError(
+            f"config.optimizer.name={name!r}: must be one whose update has a derivative by its "
+            "gradient, for a rater; that of a sign is 0, and so is every meta-gradient through it"
+        )
     rater = sections.choose("rater", RATERS)
     meta_optimizer = sections.build("meta.optimizer", meta_adamw)
     sections.check_all_read()

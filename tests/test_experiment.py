@@ -197,7 +197,7 @@ def denoising(name="digits_cosine", **overrides):
         ({"objective.target": "z"}, ["config.objective.target='z'", "eps"]),
         ({"objective.sigma_data": -1.0}, ["config.objective.sigma_data=-1.0"]),
         ({"objective.max_ratio": 2.0}, ["config.objective.max_ratio=2.0", "None"]),
-        ({"objective.source": "idd"}, ["config.objective.source='idd'", "'iid'"]),
+        ({"objective.sampling": "idd"}, ["config.objective.sampling='idd'", "'iid'"]),
         ({"objective.weight": "uniform"}, ["config.objective.weight", "section"]),
         ({"objective.weight.space": "z"}, ["config.objective.weight.space='z'", "x0"]),
         ({"objective.weight": {"name": "min_snr", "gamma": 0}}, ["objective.weight.gamma=0.0"]),

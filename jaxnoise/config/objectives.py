@@ -72,7 +72,7 @@ def denoising(
     sigma_data: float = 0.5,
     compensation: str = "none",
     max_ratio: float | None = None,
-    source: str = "stratified",
+    sampling: str = "stratified",
 ) -> DenoisingObjective:
     """The denoising objective from its keys."""
     prediction = Prediction(target, sigma_data)
@@ -83,7 +83,7 @@ def denoising(
             prediction=prediction,
             compensation=compensation,
             max_ratio=max_ratio,
-            source=source,
+            sampling=sampling,
             pacing=pacing,
             uncertainty=uncertainty,
             total_steps=total_steps,

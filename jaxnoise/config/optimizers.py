@@ -34,7 +34,7 @@ def _adaptive(
 def _momentum_decay(
     total_steps: int,
     learning_rate: float,
-    b0: float = 0.9,
+    b1: float = 0.9,
     b2: float | None = 0.999,
     eps: float | None = None,
     decay_momentum: bool = True,
@@ -45,7 +45,7 @@ def _momentum_decay(
     if b2 is None and eps is not None:
         raise ArgumentError("eps", eps, "left out where optimizer.b2 is None")
     rate, eps = _warmed_up(learning_rate, warmup_steps), 1e-8 if eps is None else eps
-    update = momentum_decay(rate, total_steps, b0, b2, eps, decay_momentum, compensate)
+    update = momentum_decay(rate, total_steps, b1, b2, eps, decay_momentum, compensate)
     return _clipped(update, clip_norm)
 
 

@@ -4,7 +4,9 @@ The keyword parameters of a function or dataclass ARE the keys of its section: a
 missing one and a value of the wrong type are errors, and no key can be accepted that nobody reads.
 """
 
+import functools
 import inspect
+import operator
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -12,10 +14,16 @@ from difflib import get_close_matches
 from math import inf
 from typing import Any
 
+import jax
+
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.user_code import failure
 
-GONE = {"objective.teacher_s0": "a teacher's EMA takes curriculum.s0"}
+GONE = {
+    "objective.teacher_s0": "a teacher's EMA takes curriculum.s0",
+    "objective.source": "it is objective.sampling now",
+    "optimizer.b0": "it is optimizer.b1 now",
+}
 """Keys of earlier versions, and what took their place."""
 
 _FOR_OWN_CODE = ("total_steps", "curriculum")
@@ -204,7 +212,18 @@ def with_keys(build: Callable[..., Any], keys: Iterable[inspect.Parameter]) -> C
 
 def keys_of(make: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters of a function or class by name, annotations evaluated."""
-    return dict(inspect.signature(make, eval_str=True).parameters)
+    parameters = inspect.signature(make, eval_str=True).parameters
+    return {
+        name: key.replace(annotation=_settable(key.annotation)) for name, key in parameters.items()
+    }
+
+
+def _settable(annotation: Any) -> Any:
+    """An annotation without arrays, which may be traced numbers and stand in no config."""
+    if isinstance(annotation, types.UnionType):
+        kinds = [kind for kind in typing.get_args(annotation) if kind is not jax.Array]
+        return functools.reduce(operator.or_, kinds)
+    return annotation
 
 
 def is_plain(value: Any) -> bool:

@@ -87,7 +87,7 @@ def _by_rater(
             rated = RaterScore(rate)
             return select(rated if score is RaterScore else score(rated, **settings), **given)
 
-        made(None)  # bad values are named while the config is read
+        made(lambda x0, eps, lam: lam)  # bad values are named while the config is read
 
         def open_file() -> OpenSelection:
             rater = load_rater(file)

@@ -17,14 +17,15 @@ from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 
 from jaxnoise.errors import check_finite, check_positive
-from jaxnoise.noise.logsnr_law import LogSnrLaw, Tails, as_level
+from jaxnoise.noise.logsnr_law import LogSnrLaw, Number, Tails, as_level
+from jaxnoise.noise.parameters import log_of
 
 
 class _Symmetric(LogSnrLaw):
     """A law that is symmetric about `_center`, given by one tail: sign and magnitude apart."""
 
     @property
-    def _center(self) -> float:
+    def _center(self) -> Number:
         return 0.0
 
     def _tail(self, a: jax.Array) -> jax.Array:
@@ -121,15 +122,15 @@ class Laplace(_Symmetric):
     Reference: improved noise schedule (arXiv 2407.03297).
     """
 
-    mu: float = 0.0
-    b: float = 0.5
+    mu: Number = 0.0
+    b: Number = 0.5
 
     def __post_init__(self) -> None:
         check_finite("mu", self.mu)
         check_positive("b", self.b)
 
     @property
-    def _center(self) -> float:
+    def _center(self) -> Number:
         return self.mu
 
     def _tail(self, a: jax.Array) -> jax.Array:
@@ -139,7 +140,7 @@ class Laplace(_Symmetric):
         return -self.b * jnp.log(2 * m)
 
     def log_prob(self, lam: ArrayLike) -> jax.Array:
-        return -jnp.abs(as_level(lam) - self.mu) / self.b - log(2 * self.b)
+        return -jnp.abs(as_level(lam) - self.mu) / self.b - log_of(2 * self.b)
 
 
 @dataclass(frozen=True)
@@ -163,15 +164,15 @@ class Cauchy(_Symmetric):
     Reference: improved noise schedule (arXiv 2407.03297).
     """
 
-    mu: float
-    gamma: float
+    mu: Number = 0.0
+    gamma: Number = 0.5
 
     def __post_init__(self) -> None:
         check_finite("mu", self.mu)
         check_positive("gamma", self.gamma)
 
     @property
-    def _center(self) -> float:
+    def _center(self) -> Number:
         return self.mu
 
     def _tail(self, a: jax.Array) -> jax.Array:
@@ -182,14 +183,14 @@ class Cauchy(_Symmetric):
 
     def log_prob(self, lam: ArrayLike) -> jax.Array:
         z = (as_level(lam) - self.mu) / self.gamma
-        return -jnp.log1p(z * z) - log(pi * self.gamma)
+        return -jnp.log1p(z * z) - log_of(pi * self.gamma)
 
 
 class _Gaussian(_Symmetric):
     """A normal law of standard deviation `_spread`."""
 
     @property
-    def _spread(self) -> float:
+    def _spread(self) -> Number:
         raise NotImplementedError
 
     def _tail(self, a: jax.Array) -> jax.Array:
@@ -200,7 +201,7 @@ class _Gaussian(_Symmetric):
 
     def log_prob(self, lam: ArrayLike) -> jax.Array:
         z = (as_level(lam) - self._center) / self._spread
-        return -z * z / 2 - log(self._spread * sqrt(2 * pi))
+        return -z * z / 2 - log_of(self._spread * sqrt(2 * pi))
 
 
 @dataclass(frozen=True)
@@ -224,19 +225,19 @@ class Normal(_Gaussian):
     Reference: EDM (arXiv 2206.00364), table 1.
     """
 
-    mean: float = 2.4
-    std: float = 2.4
+    mean: Number = 2.4
+    std: Number = 2.4
 
     def __post_init__(self) -> None:
         check_finite("mean", self.mean)
         check_positive("std", self.std)
 
     @property
-    def _center(self) -> float:
+    def _center(self) -> Number:
         return self.mean
 
     @property
-    def _spread(self) -> float:
+    def _spread(self) -> Number:
         return self.std
 
 
@@ -260,17 +261,17 @@ class LogitNormal(_Gaussian):
     Reference: Stable Diffusion 3 (arXiv 2403.03206).
     """
 
-    mean: float = 0.0
-    std: float = 1.0
+    mean: Number = 0.0
+    std: Number = 1.0
 
     def __post_init__(self) -> None:
         check_finite("mean", self.mean)
         check_positive("std", self.std)
 
     @property
-    def _center(self) -> float:
+    def _center(self) -> Number:
         return -2 * self.mean
 
     @property
-    def _spread(self) -> float:
+    def _spread(self) -> Number:
         return 2 * self.std

@@ -7,16 +7,28 @@ is accurate where it is small. Compositions map both numbers, so that neither ta
 """
 
 from dataclasses import dataclass
-from math import inf, log
+from math import inf
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError, check_finite, check_positive, one_of
-from jaxnoise.noise.uniforms import SOURCES
+from jaxnoise.errors import (
+    ArgumentError,
+    check_finite,
+    check_numbers,
+    check_positive,
+    describe,
+    is_traced,
+    one_of,
+)
+from jaxnoise.noise.parameters import Parameterized, log_of
+from jaxnoise.noise.uniforms import SOURCES, Warp, unpaced
 
 Tails = tuple[jax.Array, jax.Array]
+Number = float | jax.Array
+"""A parameter of a law: a number, or one that is traced."""
 
 
 def as_level(x: ArrayLike) -> jax.Array:
@@ -30,6 +42,13 @@ def floor_of(dtype: jnp.dtype) -> float:
     return float(jnp.finfo(dtype).eps) / 2
 
 
+def check_law(argument: str, value: object) -> None:
+    """Raises ArgumentError unless `value` is a law over log SNR."""
+    if not isinstance(value, LogSnrLaw):
+        allowed = "a law over log SNR, such as jaxnoise.noise.Cosine()"
+        raise ArgumentError(argument, describe(value), allowed)
+
+
 def within(lam: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
     """Whether `low <= lam <= high`, a few roundings apart: a drawn end point is still inside."""
     slack = 8 * jnp.finfo(lam.dtype).eps
@@ -38,10 +57,18 @@ def within(lam: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
     )
 
 
-class LogSnrLaw:
+class LogSnrLaw(Parameterized):
     """A law over lambda; subclasses define `from_tails`, `tails` and `log_prob`.
 
-    Frozen dataclasses: close over them under jit. All methods are elementwise and vmappable.
+    Subclasses are frozen dataclasses. Their numbers may be traced: close over a law, or hand it to
+    a jitted, vmapped or differentiated function as a pytree. All methods are elementwise.
+
+    Example:
+      >>> import jax
+      >>> from jaxnoise.noise import Laplace
+      >>> scales = jax.numpy.asarray([1.0, 2.0])
+      >>> print(jax.vmap(lambda b: Laplace(0.0, b).inverse_survival(0.25))(scales))
+      [0.6931472 1.3862944]
     """
 
     def from_tails(self, t: jax.Array, s: jax.Array) -> jax.Array:
@@ -110,24 +137,28 @@ class LogSnrLaw:
         lam = self.from_tails(jnp.maximum(t, floor), jnp.maximum(1 - t, floor))
         return jnp.where((t >= 0) & (t <= 1), lam, jnp.nan)
 
-    def sample(self, key: jax.Array, count: int, source: str = "iid") -> jax.Array:
-        """Draws `count` values of lambda, `inverse_survival(u)` of a source of uniforms.
+    def sample(
+        self, key: jax.Array, count: int, sampling: str = "stratified", warp: Warp = unpaced
+    ) -> jax.Array:
+        """Draws `count` values of lambda, `inverse_survival(warp(u))` of a source of uniforms.
 
         Args:
           key: PRNG key.
           count: how many (static), at least 1; the GLOBAL batch.
-          source: "iid", "stratified", "antithetic" or "sorted" (stratified, with ascending noise).
+          sampling: "stratified" (once in each of `count` equal parts, in random order), "iid",
+            "antithetic" or "sorted" (stratified, with ascending noise).
+          warp: a map of the uniforms, as a pacing makes them.
 
         Returns:
           float[count].
 
         Raises:
-          ArgumentError: an unknown `source` or `count < 1`.
+          ArgumentError: an unknown `sampling` or `count < 1`.
         """
-        one_of("source", source, SOURCES)
-        return self.inverse_survival(SOURCES[source](key, count))
+        one_of("sampling", sampling, SOURCES)
+        return self.inverse_survival(warp(SOURCES[sampling](key, count)))
 
-    def shifted(self, c: float) -> "Affine":
+    def shifted(self, c: Number) -> "Affine":
         """The law of `Lambda + c`. Stable Diffusion 3's resolution shift s is `c = -2 log s`.
 
         Args:
@@ -142,7 +173,7 @@ class LogSnrLaw:
         """
         return Affine(self, c=c)
 
-    def scaled(self, s: float) -> "Affine":
+    def scaled(self, s: Number) -> "Affine":
         """The law of `Lambda / s`, `p(lambda) = s p_Lambda(s lambda)`.
 
         Args:
@@ -157,7 +188,7 @@ class LogSnrLaw:
         """
         return Affine(self, s=s)
 
-    def truncated(self, lo: float, hi: float) -> "Truncated":
+    def truncated(self, lo: Number, hi: Number) -> "Truncated":
         """The law of Lambda given `lo <= Lambda <= hi`.
 
         Args:
@@ -186,10 +217,11 @@ class Affine(LogSnrLaw):
     """
 
     law: LogSnrLaw
-    c: float = 0.0
-    s: float = 1.0
+    c: Number = 0.0
+    s: Number = 1.0
 
     def __post_init__(self) -> None:
+        check_law("law", self.law)
         check_finite("c", self.c)
         check_positive("s", self.s)
 
@@ -200,7 +232,7 @@ class Affine(LogSnrLaw):
         return self.law.tails((as_level(lam) - self.c) * self.s)
 
     def log_prob(self, lam: ArrayLike) -> jax.Array:
-        return self.law.log_prob((as_level(lam) - self.c) * self.s) + log(self.s)
+        return self.law.log_prob((as_level(lam) - self.c) * self.s) + log_of(self.s)
 
 
 def _mass_between(clean: Tails, noisy: Tails) -> jax.Array:
@@ -265,17 +297,19 @@ class Truncated(_Restricted):
     """
 
     law: LogSnrLaw
-    lo: float
-    hi: float
+    lo: Number
+    hi: Number
 
     def __post_init__(self) -> None:
-        if not self.lo < inf:
-            raise ArgumentError("lo", self.lo, "a number below inf")
-        if not self.hi > self.lo:
-            raise ArgumentError("hi", self.hi, f"a number > lo={self.lo}")
+        check_law("law", self.law)
+        check_numbers("lo", self.lo, lambda x: x < inf, "a number below inf")
+        check_numbers("hi", self.hi, lambda x: x > -inf, "a number above -inf")
+        if is_traced(self):
+            return
+        check_numbers("hi", self.hi, lambda x: x > np.asarray(self.lo), f"> lo={self.lo}")
         with jax.ensure_compile_time_eval():
             mass = _mass_between(*self._edges(jnp.result_type(float)))
-        if not isinstance(mass, jax.core.Tracer) and not mass > 0:
+        if not np.all(np.asarray(mass) > 0):
             raise ArgumentError("hi", self.hi, f"such that the law has mass above lo={self.lo}")
 
     def _support(self, dtype: jnp.dtype) -> Tails:
@@ -303,16 +337,17 @@ class Window(_Restricted):
     """
 
     law: LogSnrLaw
-    lo: float | jax.Array
-    hi: float | jax.Array
+    lo: Number
+    hi: Number
 
     def __post_init__(self) -> None:
-        if isinstance(self.lo, jax.core.Tracer) or isinstance(self.hi, jax.core.Tracer):
+        check_law("law", self.law)
+        check_numbers("lo", self.lo, lambda x: (x >= 0) & (x < 1), "a number in [0, 1)")
+        check_numbers("hi", self.hi, lambda x: (x > 0) & (x <= 1), "a number in (0, 1]")
+        if is_traced((self.lo, self.hi)):
             return
-        if not 0 <= self.lo < 1:
-            raise ArgumentError("lo", self.lo, "a number in [0, 1)")
-        if not self.lo < self.hi <= 1:
-            raise ArgumentError("hi", self.hi, f"a number > lo={self.lo} and <= 1")
+        above = f"a number > lo={self.lo} and <= 1"
+        check_numbers("hi", self.hi, lambda x: x > np.asarray(self.lo), above)
 
     def _edges(self, dtype: jnp.dtype) -> tuple[Tails, Tails]:
         lo, hi = jnp.asarray(self.lo, dtype), jnp.asarray(self.hi, dtype)
@@ -325,7 +360,7 @@ class Window(_Restricted):
         return low, high
 
 
-def window(law: LogSnrLaw, lo: float | jax.Array, hi: float | jax.Array) -> Window:
+def window(law: LogSnrLaw, lo: Number, hi: Number) -> Window:
     """The law of `lambda(u)`, `u ~ U(lo, hi)`: a quantile window of `law`.
 
     `lo` and `hi` may be traced, so that an annealed window never recompiles.

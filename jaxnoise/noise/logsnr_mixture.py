@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite, log
+from math import inf
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError
-from jaxnoise.noise.logsnr_law import LogSnrLaw, Tails, as_level
+from jaxnoise.errors import ArgumentError, check_numbers
+from jaxnoise.noise.logsnr_law import LogSnrLaw, Number, Tails, as_level, check_law
+from jaxnoise.noise.parameters import log_of
 
 Bracket = tuple[jax.Array, jax.Array]
 
@@ -49,7 +50,7 @@ class Mixture(LogSnrLaw):
     """
 
     laws: tuple[LogSnrLaw, ...]
-    weights: tuple[float, ...]
+    weights: tuple[Number, ...]
 
     def tails(self, lam: ArrayLike) -> Tails:
         lam = as_level(lam)
@@ -61,7 +62,7 @@ class Mixture(LogSnrLaw):
 
     def log_prob(self, lam: ArrayLike) -> jax.Array:
         parts = [
-            law.log_prob(lam) + log(weight)
+            law.log_prob(lam) + log_of(weight)
             for law, weight in zip(self.laws, self.weights, strict=True)
         ]
         return jax.nn.logsumexp(jnp.stack(parts), axis=0)
@@ -78,13 +79,19 @@ class Mixture(LogSnrLaw):
             return jnp.where(clean, lam_t > target_t, lam_s < target_s)
 
         root = bisect(too_low, jnp.min(points, axis=0), jnp.max(points, axis=0))
-        # A term of value zero that carries d lambda / d t = -1 / p.
+        # A term of value zero that carries the derivatives, by t and by the law's numbers.
         density = jnp.exp(jax.lax.stop_gradient(self.log_prob(root)))
-        moved = jnp.where(clean, target_t - t, s - target_s)
+        root_t, root_s = self.tails(root)
+        held_t, held_s = jax.lax.stop_gradient((root_t, root_s))
+        moved = jnp.where(
+            clean, (root_t - held_t) + (target_t - t), (s - target_s) + (held_s - root_s)
+        )
         return root + moved / jnp.where(density > 0, density, 1)
 
 
-def mixture(laws: Sequence[LogSnrLaw], weights: Sequence[float] | None = None) -> Mixture:
+def mixture(
+    laws: Sequence[LogSnrLaw], weights: Sequence[Number] | jax.Array | None = None
+) -> Mixture:
     """The mixture of laws, `p(lambda) = sum_j w_j p_j(lambda)`.
 
     Drawn through its inverse CDF (bisection with a fixed number of halvings), so that stratified
@@ -93,7 +100,7 @@ def mixture(laws: Sequence[LogSnrLaw], weights: Sequence[float] | None = None) -
 
     Args:
       laws: one or more laws.
-      weights: as many positive numbers, normalised to sum to 1; equal by default.
+      weights: as many positive numbers, normalised to sum to 1, traced or not; equal by default.
 
     Returns:
       A law over lambda.
@@ -107,10 +114,16 @@ def mixture(laws: Sequence[LogSnrLaw], weights: Sequence[float] | None = None) -
       >>> round(float(mixed.survival(mixed.inverse_survival(0.01))), 6)
       0.01
     """
-    if len(laws) < 1:
+    laws = tuple(laws)
+    if not laws:
         raise ArgumentError("laws", laws, "at least one law")
-    weights = [1.0] * len(laws) if weights is None else weights
-    if len(weights) != len(laws) or not all(isfinite(w) and w > 0 for w in weights):
-        raise ArgumentError("weights", weights, f"{len(laws)} finite numbers > 0")
-    total = sum(weights)
-    return Mixture(tuple(laws), tuple(weight / total for weight in weights))
+    for law in laws:
+        check_law("laws", law)
+    shares: tuple[Number, ...] = (1.0,) * len(laws) if weights is None else tuple(weights)
+    allowed = f"{len(laws)} finite numbers > 0"
+    if len(shares) != len(laws):
+        raise ArgumentError("weights", weights, allowed)
+    for share in shares:
+        check_numbers("weights", share, lambda x: (x > 0) & (x < inf), allowed)
+    total = sum(shares)
+    return Mixture(laws, tuple(share / total for share in shares))

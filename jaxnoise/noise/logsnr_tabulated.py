@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_shape, describe, is_traced
 from jaxnoise.noise.logsnr_law import LogSnrLaw, Tails, as_level, within
 
 
@@ -44,7 +44,7 @@ class Tabulated(LogSnrLaw):
 
     Args:
       lam: ascending log SNR of the nodes, at least two; outside of them the density is 0.
-      density: as many numbers >= 0, not all 0; normalised here.
+      density: as many numbers >= 0, not all 0; normalised here. Both may be traced.
 
     Raises:
       ArgumentError: an argument is outside its range.
@@ -55,10 +55,17 @@ class Tabulated(LogSnrLaw):
       [1. 0.]
     """
 
-    lam: Sequence[float]
-    density: Sequence[float]
+    lam: Sequence[float] | jax.Array
+    density: Sequence[float] | jax.Array
 
     def __post_init__(self) -> None:
+        if is_traced(self):
+            # A number's value is not known here; how many there are is.
+            nodes = jnp.shape(jnp.asarray(self.lam))
+            if len(nodes) != 1 or nodes[0] < 2:
+                raise ArgumentError("lam", describe(self.lam), "of shape [n], n >= 2")
+            check_shape("density", jnp.asarray(self.density), nodes, "one number for each node")
+            return
         lam, density = np.asarray(self.lam, np.float64), np.asarray(self.density, np.float64)
         if lam.ndim != 1 or len(lam) < 2 or not np.isfinite(lam).all() or (np.diff(lam) <= 0).any():
             raise ArgumentError("lam", self.lam, "at least two ascending finite numbers")
@@ -72,13 +79,14 @@ class Tabulated(LogSnrLaw):
         object.__setattr__(self, "density", tuple(density.tolist()))
 
     def _cells(self, dtype: jnp.dtype) -> _Cells:
-        lam, density = np.asarray(self.lam), np.asarray(self.density)
-        width = np.diff(lam)
+        xp: Any = jnp if is_traced(self) else np
+        lam, density = xp.asarray(self.lam), xp.asarray(self.density)
+        width = xp.diff(lam)
         pair = density[:-1] + density[1:]
-        mass = pair * width / np.sum(pair * width)
-        left = np.where(pair > 0, density[:-1] / np.where(pair > 0, pair, 1), 0.5)
-        below = np.concatenate([[0.0], np.cumsum(mass)])
-        above = np.concatenate([np.cumsum(mass[::-1])[::-1], [0.0]])
+        mass = pair * width / xp.sum(pair * width)
+        left = xp.where(pair > 0, density[:-1] / xp.where(pair > 0, pair, 1), 0.5)
+        below = xp.concatenate([xp.zeros(1), xp.cumsum(mass)])
+        above = xp.concatenate([xp.cumsum(mass[::-1])[::-1], xp.zeros(1)])
         fields = lam[:-1], width, mass, left, 1 - left, below, above
         return _Cells(*(jnp.asarray(field, dtype) for field in fields))
 

@@ -12,7 +12,6 @@ the inverse CDF (0 the lowest noise, 1 the highest), which is how a pacing restr
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, inf
 
 import chex
 import jax
@@ -20,22 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 
-from jaxnoise.errors import ArgumentError, check_positive, one_of
-from jaxnoise.noise.uniforms import SOURCES
+from jaxnoise.errors import ArgumentError, check_finite, check_positive, one_of
+from jaxnoise.noise.logsnr_law import Number
+from jaxnoise.noise.parameters import Parameterized, ceil_of
+from jaxnoise.noise.uniforms import SOURCES, Warp, unpaced
 
 # Gauss-Legendre nodes per index; a Beta density is smooth.
 _BETA_NODES = 32
 
 
-Warp = Callable[[jax.Array], jax.Array]
-"""A map of uniforms, as `jaxnoise.noise.pacing` makes them: it moves draws along the law."""
 Cdf = Callable[[jax.Array], jax.Array]
 """`t -> P(u' <= t)` of warped uniforms u', the inverse of the warp: float[...] in [0, 1]."""
-
-
-def unpaced(u: jax.Array) -> jax.Array:
-    """The warp that leaves a law as it is."""
-    return u
 
 
 def check_levels(levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
@@ -71,7 +65,7 @@ def gauss_legendre(count: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
     return jnp.asarray((nodes + 1) / 2, dtype)[None, :], jnp.asarray(weights / 2, dtype)[None, :]
 
 
-class CategoricalPairs:
+class CategoricalPairs(Parameterized):
     """What a law over pairs of one's own builds on: it is drawn through the inverse CDF of `probs`.
 
     A subclass is a frozen dataclass that gives `mass`, or `probs` itself. Its field `sampling`, if
@@ -181,13 +175,12 @@ class LognormalPairs(CategoricalPairs):
     Reference: iCT (arXiv 2310.14189), section 3.5.
     """
 
-    p_mean: float = -1.1
-    p_std: float = 2.0
+    p_mean: Number = -1.1
+    p_std: Number = 2.0
     sampling: str = "iid"
 
     def __post_init__(self) -> None:
-        if not -inf < self.p_mean < inf:
-            raise ArgumentError("p_mean", self.p_mean, "a finite number")
+        check_finite("p_mean", self.p_mean)
         check_positive("p_std", self.p_std)
         one_of("sampling", self.sampling, SOURCES)
 
@@ -231,8 +224,8 @@ class BetaPairs(CategoricalPairs):
     Reference: HN-iCT (arXiv 2411.12181); (1.5, 5) is the authors' setting.
     """
 
-    a: float = 1.5
-    b: float = 5.0
+    a: Number = 1.5
+    b: Number = 5.0
     sampling: str = "iid"
 
     def __post_init__(self) -> None:
@@ -256,11 +249,12 @@ class BetaPairs(CategoricalPairs):
         first = jnp.where(mirror, self.b, self.a)
         second = jnp.where(mirror, self.a, self.b)
         # In the end bins v = t^p takes the singularity of v^(a-1) away.
-        smooth = jnp.where(mirror, ceil(4 / self.b), ceil(4 / self.a))
+        smooth = jnp.where(mirror, ceil_of(4 / self.b), ceil_of(4 / self.a))
         power = jnp.where(low > 0, 1, smooth).astype(dtype)
         nodes, weights = gauss_legendre(_BETA_NODES, dtype)
         start, width = low ** (1 / power), high ** (1 / power) - low ** (1 / power)
-        t = start + width * nodes
+        # Where the width is 0, t would be 1, and the slope of its logarithm infinite.
+        t = jnp.where(width > 0, start + width * nodes, 0.5)
         log_density = (power * first - 1) * jnp.log(t) + (second - 1) * jnp.log1p(-(t**power))
         # Past index N-2 the width is 0; relative to the peak nothing overflows for large a, b.
         log_density = jnp.where(width > 0, log_density, -jnp.inf)

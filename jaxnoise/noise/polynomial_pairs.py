@@ -2,23 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
 
-from jaxnoise.errors import check_positive, one_of
+from jaxnoise.errors import check_positive, is_traced, one_of
+from jaxnoise.noise.logsnr_law import Number
 from jaxnoise.noise.pairs import (
     Cdf,
-    Warp,
     check_levels,
     gauss_legendre,
     normalized,
-    unpaced,
 )
-from jaxnoise.noise.uniforms import SOURCES
+from jaxnoise.noise.parameters import Parameterized, ceil_of
+from jaxnoise.noise.uniforms import SOURCES, Warp, unpaced
 
 VARIANTS = ("paper", "prototype")
 
@@ -37,7 +37,7 @@ def _expectation(
     low: jax.Array,
     high: jax.Array,
     scale: jax.Array,
-    curve: float,
+    curve: Number,
 ) -> jax.Array:
     """`E_u[kernel(s) 1{low < s < high}]`, `s = scale u^curve`, u ~ U(0, 1), for every row.
 
@@ -51,7 +51,7 @@ def _expectation(
       scale: scalar >= 0.
       curve: > 0.
     """
-    power = ceil(2 / curve)
+    power = ceil_of(2 / curve)
     nodes, weights = gauss_legendre(_SWEEP_NODES, low.dtype)
 
     def to_t(ratio: jax.Array) -> jax.Array:
@@ -68,7 +68,7 @@ def _expectation(
 
 
 @dataclass(frozen=True)
-class PolynomialPairs:
+class PolynomialPairs(Parameterized):
     """A polynomial sweep of the index with Gaussian jitter `eps_i ~ N(0, 1)`, in index units.
 
     With `u_i = i / (count-1)` the batch is one deterministic sweep from the lowest noise to the
@@ -100,7 +100,7 @@ class PolynomialPairs:
     Reference: HNS (arXiv 2404.06353), polynomial noise distribution.
     """
 
-    curve: float = 4.0
+    curve: Number = 4.0
     variant: str = "paper"
     sampling: str = "stratified"
 
@@ -203,8 +203,9 @@ class PolynomialPairs:
         t = (ratio ** (1 / self.curve)).at[0].set(0)
         mass = jnp.maximum(jnp.diff(cdf(t)), 0)
         # The mean of u^curve in each cell, which is far from the middle in the first ones.
-        root, power = static ** (1 / self.curve), 1 + self.curve
-        middle = np.diff(root**power) / (power * np.diff(root))
+        xp: Any = jnp if is_traced(self.curve) else np
+        root, power = xp.asarray(static) ** (1 / self.curve), 1 + self.curve
+        middle = xp.diff(root**power) / (power * xp.diff(root))
         swept = jnp.minimum(jnp.asarray(middle, dtype), scale)
         row = jnp.arange(count)[:, None]
         cell = row * _CELLS + jnp.arange(-_BELOW * _CELLS, _ABOVE * _CELLS)[None, :]

@@ -12,7 +12,14 @@ import jax.numpy as jnp
 
 from jaxnoise.errors import ArgumentError
 
+Warp = Callable[[jax.Array], jax.Array]
+"""A map of uniforms, as `jaxnoise.noise.pacing` makes them: it moves draws along the law."""
 Source = Callable[[jax.Array, int], jax.Array]
+
+
+def unpaced(u: jax.Array) -> jax.Array:
+    """The warp that leaves a law as it is."""
+    return u
 
 
 def _below_one(u: jax.Array) -> jax.Array:

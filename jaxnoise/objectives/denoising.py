@@ -73,7 +73,7 @@ class DenoisingObjective:
       prediction: what the network predicts: eps, x0 or v of the variance-preserving form, or EDM's.
       compensation: "none" or "importance".
       max_ratio: where w/p is clipped, > 0, or None; the loss is biased by what it cuts off.
-      source: of the uniforms for the whole global batch: "iid", "stratified",
+      sampling: source of the uniforms for the whole global batch: "stratified", "iid",
         "antithetic" or "sorted".
       pacing: restricts the law to a part of the noise; by default to none of it.
       uncertainty: u(lambda), or None. Not together with compensation, which it would absorb.
@@ -104,14 +104,14 @@ class DenoisingObjective:
     prediction: Prediction = field(default_factory=Prediction)
     compensation: str = "none"
     max_ratio: float | None = None
-    source: str = "stratified"
+    sampling: str = "stratified"
     pacing: Pacing = field(default_factory=NoPacing)
     uncertainty: LearnedUncertainty | None = None
     total_steps: int | None = None
 
     def __post_init__(self) -> None:
         one_of("compensation", self.compensation, ("none", "importance"))
-        one_of("source", self.source, SOURCES)
+        one_of("sampling", self.sampling, SOURCES)
         if self.max_ratio is not None and not self.max_ratio > 0:
             raise ArgumentError("max_ratio", self.max_ratio, "a number > 0, or None")
         if self.compensation == "none" and self.max_ratio is not None:
@@ -177,7 +177,7 @@ class DenoisingObjective:
           LogSnrLevels of float[count].
         """
         del fixed_key
-        t = self.pacing.warp(SOURCES[self.source](key, count), pace, step)
+        t = self.pacing.warp(SOURCES[self.sampling](key, count), pace, step)
         lam = self.law.inverse_survival(t)
         log_prob = self.law.log_prob(lam) + self.pacing.log_prob(t, pace, step)
         return LogSnrLevels(lam=lam, log_prob=log_prob)

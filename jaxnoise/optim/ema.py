@@ -6,17 +6,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import check_numbers
 
 
 def check_rate(argument: str, rate: float) -> None:
     """Raises ArgumentError unless `0 <= rate < 1`."""
-    if not 0 <= rate < 1:
-        raise ArgumentError(argument, rate, "a number in [0, 1)")
+    check_numbers(argument, rate, lambda x: (x >= 0) & (x < 1), "a number in [0, 1)")
 
 
 def debiased_ema(
-    new: optax.Params, average: optax.Params, rate: float, count: jax.Array
+    new: optax.Params, average: optax.Params, rate: float, count: int | jax.Array
 ) -> optax.Params:
     """One update of a bias-corrected exponential moving average.
 
@@ -31,13 +30,14 @@ def debiased_ema(
       new: pytree of arrays, the parameters p_k.
       average: pytree of new's structure, a_{k-1}; kept in float32.
       rate: r in [0, 1).
-      count: int[], k = 1, 2, ... the number of this update.
+      count: int or int[], k = 1, 2, ... the number of this update: 1 for the first. A traced 0 is
+        taken for 1.
 
     Returns:
       The pytree a_k.
 
     Raises:
-      ArgumentError: `rate` outside [0, 1).
+      ArgumentError: `rate` outside [0, 1), or a concrete `count` below 1.
 
     Example:
       >>> first = debiased_ema(jnp.float32(3.0), jnp.float32(100.0), 0.5, jnp.int32(1))
@@ -45,9 +45,11 @@ def debiased_ema(
       5.0
     """
     check_rate("rate", rate)
-    if rate == 0:
+    check_numbers("count", count, lambda k: k >= 1, "at least 1, the number of this update")
+    if isinstance(rate, int | float) and rate == 0:
         return new
+    log_rate = math.log(rate) if isinstance(rate, int | float) else jnp.log(rate)
     # expm1 keeps 1 - r^k accurate where r^k is close to 1; at k = 1 the quotient is 1 to the bit.
-    unbiased = (1 - rate) / -jnp.expm1(jnp.asarray(count, jnp.float32) * math.log(rate))
-    step_size = jnp.where(count == 1, 1.0, unbiased)
+    unbiased = (1 - rate) / -jnp.expm1(jnp.asarray(count, jnp.float32) * log_rate)
+    step_size = jnp.where(jnp.asarray(count) <= 1, 1.0, unbiased)
     return optax.incremental_update(new, average, step_size)

@@ -8,20 +8,22 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_finite, check_numbers, check_positive
+
+_INTEGER = "an integer >= 1"
 
 
-def decayed_momentum(progress: ArrayLike, b0: float = 0.9) -> jax.Array:
+def decayed_momentum(progress: ArrayLike, b1: float = 0.9) -> jax.Array:
     """First-moment decay rate after a share tau of training.
 
-    `beta = b0 (1 - tau) / ((1 - b0) + b0 (1 - tau))`
+    `beta = b1 (1 - tau) / ((1 - b1) + b1 (1 - tau))`
 
     Args:
       progress: float[...], tau = k/K in [0, 1].
-      b0: decay rate at tau = 0, in [0, 1).
+      b1: decay rate at tau = 0, in [0, 1).
 
     Returns:
-      float[...], falling from b0 to 0.
+      float[...], falling from b1 to 0.
 
     Example:
       >>> print(f"{decayed_momentum(0.5):.3f}")
@@ -30,20 +32,20 @@ def decayed_momentum(progress: ArrayLike, b0: float = 0.9) -> jax.Array:
     Reference: "Towards Faster Training of Diffusion Models" (arXiv 2404.07946).
     """
     left = 1 - jnp.asarray(progress, jnp.result_type(float))
-    return b0 * left / ((1 - b0) + b0 * left)
+    return b1 * left / ((1 - b1) + b1 * left)
 
 
-def learning_rate_compensation(progress: ArrayLike, b0: float = 0.9) -> jax.Array:
+def learning_rate_compensation(progress: ArrayLike, b1: float = 0.9) -> jax.Array:
     """Learning-rate factor that keeps `lr (1 - beta)` constant while the momentum decays.
 
-    `lr / lr0 = (1 - b0) / (1 - beta) = 1 - b0 tau`
+    `lr / lr0 = (1 - b1) / (1 - beta) = 1 - b1 tau`
 
     Args:
       progress: float[...], tau = k/K in [0, 1].
-      b0: decay rate at tau = 0, in [0, 1).
+      b1: decay rate at tau = 0, in [0, 1).
 
     Returns:
-      float[...], falling from 1 to 1 - b0.
+      float[...], falling from 1 to 1 - b1.
 
     Example:
       >>> print(f"{learning_rate_compensation(0.5):.2f}")
@@ -51,7 +53,7 @@ def learning_rate_compensation(progress: ArrayLike, b0: float = 0.9) -> jax.Arra
 
     Reference: "Towards Faster Training of Diffusion Models" (arXiv 2404.07946).
     """
-    return 1 - b0 * jnp.asarray(progress, jnp.result_type(float))
+    return 1 - b1 * jnp.asarray(progress, jnp.result_type(float))
 
 
 class MomentumDecayState(NamedTuple):
@@ -73,7 +75,7 @@ class MomentumDecayState(NamedTuple):
 def momentum_decay(
     learning_rate: optax.ScalarOrSchedule,
     total_steps: int,
-    b0: float = 0.9,
+    b1: float = 0.9,
     b2: float | None = 0.999,
     eps: float = 1e-8,
     decay_momentum: bool = True,
@@ -82,21 +84,23 @@ def momentum_decay(
     """Adam, or SGD, with decaying momentum and learning-rate compensation (MDLRC).
 
     With tau = min(k/K, 1) at step k = 0, 1, ..:
-    `beta_k = b0 (1-tau) / ((1-b0) + b0 (1-tau))`, `lr_k = lr (1 - b0 tau)`,
+    `beta_k = b1 (1-tau) / ((1-b1) + b1 (1-tau))`, `lr_k = lr (1 - b1 tau)`,
     `m <- beta_k m + (1-beta_k) g`, `v <- b2 v + (1-b2) g^2`,
     `update = -lr_k m/(1 - prod_i beta_i) / (sqrt(v/(1 - b2^(k+1))) + eps)`.
 
     The compensation is a learning-rate decay, and so a confound: compare with
-    `decay_momentum=False`, which keeps beta = b0 and decays the learning rate alike.
+    `decay_momentum=False`, which keeps beta = b1 and decays the learning rate alike.
 
     Args:
       learning_rate: lr, a number or a schedule of the step, multiplied by the compensation.
-      total_steps: K >= 1; from K on, beta = 0 and the factor on lr is 1 - b0.
-      b0: first-moment decay rate at step 0, in [0, 1).
+      total_steps: an integer K >= 1; from K on, beta = 0 and the factor on lr is 1 - b1.
+      b1: first-moment decay rate at step 0, in [0, 1).
       b2: second-moment decay rate, in (0, 1); None divides by no second moment (SGD).
       eps: added to the root of the second moment, > 0.
-      decay_momentum: whether beta decays; otherwise it stays b0.
-      compensate: whether lr is multiplied by 1 - b0 tau.
+      decay_momentum: whether beta decays; otherwise it stays b1.
+      compensate: whether lr is multiplied by 1 - b1 tau.
+
+    Numbers may be traced, as `optax.inject_hyperparams` hands them over.
 
     Returns:
       An optax transformation; chain weight decay or clipping around it.
@@ -113,14 +117,16 @@ def momentum_decay(
 
     Reference: "Towards Faster Training of Diffusion Models" (arXiv 2404.07946).
     """
-    if total_steps < 1:
-        raise ArgumentError("total_steps", total_steps, "at least 1")
-    if not 0 <= b0 < 1:
-        raise ArgumentError("b0", b0, "a number in [0, 1)")
-    if b2 is not None and not 0 < b2 < 1:
-        raise ArgumentError("b2", b2, "a number in (0, 1), or None")
-    if not eps > 0:
-        raise ArgumentError("eps", eps, "a number > 0")
+    if not callable(learning_rate):
+        check_finite("learning_rate", learning_rate)
+    # optax.inject_hyperparams makes float arrays of integers.
+    if isinstance(total_steps, float):
+        raise ArgumentError("total_steps", total_steps, _INTEGER)
+    check_numbers("total_steps", total_steps, lambda x: (x >= 1) & (x == x // 1), _INTEGER)
+    check_numbers("b1", b1, lambda x: (x >= 0) & (x < 1), "a number in [0, 1)")
+    if b2 is not None:
+        check_numbers("b2", b2, lambda x: (x > 0) & (x < 1), "a number in (0, 1), or None")
+    check_positive("eps", eps)
 
     def init(params: optax.Params) -> MomentumDecayState:
         return MomentumDecayState(
@@ -135,10 +141,10 @@ def momentum_decay(
     ) -> tuple[optax.Updates, MomentumDecayState]:
         del params
         progress = jnp.minimum(state.taken.astype(jnp.result_type(float)) / total_steps, 1)
-        beta = decayed_momentum(progress if decay_momentum else jnp.zeros_like(progress), b0)
+        beta = decayed_momentum(progress if decay_momentum else jnp.zeros_like(progress), b1)
         rate = learning_rate(state.taken) if callable(learning_rate) else learning_rate
         if compensate:
-            rate = rate * learning_rate_compensation(progress, b0)
+            rate = rate * learning_rate_compensation(progress, b1)
         taken = optax.safe_increment(state.taken)
         # The same recursion as for a gradient of 1: a constant gradient is recovered exactly.
         mass = beta * state.mass + (1 - beta)
@@ -152,14 +158,22 @@ def momentum_decay(
         if b2 is None:
             steps = jax.tree.map(lambda m: scale.astype(m.dtype) * m, mu)
             return steps, MomentumDecayState(taken, mass, mu, ())
-        nu = jax.tree.map(
-            lambda v, g: b2 * v + (1 - b2) * g.astype(v.dtype) ** 2, state.nu, updates
-        )
+
+        def second_moment(v: jax.Array, g: jax.Array) -> jax.Array:
+            kept, new = jnp.asarray(b2, v.dtype), jnp.asarray(1 - b2, v.dtype)
+            return kept * v + new * g.astype(v.dtype) ** 2
+
+        nu = jax.tree.map(second_moment, state.nu, updates)
         # 1 - b2^count would lose digits in float32.
-        mass2 = -jnp.expm1(taken.astype(mass.dtype) * log(b2))
+        log_b2 = jnp.log(b2) if isinstance(b2, jax.Array) else log(b2)
+        mass2 = -jnp.expm1(taken.astype(mass.dtype) * log_b2)
 
         def step(m: jax.Array, v: jax.Array) -> jax.Array:
-            return scale.astype(m.dtype) * m / (jnp.sqrt(v / mass2.astype(v.dtype)) + eps)
+            return (
+                scale.astype(m.dtype)
+                * m
+                / (jnp.sqrt(v / mass2.astype(v.dtype)) + jnp.asarray(eps, v.dtype))
+            )
 
         return jax.tree.map(step, mu, nu), MomentumDecayState(taken, mass, mu, nu)
 

@@ -277,3 +277,9 @@ def test_the_file_is_looked_for_later():
         "plain_share": 0.0,
         "anneal_steps": None,
     }
+
+
+def test_an_optimizer_without_a_derivative_trains_no_rater():
+    optimizer = {"name": "optax:lion", "learning_rate": 1e-3}
+    message = error(read, "digits_noise_rater", optimizer=optimizer)
+    assert message.startswith("config.optimizer.name='optax:lion': must be one whose update has")

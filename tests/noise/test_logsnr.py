@@ -391,7 +391,7 @@ def test_shift_and_scale_move_the_quantiles(law, c, s, t):
         ("lam", lambda: Tabulated([0.0, 0.0], [1.0, 1.0])),
         ("density", lambda: Tabulated([0.0, 1.0], [0.0, 0.0])),
         ("density", lambda: Tabulated([0.0, 1.0], [1.0, np.nan])),
-        ("source", lambda: Cosine().sample(jax.random.key(0), 2, "sobol")),
+        ("sampling", lambda: Cosine().sample(jax.random.key(0), 2, "sobol")),
     ],
 )
 def test_arguments_out_of_range_are_named(argument, make):

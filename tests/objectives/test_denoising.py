@@ -73,7 +73,7 @@ def zero_v(lam):
 
 
 def test_levels_are_drawn_from_the_law() -> None:
-    levels = draw(make(Normal(1.0, 2.0), source="iid"), 4000)
+    levels = draw(make(Normal(1.0, 2.0), sampling="iid"), 4000)
     assert kstest(np.asarray(levels.lam), norm(1.0, 2.0).cdf).pvalue > 1e-3
     expected = -(((np.asarray(levels.lam, np.float64) - 1) / 2) ** 2) / 2
     expected -= np.log(2 * np.sqrt(2 * np.pi))
@@ -86,12 +86,12 @@ def test_a_batch_is_stratified_unless_it_is_told_otherwise() -> None:
     stratum = np.floor(64 * np.asarray(Cosine().survival(levels.lam)))
     np.testing.assert_array_equal(np.sort(stratum), np.arange(64))
     assert (np.diff(stratum) < 0).any()
-    swept = np.asarray(draw(make(Cosine(), source="sorted"), 64).lam)
+    swept = np.asarray(draw(make(Cosine(), sampling="sorted"), 64).lam)
     np.testing.assert_array_equal(swept, np.sort(swept)[::-1])
 
 
 def test_antithetic_levels_are_mirrored() -> None:
-    levels = draw(make(Normal(2.4, 2.4), source="antithetic"), 64)
+    levels = draw(make(Normal(2.4, 2.4), sampling="antithetic"), 64)
     pairs = np.asarray(levels.lam).reshape(32, 2)
     np.testing.assert_allclose(pairs.sum(axis=1), 4.8, atol=1e-3)
     assert pairs[:, 0].std() > 1
@@ -234,14 +234,14 @@ def test_compensation_gives_every_law_the_same_loss() -> None:
         mixture([Laplace(0.0, 0.5), Cosine()], [0.8, 0.2]),
     ]
     for seed, law in enumerate(laws):
-        objective = make(law, weight, compensation="importance", source="iid")
+        objective = make(law, weight, compensation="importance", sampling="iid")
         levels = draw(objective, 40_000, jax.random.key(seed))
         losses = np.asarray(loss_of_zero_v(objective, levels), np.float64)
         error = losses.std() / np.sqrt(losses.size)
         assert error < 0.03 * expected
         # A normal deviate is this large once in 1000 runs.
         assert abs(losses.mean() - expected) < 3.3 * error, law
-        plain = make(law, weight, source="iid")
+        plain = make(law, weight, sampling="iid")
         if law != Cosine():
             # Without compensation the law is part of the loss.
             mixed = np.asarray(loss_of_zero_v(plain, levels)).mean()
@@ -370,7 +370,7 @@ def test_no_warning_without_cause() -> None:
     "settings, message",
     [
         ({"compensation": "importence"}, "did you mean 'importance'"),
-        ({"source": "sobol"}, "source='sobol': must be one of"),
+        ({"sampling": "sobol"}, "sampling='sobol': must be one of"),
         ({"max_ratio": 5.0}, "max_ratio=5.0: must be None without compensation"),
         ({"compensation": "importance", "max_ratio": 0.0}, "max_ratio=0.0: must be a number > 0"),
         (

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,3 +22,11 @@ def test_is_the_exact_weighted_mean_of_what_it_saw(rate):
 def test_rate_outside_its_range(rate):
     with pytest.raises(ArgumentError, match=r"in \[0, 1\)"):
         debiased_ema(jnp.ones(1), jnp.ones(1), rate, jnp.int32(1))
+
+
+def test_the_first_update_is_number_one():
+    """A count from 0 on would divide by zero: refused, or taken for 1 where it is traced."""
+    with pytest.raises(ArgumentError, match="count=0: must be at least 1"):
+        debiased_ema(jnp.ones(1), jnp.ones(1), 0.9, 0)
+    found = jax.jit(lambda count: debiased_ema(jnp.full(1, 3.0), jnp.ones(1), 0.9, count))(0)
+    assert float(found[0]) == 3.0

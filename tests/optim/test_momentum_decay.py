@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,21 +17,21 @@ def test_published_values():
     np.testing.assert_allclose(factor, [1.0, 0.775, 0.55, 0.325, 0.1], atol=1e-6)
 
 
-@pytest.mark.parametrize("b0", [0.0, 0.5, 0.9, 0.99])
-def test_learning_rate_times_one_minus_beta_is_constant(b0):
+@pytest.mark.parametrize("b1", [0.0, 0.5, 0.9, 0.99])
+def test_learning_rate_times_one_minus_beta_is_constant(b1):
     with jax.enable_x64(True):
         progress = jnp.linspace(0, 1, 101)
-        product = learning_rate_compensation(progress, b0) * (1 - decayed_momentum(progress, b0))
-        np.testing.assert_allclose(product, 1 - b0, rtol=1e-12)
+        product = learning_rate_compensation(progress, b1) * (1 - decayed_momentum(progress, b1))
+        np.testing.assert_allclose(product, 1 - b1, rtol=1e-12)
 
 
-def reference(gradients, rate, total, b0, b2, eps, decay, compensate):
+def reference(gradients, rate, total, b1, b2, eps, decay, compensate):
     """The same optimizer, one formula a line, in numpy."""
     m, v, product, steps = 0.0, 0.0, 1.0, []
     for k, g in enumerate(gradients):
         tau = min(k / total, 1.0)
-        beta = b0 * (1 - tau) / ((1 - b0) + b0 * (1 - tau)) if decay else b0
-        lr = rate * (1 - b0 * tau) if compensate else rate
+        beta = b1 * (1 - tau) / ((1 - b1) + b1 * (1 - tau)) if decay else b1
+        lr = rate * (1 - b1 * tau) if compensate else rate
         m = beta * m + (1 - beta) * g
         product *= beta
         direction = m / (1 - product)
@@ -89,7 +90,7 @@ def test_without_decay_it_is_adam():
 def test_learning_rate_schedule_is_multiplied():
     gradients = jnp.ones((4, 1))
     schedule = optax.linear_schedule(1.0, 0.0, 4)
-    _, updates = run(momentum_decay(schedule, 4, b0=0.5, b2=None), gradients)
+    _, updates = run(momentum_decay(schedule, 4, b1=0.5, b2=None), gradients)
     tau = np.arange(4) / 4
     np.testing.assert_allclose(-updates[:, 0], (1 - tau) * (1 - 0.5 * tau), rtol=1e-6)
 
@@ -108,9 +109,29 @@ def test_updates_keep_the_dtype_of_the_parameters():
 
 @pytest.mark.parametrize(
     "argument, value",
-    [("total_steps", 0), ("b0", 1.0), ("b0", -0.1), ("b2", 1.0), ("b2", 0.0), ("eps", 0.0)],
+    [("total_steps", 0), ("b1", 1.0), ("b1", -0.1), ("b2", 1.0), ("b2", 0.0), ("eps", 0.0)],
 )
 def test_arguments_out_of_range_are_named(argument, value):
     with pytest.raises(ArgumentError) as error:
         momentum_decay(**{"learning_rate": 0.1, "total_steps": 10, argument: value})
     assert error.value.argument == argument
+
+
+def test_its_numbers_may_be_traced():
+    """optax's own way to move hyperparameters gives the same updates, compiled once."""
+    params = {"w": jnp.asarray([1.0, -2.0, 0.5])}
+    plain = momentum_decay(0.1, total_steps=4, b1=0.8)
+    injected = optax.inject_hyperparams(momentum_decay)(learning_rate=0.1, total_steps=4, b1=0.8)
+    state, moved = plain.init(params), injected.init(params)
+    update = jax.jit(chex.assert_max_traces(injected.update, 1))
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(3):
+            expected, state = plain.update(params, state)
+            found, moved = update(params, moved)
+            np.testing.assert_allclose(found["w"], expected["w"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("total_steps", [1e5, "10", True, None])
+def test_steps_are_whole_numbers(total_steps):
+    with pytest.raises(ArgumentError, match=r"^total_steps="):
+        momentum_decay(0.1, total_steps)
