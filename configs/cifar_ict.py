@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
     config.data.flip = True
     config.objective.distance = ConfigDict({"name": "pseudo_huber"})
     config.model.update(name="ncsnpp", dropout=0.3, fourier_scale=0.02)
-    config.law.update(name="lognormal", p_mean=-1.1, p_std=2.0)
+    config.law.update(name="lognormal", p_mean=-1.1, p_std=2.0, sampling="iid")
     config.curriculum.update(name="doubling", s0=10, s1=1280)
     config.ema.rate = 0.99993
     config.train.update(batch=1024, sample_every=20_000, checkpoint_every=10_000)

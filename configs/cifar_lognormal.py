@@ -14,6 +14,6 @@ from configs import common
 
 def get_config() -> ConfigDict:
     config = common.cifar(steps=50_000)
-    config.law.update(name="lognormal", p_mean=-1.1, p_std=2.0)
+    config.law.update(name="lognormal", p_mean=-1.1, p_std=2.0, sampling="iid")
     config.curriculum.update(name="doubling", s0=20, s1=250)
     return config

@@ -14,6 +14,6 @@ from configs import digits_poly
 def get_config() -> ConfigDict:
     config = digits_poly.get_config()
     config.grid = ConfigDict({"name": "karras"})
-    config.law = ConfigDict({"name": "lognormal", "p_mean": -1.1, "p_std": 2.0})
+    config.law = ConfigDict({"name": "lognormal", "p_mean": -1.1, "p_std": 2.0, "sampling": "iid"})
     config.curriculum = ConfigDict({"name": "doubling", "s0": 20, "s1": 250})
     return config

@@ -269,7 +269,7 @@ def _consistency(
     baseline = replace(
         objective,
         grid=noise.KarrasGrid(plateaus.max_levels, grid.sigma_min, grid.sigma_max, grid.rho),
-        law=noise.LognormalPairs(),
+        law=noise.LognormalPairs(sampling="iid"),
         curriculum=plateaus,
         pacing=noise.NoPacing(),
     )

@@ -11,9 +11,8 @@ from jaxnoise import noise
 from jaxnoise.config.choices import Choices
 from jaxnoise.config.sections import keys_of, with_keys
 from jaxnoise.errors import ArgumentError, check_finite, check_positive, one_of
-from jaxnoise.noise import Curriculum, LogSnrLaw, Pacing
+from jaxnoise.noise import Curriculum, LogSnrLaw, Pacing, PairLaw
 from jaxnoise.noise.partitions import PARTITIONS, Cells
-from jaxnoise.objectives.consistency import PairLaw
 
 LevelGrid = noise.KarrasGrid | noise.PredefinedGrid
 
@@ -180,6 +179,8 @@ _LAWS: dict[str, Callable[..., LogSnrLaw]] = {
     "normal": noise.Normal,
     "logit_normal": noise.LogitNormal,
     "linear_path": noise.LinearPath,
+    "linear_beta": noise.LinearBeta,
+    "uniform": noise.Uniform,
     "tabulated": _tabulated,
 }
 LOG_SNR_LAWS = Choices(

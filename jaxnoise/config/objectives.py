@@ -12,7 +12,7 @@ from jaxnoise.config.choices import Choices, own_keys
 from jaxnoise.config.noise import LevelGrid
 from jaxnoise.config.sections import with_keys
 from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.noise import Curriculum, LogSnrLaw, Pacing
+from jaxnoise.noise import Curriculum, LogSnrLaw, Pacing, PairLaw
 from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
@@ -20,7 +20,7 @@ from jaxnoise.objectives import (
     Prediction,
     SnrWeight,
 )
-from jaxnoise.objectives.consistency import Distance, PairLaw
+from jaxnoise.objectives.consistency import Distance
 from jaxnoise.user_code import imported
 
 
@@ -55,8 +55,6 @@ def consistency(
         distance=distance,
         weight=pair_weight(weight),
         sigma_data=sigma_data,
-        sigma_min=grid.sigma_min,
-        sigma_max=grid.sigma_max,
         ema_teacher=rate,
         pacing=pacing,
     )

@@ -11,8 +11,23 @@ from jaxnoise.noise.discretization import (
     square_root,
     square_root_ema_rate,
 )
-from jaxnoise.noise.levels import KarrasGrid, PredefinedGrid, karras_levels, predefined_levels
-from jaxnoise.noise.logsnr import Cauchy, Cosine, Laplace, LinearPath, LogitNormal, Normal
+from jaxnoise.noise.levels import (
+    Grid,
+    KarrasGrid,
+    PredefinedGrid,
+    karras_levels,
+    predefined_levels,
+)
+from jaxnoise.noise.logsnr import (
+    Cauchy,
+    Cosine,
+    Laplace,
+    LinearBeta,
+    LinearPath,
+    LogitNormal,
+    Normal,
+    Uniform,
+)
 from jaxnoise.noise.logsnr_law import LogSnrLaw, window
 from jaxnoise.noise.logsnr_mixture import mixture
 from jaxnoise.noise.logsnr_tabulated import Tabulated
@@ -25,7 +40,13 @@ from jaxnoise.noise.pacing import (
     paced_probs,
     windowed_uniform,
 )
-from jaxnoise.noise.pairs import BetaPairs, CategoricalPairs, LognormalPairs, UniformPairs
+from jaxnoise.noise.pairs import (
+    BetaPairs,
+    CategoricalPairs,
+    LognormalPairs,
+    PairLaw,
+    UniformPairs,
+)
 from jaxnoise.noise.partitions import pair_cells, partition, schedule_cells
 from jaxnoise.noise.polynomial_pairs import PolynomialPairs
 from jaxnoise.noise.speed import Asymmetric
@@ -41,9 +62,11 @@ __all__ = [
     "Curriculum",
     "Difficulty",
     "DifficultyState",
+    "Grid",
     "HighToLow",
     "KarrasGrid",
     "Laplace",
+    "LinearBeta",
     "LinearPath",
     "LogSnrLaw",
     "LogitNormal",
@@ -51,9 +74,11 @@ __all__ = [
     "NoPacing",
     "Normal",
     "Pacing",
+    "PairLaw",
     "PolynomialPairs",
     "PredefinedGrid",
     "Tabulated",
+    "Uniform",
     "UniformPairs",
     "antithetic",
     "ascending",

@@ -160,7 +160,7 @@ def constant(*, s0: int = 20, s1: int | None = None, total_steps: int | None = N
 
 
 def square_root(*, s0: int = 2, s1: int = 150, total_steps: int) -> Curriculum:
-    """Rises as the square root of the step, from `s0` to `s1 + 1` levels.
+    """Rises as the square root of the step; `s0` counts LEVELS, `s1` PAIRS: to s1 + 1 levels.
 
     `N(k) = ceil(sqrt(k/K ((s1+1)^2 - s0^2) + s0^2) - 1) + 1`, K = `total_steps`.
 
@@ -224,7 +224,7 @@ def square_root_ema_rate(num_levels: int | jax.Array, mu0: float = 0.9, s0: int 
 
 
 def doubling(*, s0: int = 10, s1: int = 1280, total_steps: int) -> Curriculum:
-    """Doubles the number of pairs at equal intervals, from `s0` up to `s1`.
+    """Doubles at equal intervals; `s0` and `s1` count PAIRS: from s0 + 1 to s1 + 1 levels.
 
     `N(k) = min(s0 2^floor(k/K'), s1) + 1`, `K' = floor(K / (log2(floor(s1/s0)) + 1))`,
     K = `total_steps`. K' is at least 1: a run shorter than its doublings ends before `s1`.
@@ -256,7 +256,7 @@ def doubling(*, s0: int = 10, s1: int = 1280, total_steps: int) -> Curriculum:
 
 
 def sinusoidal(*, s0: int = 20, s1: int = 250, total_steps: int, rho: float = 7.0) -> Curriculum:
-    """Rises from `s0` to about `s1` levels and falls again, along half a period of a sine.
+    """Rises and falls along half a period of a sine; `s0` and `s1` count LEVELS.
 
     `N(k) = ceil|(s1 - s0) sin(x) + s0|`, `x = floor(10 pi (k/K)^((rho-1)/4)) / 10`,
     K = `total_steps`: at most 32 plateaus.
@@ -293,7 +293,7 @@ def sinusoidal(*, s0: int = 20, s1: int = 250, total_steps: int, rho: float = 7.
 
 
 def sinusoidal_rising(*, s0: int = 20, s1: int = 250, total_steps: int) -> Curriculum:
-    """Rises along a quarter of a sine from `s0 + 1` levels and then stays at `s1 + 1`.
+    """Rises along a quarter of a sine; `s0` and `s1` count PAIRS: from s0 + 1 to s1 + 1 levels.
 
     `N(k) = min(ceil|s1 sin(x/2) + s0| + 1, s1 + 1)`, `x = floor(3 pi k/K) / 3`,
     K = `total_steps`.

@@ -5,8 +5,9 @@ result then has a static length and its tail is padded with `sigma_max`, so that
 changes `n` never recompiles. A traced `n` cannot be checked; it must be from 2 to the length.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
+from typing import Protocol
 
 import chex
 import jax
@@ -214,6 +215,32 @@ def predefined_levels(
     return jnp.asarray(table.astype(jnp.result_type(float)))[indices]
 
 
+class Grid(Protocol):
+    """The noise levels in use: `num_levels` of them, ascending, padded to a fixed length.
+
+    Beside the ends of its range a grid may have anything; a class of one's own needs no base.
+    """
+
+    @property
+    def sigma_min(self) -> float:
+        """The lowest level."""
+        ...
+
+    @property
+    def sigma_max(self) -> float:
+        """The highest level."""
+        ...
+
+    def __call__(self, num_levels: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """float[max_levels], padded with `sigma_max`; `num_levels` may be traced."""
+        ...
+
+
+def _check_room(argument: str, room: int, num_levels: int) -> None:
+    if room < num_levels:
+        raise ArgumentError(argument, room, f"at least {num_levels}, the curriculum's most levels")
+
+
 @dataclass(frozen=True)
 class KarrasGrid:
     """Karras levels as a function of a traced number of levels.
@@ -223,7 +250,8 @@ class KarrasGrid:
     For iCT and its kin, in which all levels move when their number changes.
 
     Args:
-      max_levels: length of the result, at least every `num_levels` that will come; at least 2.
+      max_levels: length of the result, at least every `num_levels` that will come; at least 2. None
+        where a `ConsistencyObjective` fills in its curriculum's most, or the number is static.
       sigma_min: lowest noise level, > 0.
       sigma_max: highest noise level, > sigma_min.
       rho: exponent, > 0.
@@ -238,20 +266,34 @@ class KarrasGrid:
     Reference: Karras et al. 2022 (arXiv 2206.00364), equation 5.
     """
 
-    max_levels: int
+    max_levels: int | None = None
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        _check_count("max_levels", self.max_levels, 2)
+        if self.max_levels is not None:
+            _check_count("max_levels", self.max_levels, 2)
         _check_range(self.sigma_min, self.sigma_max, self.rho)
+
+    def with_room(self, num_levels: int) -> "KarrasGrid":
+        """This grid, whose length is `num_levels` where it had none.
+
+        Raises:
+          ArgumentError: it has a length, and that is shorter.
+        """
+        if self.max_levels is None:
+            return replace(self, max_levels=num_levels)
+        _check_room("max_levels", self.max_levels, num_levels)
+        return self
 
     def __call__(self, num_levels: int | jax.Array, key: jax.Array | None = None) -> jax.Array:
         """The levels, float[max_levels], padded with `sigma_max`; `key` is not used."""
         del key
         if _is_static("num_levels", num_levels):
             _check_count("num_levels", int(num_levels), 2, self.max_levels)
+        elif self.max_levels is None:
+            raise ArgumentError("max_levels", None, "given where num_levels is traced")
         return karras_levels(
             num_levels, self.sigma_min, self.sigma_max, self.rho, length=self.max_levels
         )
@@ -265,7 +307,8 @@ class PredefinedGrid:
     does not have.
 
     Args:
-      table_size: number of levels in the table, at least every `num_levels` that will come.
+      table_size: number of levels in the table, at least every `num_levels` that will come; None
+        where a `ConsistencyObjective` fills in its curriculum's most.
       rule: how the subset is chosen: "nested", "even" or "random"; see `predefined_levels`.
       sigma_min: lowest noise level, > 0.
       sigma_max: highest noise level, > sigma_min.
@@ -281,21 +324,33 @@ class PredefinedGrid:
     Reference: HNS (arXiv 2404.06353), predefined Karras noise; the subset rules are ours.
     """
 
-    table_size: int
+    table_size: int | None = None
     rule: str = "nested"
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        _check_count("table_size", self.table_size, 2, _LARGEST_TABLE)
+        if self.table_size is not None:
+            _check_count("table_size", self.table_size, 2, _LARGEST_TABLE)
         one_of("rule", self.rule, RULES)
         _check_range(self.sigma_min, self.sigma_max, self.rho)
 
     @property
-    def max_levels(self) -> int:
+    def max_levels(self) -> int | None:
         """Length of the result: the whole table."""
         return self.table_size
+
+    def with_room(self, num_levels: int) -> "PredefinedGrid":
+        """This grid, whose table has `num_levels` levels where it had no size.
+
+        Raises:
+          ArgumentError: it has a size, and that is smaller.
+        """
+        if self.table_size is None:
+            return replace(self, table_size=num_levels)
+        _check_room("table_size", self.table_size, num_levels)
+        return self
 
     def __call__(self, num_levels: int | jax.Array, key: jax.Array | None = None) -> jax.Array:
         """The levels, float[table_size], padded with `sigma_max`.
@@ -303,6 +358,8 @@ class PredefinedGrid:
         The rule "random" draws its subset from `key` and `num_levels`: keep `key` fixed over a run
         and it changes only where `num_levels` does.
         """
+        if self.table_size is None:
+            raise ArgumentError("table_size", None, "an integer: how many levels the table has")
         if _is_static("num_levels", num_levels):
             _check_count("num_levels", int(num_levels), 2, self.table_size)
         return predefined_levels(

@@ -13,12 +13,13 @@ from math import log, pi, sqrt
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import check_finite, check_positive
-from jaxnoise.noise.logsnr_law import LogSnrLaw, Number, Tails, as_level
-from jaxnoise.noise.parameters import log_of
+from jaxnoise.errors import check_finite, check_numbers, check_positive, is_traced
+from jaxnoise.noise.logsnr_law import LogSnrLaw, Number, Tails, as_level, within
+from jaxnoise.noise.parameters import log_of, log_of_expm1
 
 
 class _Symmetric(LogSnrLaw):
@@ -275,3 +276,112 @@ class LogitNormal(_Gaussian):
     @property
     def _spread(self) -> Number:
         return 2 * self.std
+
+
+@dataclass(frozen=True)
+class LinearBeta(LogSnrLaw):
+    """The linear variance-preserving schedule: `beta(t) = beta_min + (beta_max - beta_min) t`.
+
+    With `B(t) = beta_min t + (beta_max - beta_min) t^2 / 2` and `alpha^2 = exp(-B)`,
+    `lambda(t) = -ln(exp(B(t)) - 1)` and `p = sigmoid(-lambda) / beta(t)`. It ends at
+    `lambda(1) = -B(1)` about, -10.05 by default, and has no clean end.
+
+    For models of DDPM's kind, and for training as VP score models do.
+
+    Args:
+      beta_min: rate at the clean end, > 0.
+      beta_max: rate at the noisy end, > beta_min.
+
+    Raises:
+      ArgumentError: an argument is outside its range.
+
+    Example:
+      >>> from jaxnoise.noise import LinearBeta
+      >>> print(f"{LinearBeta().inverse_survival(0.5):.4f}")
+      -2.4551
+
+    Reference: DDPM (arXiv 2006.11239) in continuous time, as score SDE has it (arXiv 2011.13456).
+    """
+
+    beta_min: Number = 0.1
+    beta_max: Number = 20.0
+
+    def __post_init__(self) -> None:
+        check_positive("beta_min", self.beta_min)
+        check_positive("beta_max", self.beta_max)
+        if not is_traced(self):
+            low = np.asarray(self.beta_min)
+            above = f"a number > beta_min={self.beta_min}"
+            check_numbers("beta_max", self.beta_max, lambda x: x > low, above)
+
+    def from_tails(self, t: jax.Array, s: jax.Array) -> jax.Array:
+        rise = self.beta_max - self.beta_min
+        whole = (self.beta_min + self.beta_max) / 2
+        from_end = whole - s * (self.beta_max - rise * s / 2)
+        total = jnp.where(t <= s, t * (self.beta_min + rise * t / 2), from_end)
+        return -jnp.log(jnp.expm1(total))
+
+    def _rate(self, total: jax.Array) -> jax.Array:
+        """beta where the integral of beta is `total`."""
+        return jnp.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * total)
+
+    def tails(self, lam: ArrayLike) -> Tails:
+        whole = (self.beta_min + self.beta_max) / 2
+        total = jnp.minimum(jax.nn.softplus(-as_level(lam)), whole)
+        rate = self._rate(total)
+        return 2 * total / (self.beta_min + rate), 2 * (whole - total) / (self.beta_max + rate)
+
+    def log_prob(self, lam: ArrayLike) -> jax.Array:
+        lam = as_level(lam)
+        total = jax.nn.softplus(-lam)
+        low = jnp.asarray(-log_of_expm1((self.beta_min + self.beta_max) / 2), lam.dtype)
+        inside = within(lam, low, jnp.full_like(low, jnp.inf))
+        return jnp.where(inside, -jax.nn.softplus(lam) - jnp.log(self._rate(total)), -jnp.inf)
+
+
+@dataclass(frozen=True)
+class Uniform(LogSnrLaw):
+    """The same density everywhere between two log SNR: `p = 1 / (hi - lo)`.
+
+    `lambda(t) = hi - (hi - lo) t`: sigma is log-uniform.
+
+    For training that prefers no noise level, and as the proposal of a law that is learned.
+
+    Args:
+      lo: noisy end, log SNR.
+      hi: clean end, > lo. (-5, 13.3) is where variational diffusion models start.
+
+    Raises:
+      ArgumentError: an argument is outside its range.
+
+    Example:
+      >>> from jaxnoise.noise import Uniform
+      >>> print(f"{Uniform(lo=-5.0, hi=13.0).inverse_survival(0.25):.4f}")
+      8.5000
+
+    Reference: variational diffusion models (arXiv 2107.00630), appendix on the initial schedule.
+    """
+
+    lo: Number = -5.0
+    hi: Number = 13.3
+
+    def __post_init__(self) -> None:
+        check_finite("lo", self.lo)
+        check_finite("hi", self.hi)
+        if not is_traced(self):
+            low = np.asarray(self.lo)
+            check_numbers("hi", self.hi, lambda x: x > low, f"a number > lo={self.lo}")
+
+    def from_tails(self, t: jax.Array, s: jax.Array) -> jax.Array:
+        width = self.hi - self.lo
+        return jnp.where(t <= s, self.hi - width * t, self.lo + width * s)
+
+    def tails(self, lam: ArrayLike) -> Tails:
+        lam, width = as_level(lam), self.hi - self.lo
+        return jnp.clip((self.hi - lam) / width, 0, 1), jnp.clip((lam - self.lo) / width, 0, 1)
+
+    def log_prob(self, lam: ArrayLike) -> jax.Array:
+        lam = as_level(lam)
+        ends = jnp.asarray(self.lo, lam.dtype), jnp.asarray(self.hi, lam.dtype)
+        height = jnp.asarray(-log_of(self.hi - self.lo), lam.dtype)
+        return jnp.where(within(lam, *ends), height, -jnp.inf)

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_shape
 from jaxnoise.noise.logsnr_law import as_level, within
 
 
@@ -293,8 +292,8 @@ class Difficulty(_Windowed):
         return self.init()._replace(stage=jnp.full((), self.clusters, jnp.int32))
 
     def update(self, state: DifficultyState, mean_loss: jax.Array) -> DifficultyState:
-        chex.assert_rank(mean_loss, 0)
-        loss = mean_loss.astype(jnp.float32)
+        check_shape("mean_loss", jnp.asarray(mean_loss), (), "a scalar, the mean over all devices")
+        loss = jnp.asarray(mean_loss, jnp.float32)
         improved = loss < state.best
         best = jnp.where(improved, loss, state.best)
         bad = jnp.where(improved, 0, state.bad + 1)

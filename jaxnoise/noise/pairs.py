@@ -12,6 +12,7 @@ the inverse CDF (0 the lowest noise, 1 the highest), which is how a pacing restr
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import chex
 import jax
@@ -30,6 +31,32 @@ _BETA_NODES = 32
 
 Cdf = Callable[[jax.Array], jax.Array]
 """`t -> P(u' <= t)` of warped uniforms u', the inverse of the warp: float[...] in [0, 1]."""
+
+
+class PairLaw(Protocol):
+    """A law over neighbouring pairs of levels; index i stands for (levels[i], levels[i + 1]).
+
+    A class of one's own needs no base; `CategoricalPairs` gives all but `mass`.
+    """
+
+    def sample(
+        self,
+        key: jax.Array,
+        levels: jax.Array,
+        num_levels: jax.Array,
+        count: int,
+        warp: Warp = ...,
+    ) -> jax.Array:
+        """int32[count] pair indices in 0..N-2."""
+        ...
+
+    def probs(self, levels: jax.Array, num_levels: jax.Array) -> jax.Array:
+        """float[len(levels)-1], which sums to 1 and is zero past index N-2."""
+        ...
+
+    def paced_probs(self, levels: jax.Array, num_levels: jax.Array, cdf: Cdf) -> jax.Array:
+        """`probs` of what is drawn through a warp; cdf is that of the warped uniforms."""
+        ...
 
 
 def check_levels(levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
@@ -69,7 +96,7 @@ class CategoricalPairs(Parameterized):
     """What a law over pairs of one's own builds on: it is drawn through the inverse CDF of `probs`.
 
     A subclass is a frozen dataclass that gives `mass`, or `probs` itself. Its field `sampling`, if
-    it has one, names the source of the uniforms; else that is "iid".
+    it has one, names the source of the uniforms; else that is "stratified".
 
     Example:
       >>> class GapPairs(CategoricalPairs):
@@ -79,7 +106,7 @@ class CategoricalPairs(Parameterized):
       [0.33333334 0.6666667  0.        ]
     """
 
-    sampling: str = "iid"
+    sampling: str = "stratified"
 
     def mass(self, levels: jax.Array) -> jax.Array:
         """How likely each pair is up to a common factor, float[len(levels)-1] >= 0.
@@ -127,7 +154,7 @@ class UniformPairs(CategoricalPairs):
     The law of the first consistency models; a control for the others.
 
     Args:
-      sampling: source of the uniforms: "iid", "stratified", "antithetic" or "sorted".
+      sampling: source of the uniforms: "stratified", "iid", "antithetic" or "sorted".
 
     Raises:
       ArgumentError: no such `sampling`.
@@ -140,7 +167,7 @@ class UniformPairs(CategoricalPairs):
     Reference: consistency models (arXiv 2303.01469), algorithm 3.
     """
 
-    sampling: str = "iid"
+    sampling: str = "stratified"
 
     def __post_init__(self) -> None:
         one_of("sampling", self.sampling, SOURCES)
@@ -162,7 +189,8 @@ class LognormalPairs(CategoricalPairs):
     Args:
       p_mean: mean of ln sigma.
       p_std: standard deviation of ln sigma, > 0.
-      sampling: source of the uniforms: "iid", "stratified", "antithetic" or "sorted".
+      sampling: source of the uniforms: "stratified", "iid" (as published), "antithetic" or
+        "sorted".
 
     Raises:
       ArgumentError: an argument is outside its range.
@@ -177,7 +205,7 @@ class LognormalPairs(CategoricalPairs):
 
     p_mean: Number = -1.1
     p_std: Number = 2.0
-    sampling: str = "iid"
+    sampling: str = "stratified"
 
     def __post_init__(self) -> None:
         check_finite("p_mean", self.p_mean)
@@ -211,7 +239,7 @@ class BetaPairs(CategoricalPairs):
     Args:
       a: first shape parameter, > 0.
       b: second shape parameter, > 0; b > a puts more samples at low noise.
-      sampling: source of the uniforms: "iid", "stratified", "antithetic" or "sorted".
+      sampling: source of the uniforms: "stratified", "iid", "antithetic" or "sorted".
 
     Raises:
       ArgumentError: an argument is outside its range.
@@ -226,7 +254,7 @@ class BetaPairs(CategoricalPairs):
 
     a: Number = 1.5
     b: Number = 5.0
-    sampling: str = "iid"
+    sampling: str = "stratified"
 
     def __post_init__(self) -> None:
         check_positive("a", self.a)

@@ -40,6 +40,13 @@ def log_of(x: Any) -> Any:
     return math.log(x) if isinstance(x, int | float) else jnp.log(x)
 
 
+def log_of_expm1(x: Any) -> Any:
+    """ln(e^x - 1), in float64 on the host for a Python number."""
+    if isinstance(x, int | float):
+        return math.log(math.expm1(x)) if x < 30 else x
+    return jnp.log(jnp.expm1(x))
+
+
 def ceil_of(x: Any) -> Any:
     """The smallest whole number that is not below x; an int for a Python number."""
     return math.ceil(x) if isinstance(x, int | float) else jnp.ceil(x)

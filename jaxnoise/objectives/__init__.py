@@ -3,16 +3,20 @@
 from jaxnoise.objectives.compensation import compensation_ess
 from jaxnoise.objectives.consistency import (
     ConsistencyObjective,
+    Distance,
     Pairs,
+    PairWeight,
     consistency_losses,
 )
 from jaxnoise.objectives.denoising import DenoisingObjective, LogSnrLevels
 from jaxnoise.objectives.distances import l1, pseudo_huber, squared_l2
+from jaxnoise.objectives.objective import Denoiser, Levels, Objective
 from jaxnoise.objectives.parameterization import (
     Preconditioning,
     edm_preconditioning,
     karras_preconditioning,
     over_pixels,
+    preconditioned,
 )
 from jaxnoise.objectives.prediction import Prediction, vp_coefficients
 from jaxnoise.objectives.uncertainty import LearnedUncertainty
@@ -30,9 +34,14 @@ from jaxnoise.objectives.weighting import (
 
 __all__ = [
     "ConsistencyObjective",
+    "Denoiser",
     "DenoisingObjective",
+    "Distance",
     "LearnedUncertainty",
+    "Levels",
     "LogSnrLevels",
+    "Objective",
+    "PairWeight",
     "Pairs",
     "Preconditioning",
     "Prediction",
@@ -48,6 +57,7 @@ __all__ = [
     "min_snr_weight",
     "over_pixels",
     "p2_weight",
+    "preconditioned",
     "pseudo_huber",
     "soft_min_snr_weight",
     "squared_l2",

@@ -2,64 +2,54 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import inf
-from typing import Any, Protocol
+from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxnoise.errors import ArgumentError, Described, check_positive, describe
+from jaxnoise.errors import (
+    ArgumentError,
+    Described,
+    check_callable,
+    check_shape,
+    describe,
+    is_traced,
+)
 from jaxnoise.noise.discretization import Curriculum
+from jaxnoise.noise.levels import Grid, KarrasGrid, PredefinedGrid
+from jaxnoise.noise.logsnr_law import LogSnrLaw
 from jaxnoise.noise.pacing import NoPacing, Pacing
-from jaxnoise.objectives.objective import Denoiser
+from jaxnoise.noise.pairs import PairLaw
+from jaxnoise.objectives.objective import Denoiser, check_images, check_pace, seen_as
 from jaxnoise.objectives.parameterization import (
     check_sigma_data,
     karras_preconditioning,
     over_pixels,
+    preconditioned,
+    wide_dtype,
 )
 
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
+"""`d(a float[B, ...], b float[B, ...]) -> float[B]`."""
 PairWeight = Callable[[jax.Array, jax.Array], jax.Array]
-
-
-class PairLaw(Protocol):
-    """A law over neighbouring pairs of levels; index i stands for (levels[i], levels[i + 1])."""
-
-    def sample(
-        self,
-        key: jax.Array,
-        levels: jax.Array,
-        num_levels: jax.Array,
-        count: int,
-        warp: Callable[[jax.Array], jax.Array] = ...,
-    ) -> jax.Array: ...
-
-    def probs(self, levels: jax.Array, num_levels: jax.Array) -> jax.Array: ...
-
-    def paced_probs(
-        self,
-        levels: jax.Array,
-        num_levels: jax.Array,
-        cdf: Callable[[jax.Array], jax.Array],
-    ) -> jax.Array: ...
-
-
-class Grid(Protocol):
-    """The noise levels in use: `num_levels` of them, ascending, padded to a fixed length."""
-
-    def __call__(self, num_levels: jax.Array, key: jax.Array | None = None) -> jax.Array: ...
+"""`w(sigma_lo float[B], sigma_hi float[B]) -> float[B]`."""
 
 
 @struct.dataclass
 class Pairs:
-    """Noise levels of a batch of training pairs."""
+    """Noise levels of a batch of training pairs.
+
+    Args:
+      sigma_lo: float[B], the teacher's level.
+      sigma_hi: float[B], the student's level, > sigma_lo.
+      log_prob: float[B], ln of the probability that the pair was drawn with, pacing included; None
+        where nobody drew it. For importance weights.
+    """
 
     sigma_lo: jax.Array
-    """float[B], the teacher's level."""
     sigma_hi: jax.Array
-    """float[B], the student's level."""
+    log_prob: jax.Array | None = None
 
     @property
     def sigma(self) -> jax.Array:
@@ -94,11 +84,14 @@ def consistency_losses(
       distance: `d(a, b) -> float[B]`.
       weight: `w(sigma_lo, sigma_hi) -> float[B]`.
 
+    Noisy images, levels and losses have the dtype of x0, and at least 32 bits.
+
     Returns:
       float[B], one loss per image.
 
     Raises:
-      ArgumentError: `distance` or `weight` gives anything but one number per image.
+      ArgumentError: shapes that differ, levels that do not ascend (where their values are known),
+        or a `distance` or `weight` that gives anything but one number per image.
 
     Example:
       >>> from jaxnoise.objectives import inverse_gap, squared_l2
@@ -111,13 +104,25 @@ def consistency_losses(
     Reference:
       Song et al. (arXiv 2303.01469), algorithm 3; Song and Dhariwal (arXiv 2310.14189).
     """
-    chex.assert_equal_shape([x0, eps])
-    chex.assert_shape([pairs.sigma_lo, pairs.sigma_hi], (x0.shape[0],))
-    target = teacher(x0 + over_pixels(pairs.sigma_lo, x0) * eps, pairs.sigma_lo)
-    estimate = student(x0 + over_pixels(pairs.sigma_hi, x0) * eps, pairs.sigma_hi)
-    return _one_each(
-        "weight", weight(pairs.sigma_lo, pairs.sigma_hi), "(sigma_lo, sigma_hi)", x0
-    ) * _one_each("distance", distance(estimate, jax.lax.stop_gradient(target)), "(a, b)", x0)
+    for argument, function in (("student", student), ("teacher", teacher)):
+        check_callable(argument, function, "(x float[B, ...], sigma float[B]) -> float[B, ...]")
+    check_callable("distance", distance, "(a, b) -> float[B]")
+    check_callable("weight", weight, "(sigma_lo, sigma_hi) -> float[B]")
+    check_images(x0, eps)
+    if not isinstance(pairs, Pairs):
+        raise ArgumentError("pairs", describe(pairs), "Pairs, such as the objective's `draw` gives")
+    for argument, level in (("sigma_lo", pairs.sigma_lo), ("sigma_hi", pairs.sigma_hi)):
+        check_shape(argument, level, x0.shape[:1], "one level for each image")
+    if not is_traced(pairs) and not bool(jnp.all(pairs.sigma_lo < pairs.sigma_hi)):
+        raise ArgumentError("pairs", pairs, "levels with sigma_lo < sigma_hi")
+    wide = wide_dtype(x0)
+    x0, eps, lo, hi = (x.astype(wide) for x in (x0, eps, pairs.sigma_lo, pairs.sigma_hi))
+    target = teacher(x0 + over_pixels(lo, x0) * eps, lo)
+    estimate = student(x0 + over_pixels(hi, x0) * eps, hi)
+    off = distance(estimate, jax.lax.stop_gradient(target))
+    return _one_each("weight", weight(lo, hi), "(sigma_lo, sigma_hi)", x0) * _one_each(
+        "distance", off, "(a, b)", x0
+    )
 
 
 def _one_each(argument: str, found: Any, takes: str, x0: jax.Array) -> jax.Array:
@@ -134,20 +139,37 @@ class ConsistencyObjective:
     """Consistency training under a grid of levels, a law over its pairs and a curriculum N(k).
 
     Attributes:
-      grid: `(num_levels, key) -> float[max_levels]`, the levels in use.
+      grid: `(num_levels, key) -> float[max_levels]`, the levels in use; its `sigma_min` is where
+        the function is the identity, its `sigma_max` where sampling starts. One without a length
+        (`KarrasGrid()`) gets room for the curriculum's most.
       law: which neighbouring pair each example trains on.
-      curriculum: step -> number of levels.
+      curriculum: step -> number of levels, never more than the grid has.
       distance: `(a, b) -> float[B]`.
       weight: `(sigma_lo, sigma_hi) -> float[B]`.
       sigma_data: standard deviation of the data.
-      sigma_min: the level at which the function is the identity.
-      sigma_max: the highest level; sampling starts here.
       ema_teacher: `num_levels -> EMA rate` of the teacher (CM), or None: the teacher has the
         student's own weights (iCT).
       pacing: restricts the law to a part of the noise; by default to none of it.
 
     Raises:
-      ArgumentError: `sigma_data`, `sigma_min` or `sigma_max` is outside its range.
+      ArgumentError: an argument of the wrong kind, `sigma_data` outside its range, or a grid with
+        fewer levels than the curriculum asks for.
+
+    Example:
+      >>> import jax
+      >>> from jaxnoise.noise import KarrasGrid, PolynomialPairs, doubling
+      >>> from jaxnoise.objectives import ConsistencyObjective, inverse_gap, pseudo_huber
+      >>> curriculum = doubling(s0=10, s1=40, total_steps=300)
+      >>> objective = ConsistencyObjective(
+      ...     KarrasGrid(), PolynomialPairs(), curriculum, pseudo_huber, inverse_gap
+      ... )
+      >>> key = jax.random.key(0)
+      >>> pairs = objective.draw(key, key, step=0, count=64)
+      >>> objective.grid.max_levels, pairs.sigma_hi.shape, bool((pairs.log_prob < 0).all())
+      (41, (64,), True)
+
+    Reference:
+      Song et al. (arXiv 2303.01469), Song and Dhariwal (arXiv 2310.14189).
     """
 
     grid: Grid
@@ -156,17 +178,50 @@ class ConsistencyObjective:
     distance: Distance
     weight: PairWeight
     sigma_data: float = 0.5
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
     ema_teacher: Callable[[jax.Array], jax.Array] | None = None
     pacing: Pacing = field(default_factory=NoPacing)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.curriculum, Curriculum):
+            allowed = (
+                "a Curriculum, such as jaxnoise.noise.doubling(...) or curriculum(formula, ...)"
+            )
+            raise ArgumentError("curriculum", self.curriculum, allowed)
+        if not callable(self.grid) or not hasattr(self.grid, "sigma_min"):
+            allowed = "a grid of levels, such as jaxnoise.noise.KarrasGrid()"
+            raise ArgumentError("grid", describe(self.grid), allowed)
+        if isinstance(self.law, LogSnrLaw) or not hasattr(self.law, "probs"):
+            allowed = "a law over pairs of levels, such as jaxnoise.noise.PolynomialPairs()"
+            raise ArgumentError("law", describe(self.law), allowed)
+        check_callable("distance", self.distance, "(a, b) -> float[B]")
+        check_callable("weight", self.weight, "(sigma_lo, sigma_hi) -> float[B]")
         check_sigma_data(self.sigma_data)
-        check_positive("sigma_min", self.sigma_min)
-        if not self.sigma_min < self.sigma_max < inf:
-            allowed = f"a finite number > sigma_min={self.sigma_min}"
-            raise ArgumentError("sigma_max", self.sigma_max, allowed)
+        if self.ema_teacher is not None:
+            check_callable("ema_teacher", self.ema_teacher, "of the number of levels, or None")
+        if not isinstance(self.pacing, Pacing):
+            raise ArgumentError("pacing", describe(self.pacing), "a jaxnoise.noise.Pacing")
+        self._fit_grid()
+
+    def _fit_grid(self) -> None:
+        """Gives the grid room for the curriculum's most levels, or refuses one that has less."""
+        most = self.curriculum.max_levels
+        if isinstance(self.grid, KarrasGrid | PredefinedGrid):
+            object.__setattr__(self, "grid", self.grid.with_room(most))
+            return
+        with jax.ensure_compile_time_eval():
+            room = jax.eval_shape(self.grid, jnp.int32(most), jax.random.key(0)).shape[0]
+        if room < most:
+            raise ArgumentError("grid", self.grid, f"of at least {most} levels, not {room}")
+
+    @property
+    def sigma_min(self) -> float:
+        """The level at which the function is the identity: the grid's lowest."""
+        return self.grid.sigma_min
+
+    @property
+    def sigma_max(self) -> float:
+        """The highest level, where sampling starts."""
+        return self.grid.sigma_max
 
     @property
     def has_teacher(self) -> bool:
@@ -209,24 +264,30 @@ class ConsistencyObjective:
 
         Returns:
           Pairs of float[count].
+
+        Raises:
+          ArgumentError: `pace` is no state of this pacing.
         """
+        check_pace(self.pacing, pace)
         levels, num_levels = self.levels(fixed_key, step)
 
         def warp(u: jax.Array) -> jax.Array:
             return self.pacing.warp(u, pace, step)
 
         index = self.law.sample(key, levels, num_levels, count, warp)
-        return Pairs(sigma_lo=levels[index], sigma_hi=levels[index + 1])
+        if isinstance(self.pacing, NoPacing):
+            probs = self.law.probs(levels, num_levels)
+        else:
+            probs = self.law.paced_probs(
+                levels, num_levels, lambda t: self.pacing.cdf(t, pace, step)
+            )
+        return Pairs(levels[index], levels[index + 1], jnp.log(probs[index]))
 
     def denoiser(self, network: Denoiser) -> Denoiser:
         """The consistency function `f(x, sigma)` of a network `F(x, c_noise)`."""
-
-        def f(x: jax.Array, sigma: jax.Array) -> jax.Array:
-            c = karras_preconditioning(sigma, self.sigma_data, self.sigma_min)
-            raw = network(over_pixels(c.c_in, x) * x, c.c_noise)
-            return over_pixels(c.c_skip, x) * x + over_pixels(c.c_out, x) * raw
-
-        return f
+        return preconditioned(
+            network, lambda s: karras_preconditioning(s, self.sigma_data, self.sigma_min)
+        )
 
     def losses(
         self,
@@ -240,8 +301,8 @@ class ConsistencyObjective:
         """`consistency_losses` of two raw networks `F(x, c_noise)`: float[B]."""
         del own
         return consistency_losses(
-            self.denoiser(student),
-            self.denoiser(teacher),
+            self.denoiser(seen_as(student, x0.dtype)),
+            self.denoiser(seen_as(teacher, x0.dtype)),
             x0,
             eps,
             levels,

@@ -5,19 +5,18 @@ from dataclasses import dataclass, field
 from math import log
 from typing import Any
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.noise.logsnr_law import LogSnrLaw
+from jaxnoise.errors import ArgumentError, check_callable, check_shape, describe, is_traced, one_of
+from jaxnoise.noise.logsnr_law import LogSnrLaw, check_law
 from jaxnoise.noise.pacing import NoPacing, Pacing
 from jaxnoise.noise.uniforms import SOURCES
 from jaxnoise.objectives.compensation import COMMON, compensation_ess
-from jaxnoise.objectives.objective import Denoiser
-from jaxnoise.objectives.parameterization import over_pixels
+from jaxnoise.objectives.objective import Denoiser, check_images, check_pace
+from jaxnoise.objectives.parameterization import preconditioned, wide_dtype
 from jaxnoise.objectives.prediction import Prediction
 from jaxnoise.objectives.uncertainty import LearnedUncertainty
 from jaxnoise.objectives.weighting import SnrWeight
@@ -110,6 +109,15 @@ class DenoisingObjective:
     total_steps: int | None = None
 
     def __post_init__(self) -> None:
+        check_law("law", self.law)
+        for argument, kind in (
+            ("weight", SnrWeight),
+            ("prediction", Prediction),
+            ("pacing", Pacing),
+        ):
+            value = getattr(self, argument)
+            if not isinstance(value, kind):
+                raise ArgumentError(argument, describe(value), f"a {kind.__name__}")
         one_of("compensation", self.compensation, ("none", "importance"))
         one_of("sampling", self.sampling, SOURCES)
         if self.max_ratio is not None and not self.max_ratio > 0:
@@ -122,6 +130,8 @@ class DenoisingObjective:
                 self.compensation,
                 "'none' with a learned uncertainty, which would absorb the ratio",
             )
+        if is_traced(self.law):
+            return
         self._check_weight()
         if self.compensation == "importance":
             self._judge_compensation()
@@ -175,8 +185,12 @@ class DenoisingObjective:
 
         Returns:
           LogSnrLevels of float[count].
+
+        Raises:
+          ArgumentError: `pace` is no state of this pacing.
         """
         del fixed_key
+        check_pace(self.pacing, pace)
         t = self.pacing.warp(SOURCES[self.sampling](key, count), pace, step)
         lam = self.law.inverse_survival(t)
         log_prob = self.law.log_prob(lam) + self.pacing.log_prob(t, pace, step)
@@ -205,11 +219,18 @@ class DenoisingObjective:
           float[B].
         """
         del teacher
-        chex.assert_equal_shape([x0, eps])
-        chex.assert_shape([levels.lam, levels.log_prob], (x0.shape[0],))
-        lam = levels.lam
-        raw = student(self.prediction.network_input(x0, eps, lam), self.prediction.c_noise(lam))
-        error = (raw - self.prediction.wanted(x0, eps, lam)) ** 2
+        check_callable("student", student, "(x, c_noise) -> float[B, ...]")
+        check_images(x0, eps)
+        if not isinstance(levels, LogSnrLevels):
+            raise ArgumentError("levels", describe(levels), "LogSnrLevels, as `draw` gives them")
+        for argument, level in (("lam", levels.lam), ("log_prob", levels.log_prob)):
+            check_shape(argument, level, x0.shape[:1], "one number for each image")
+        wide = wide_dtype(x0)
+        levels = jax.tree.map(lambda x: x.astype(wide), levels)
+        lam, clean, noise = levels.lam, x0.astype(wide), eps.astype(wide)
+        seen = self.prediction.network_input(clean, noise, lam).astype(x0.dtype)
+        raw = student(seen, self.prediction.c_noise(lam)).astype(wide)
+        error = (raw - self.prediction.wanted(clean, noise, lam)) ** 2
         error = jnp.mean(error, axis=tuple(range(1, error.ndim)))
         log_factor = self._log_factor(levels)
         if self.uncertainty is None:
@@ -235,12 +256,7 @@ class DenoisingObjective:
         `lambda = -2 ln sigma`; the prediction of eps, x0 or v is turned into one of x0.
         """
 
-        def denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
-            c = self.prediction.preconditioning(sigma)
-            raw = network(over_pixels(c.c_in, x) * x, c.c_noise)
-            return over_pixels(c.c_skip, x) * x + over_pixels(c.c_out, x) * raw
-
-        return denoise
+        return preconditioned(network, self.prediction.preconditioning)
 
     def metrics(self, step: jax.Array, pace: Any = ()) -> dict[str, jax.Array]:
         """Where the pacing stands at `step`."""

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 
+from jaxnoise.errors import ArgumentError, check_shape, describe
 from jaxnoise.noise.pacing import Pacing
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
@@ -99,3 +101,27 @@ class Objective(Protocol):
     def metrics(self, step: jax.Array, pace: Any) -> dict[str, jax.Array]:
         """What the record shows of the objective at `step`, beside losses."""
         ...
+
+
+def seen_as(network: Denoiser, dtype: jnp.dtype) -> Denoiser:
+    """A network that sees images of a dtype, whatever noise was added in."""
+
+    def cast(x: jax.Array, level: jax.Array) -> jax.Array:
+        return network(x.astype(dtype), level)
+
+    return cast
+
+
+def check_images(x0: jax.Array, eps: jax.Array) -> None:
+    """Raises ArgumentError unless images and noise are floats of one shape."""
+    if not hasattr(x0, "dtype") or not jnp.issubdtype(x0.dtype, jnp.floating):
+        raise ArgumentError("x0", describe(x0), "a float array, images in [-1, 1]")
+    check_shape("eps", eps, x0.shape, "the images'")
+
+
+def check_pace(pacing: Pacing, pace: Any) -> None:
+    """Raises ArgumentError unless `pace` is a state of the pacing."""
+    wanted: Any = jax.tree.structure(jax.eval_shape(pacing.init))
+    if wanted != jax.tree.structure(pace):
+        allowed = f"the state of {pacing}, from its init() or update(...)"
+        raise ArgumentError("pace", pace, allowed)

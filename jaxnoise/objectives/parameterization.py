@@ -1,11 +1,12 @@
 """How a network's raw output becomes an estimate of the clean image."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_callable
 
 
 class Preconditioning(NamedTuple):
@@ -105,6 +106,51 @@ def edm_preconditioning(sigma: jax.Array, sigma_data: float = 0.5) -> Preconditi
         c_in=1 / total,
         c_noise=jnp.log(sigma) / 4,
     )
+
+
+def wide_dtype(x: jax.Array) -> jnp.dtype:
+    """The dtype of images, or float32 where that has fewer bits: of levels, losses, statistics."""
+    return x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype(jnp.float32)
+
+
+def preconditioned(
+    network: Callable[[jax.Array, jax.Array], jax.Array],
+    coefficients: Callable[[jax.Array], Preconditioning],
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """`D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`.
+
+    The network sees x's dtype, and D gives it; between them nothing has fewer than 32 bits.
+
+    Args:
+      network: F, `(x float[B, ...], c_noise float[B]) -> float[B, ...]`.
+      coefficients: `sigma float[B] -> Preconditioning`.
+
+    Returns:
+      `(x float[B, ...], sigma float[B]) -> float[B, ...]`.
+
+    Raises:
+      ArgumentError: `network` cannot be called.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import karras_preconditioning, preconditioned
+      >>> f = preconditioned(lambda x, c_noise: x, karras_preconditioning)
+      >>> x = jnp.ones((1, 2, 2, 1))
+      >>> bool((f(x, jnp.asarray([0.002])) == x).all())
+      True
+    """
+    check_callable("network", network, "(x, c_noise) -> float[B, ...]")
+
+    def denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
+        noisy = x.astype(wide_dtype(x))
+        c = coefficients(jnp.asarray(sigma).astype(noisy.dtype))
+        raw = network((over_pixels(c.c_in, noisy) * noisy).astype(x.dtype), c.c_noise)
+        found = over_pixels(c.c_skip, noisy) * noisy + over_pixels(c.c_out, noisy) * raw.astype(
+            noisy.dtype
+        )
+        return found.astype(x.dtype)
+
+    return denoise
 
 
 def over_pixels(coefficient: jax.Array, like: jax.Array) -> jax.Array:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from math import inf, log
+from math import inf
 
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, check_positive, one_of
-from jaxnoise.noise.logsnr_law import LogSnrLaw
+from jaxnoise.errors import check_callable, check_numbers, check_positive, one_of
+from jaxnoise.noise.logsnr_law import LogSnrLaw, Number, check_law
+from jaxnoise.noise.parameters import log_of
 from jaxnoise.objectives.prediction import Prediction
 
 SPACES = ("eps", "x0", "v")
@@ -86,6 +86,7 @@ class SnrWeight:
 
     def __post_init__(self) -> None:
         one_of("space", self.space, SPACES)
+        check_callable("log_weight", self.log_weight, "lambda -> ln w(lambda)")
 
     def log_on(self, prediction: Prediction, lam: jax.Array) -> jax.Array:
         """ln of the weight of the raw network's squared error that gives the same loss.
@@ -100,6 +101,49 @@ class SnrWeight:
         # The difference first: far out each of the two ratios is huge, and they cancel.
         ratio = prediction.log_x0_ratio(lam) - Prediction(self.space).log_x0_ratio(lam)
         return self.log_weight(lam) + ratio
+
+
+# Classes instead of closures, so that weights pickle and equal ones compare equal.
+
+
+@dataclass(frozen=True)
+class _MinSnr:
+    gamma: Number
+
+    def __call__(self, lam: jax.Array) -> jax.Array:
+        return jnp.minimum(log_of(self.gamma), lam)
+
+
+@dataclass(frozen=True)
+class _SoftMinSnr:
+    gamma: Number
+
+    def __call__(self, lam: jax.Array) -> jax.Array:
+        return -jnp.logaddexp(-lam, -log_of(self.gamma))
+
+
+@dataclass(frozen=True)
+class _P2:
+    gamma: Number
+
+    def __call__(self, lam: jax.Array) -> jax.Array:
+        return -self.gamma * jax.nn.softplus(lam)
+
+
+@dataclass(frozen=True)
+class _Edm:
+    prediction: Prediction
+
+    def __call__(self, lam: jax.Array) -> jax.Array:
+        return -self.prediction.log_x0_ratio(lam)
+
+
+@dataclass(frozen=True)
+class _Density:
+    law: LogSnrLaw
+
+    def __call__(self, lam: jax.Array) -> jax.Array:
+        return self.law.log_prob(lam)
 
 
 def uniform_weight(space: str = "v") -> SnrWeight:
@@ -125,7 +169,7 @@ def uniform_weight(space: str = "v") -> SnrWeight:
     return SnrWeight(space, jnp.zeros_like)
 
 
-def min_snr_weight(gamma: float = 5.0) -> SnrWeight:
+def min_snr_weight(gamma: Number = 5.0) -> SnrWeight:
     """Min-SNR-gamma: `min(S, gamma)` on x0, `min(S, gamma)/S` on eps, `min(S, gamma)/(S+1)` on v.
 
     The three are one loss, S = e^lambda.
@@ -149,10 +193,10 @@ def min_snr_weight(gamma: float = 5.0) -> SnrWeight:
     Reference: Hang et al. (arXiv 2303.09556).
     """
     check_positive("gamma", gamma)
-    return SnrWeight("x0", partial(jnp.minimum, log(gamma)))
+    return SnrWeight("x0", _MinSnr(gamma))
 
 
-def soft_min_snr_weight(gamma: float = 4.0) -> SnrWeight:
+def soft_min_snr_weight(gamma: Number = 4.0) -> SnrWeight:
     """Min-SNR without its corner: `S gamma / (S + gamma) = 1 / (sigma^2 + 1/gamma)` on x0.
 
     For transformers on pixels, as HDiT trains them.
@@ -174,10 +218,10 @@ def soft_min_snr_weight(gamma: float = 4.0) -> SnrWeight:
     Reference: HDiT, Crowson et al. (arXiv 2401.11605).
     """
     check_positive("gamma", gamma)
-    return SnrWeight("x0", lambda lam: -jnp.logaddexp(-lam, -log(gamma)))
+    return SnrWeight("x0", _SoftMinSnr(gamma))
 
 
-def p2_weight(gamma: float = 1.0) -> SnrWeight:
+def p2_weight(gamma: Number = 1.0) -> SnrWeight:
     """P2: `1 / (1 + S)^gamma` on eps, which takes weight from nearly clean images.
 
     For training that should not spend itself on imperceptible detail.
@@ -197,9 +241,8 @@ def p2_weight(gamma: float = 1.0) -> SnrWeight:
 
     Reference: Choi et al. (arXiv 2204.00227), with their k = 1.
     """
-    if not 0 <= gamma < inf:
-        raise ArgumentError("gamma", gamma, "a finite number >= 0")
-    return SnrWeight("eps", lambda lam: -gamma * jax.nn.softplus(lam))
+    check_numbers("gamma", gamma, lambda x: (x >= 0) & (x < inf), "a finite number >= 0")
+    return SnrWeight("eps", _P2(gamma))
 
 
 def edm_weight(sigma_data: float = 0.5) -> SnrWeight:
@@ -222,8 +265,7 @@ def edm_weight(sigma_data: float = 0.5) -> SnrWeight:
 
     Reference: Karras et al. (arXiv 2206.00364), table 1.
     """
-    edm = Prediction("edm", sigma_data)
-    return SnrWeight("x0", lambda lam: -edm.log_x0_ratio(lam))
+    return SnrWeight("x0", _Edm(Prediction("edm", sigma_data)))
 
 
 def density_weight(law: LogSnrLaw, space: str = "v") -> SnrWeight:
@@ -249,4 +291,5 @@ def density_weight(law: LogSnrLaw, space: str = "v") -> SnrWeight:
       >>> print(f"{jnp.exp(density_weight(Cosine()).log_weight(jnp.float32(0.0))):.4f}")
       0.1592
     """
-    return SnrWeight(space, law.log_prob)
+    check_law("law", law)
+    return SnrWeight(space, _Density(law))

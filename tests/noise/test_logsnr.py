@@ -15,10 +15,12 @@ from jaxnoise.noise import (
     Cauchy,
     Cosine,
     Laplace,
+    LinearBeta,
     LinearPath,
     LogitNormal,
     Normal,
     Tabulated,
+    Uniform,
     mixture,
     window,
 )
@@ -49,6 +51,13 @@ def tabulated_cdf(x):
     return np.interp(x, fine, mass / mass[-1])
 
 
+def linear_beta_cdf(x):
+    """1 - t, where the integral of beta up to t is ln(1 + e^-x)."""
+    total = np.logaddexp(0, -np.asarray(x, np.float64))
+    t = (np.sqrt(0.1**2 + 2 * 19.9 * total) - 0.1) / 19.9
+    return np.clip(1 - t, 0, 1)
+
+
 # Unbounded laws: exact relative accuracy in both tails.
 OPEN = {
     "cosine": (Cosine(), HYPSECANT.cdf),
@@ -70,6 +79,8 @@ OPEN = {
 }
 # Laws with an end, where a float next to the end keeps few digits of the tail.
 CLOSED = {
+    "linear beta": (LinearBeta(), linear_beta_cdf),
+    "uniform": (Uniform(-5.0, 13.0), stats.uniform(-5, 18).cdf),
     "tabulated": (Tabulated(NODES, DENSITY), tabulated_cdf),
     "truncated": (
         Laplace(0.0, 0.5).truncated(-3.0, 2.0),
@@ -287,6 +298,18 @@ def test_resolution_shift_of_stable_diffusion_3():
         LogitNormal(0.25 + np.log(shift), 1.5).inverse_survival(t),
         atol=2e-5,
     )
+
+
+def test_linear_beta_is_ddpm_s_table_in_continuous_time():
+    """DDPM's 1,000 betas from 1e-4 to .02 are beta(t) / 1000 with beta from .1 to 20."""
+    betas = np.linspace(1e-4, 0.02, 1000)
+    log_alpha_bar = np.cumsum(np.log1p(-betas))
+    lam = log_alpha_bar - np.log(-np.expm1(log_alpha_bar))
+    steps = np.array([99, 299, 499, 899])
+    found = LinearBeta().inverse_survival((steps + 1) / 1000)
+    np.testing.assert_allclose(found, lam[steps], atol=0.06)
+    # The time at which SpeeD's convergence area begins.
+    assert LinearBeta().survival(-4.18).item() == pytest.approx(0.642, abs=3e-3)
 
 
 def test_edm_is_a_normal_law_over_log_sigma():

@@ -32,11 +32,11 @@ NS = (2, 3, 11, 20, 251)
 DRAWS = 100_000
 GRID = KarrasGrid(LENGTH)
 LAWS = [
-    UniformPairs(),
+    UniformPairs(sampling="iid"),
     UniformPairs(sampling="sorted"),
+    LognormalPairs(sampling="iid"),
     LognormalPairs(),
-    LognormalPairs(sampling="stratified"),
-    BetaPairs(),
+    BetaPairs(sampling="iid"),
     BetaPairs(sampling="antithetic"),
     PolynomialPairs(sampling="iid"),
     PolynomialPairs(curve=2.5),

@@ -1,11 +1,20 @@
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import (
+    BetaPairs,
+    Cosine,
+    Difficulty,
+    HighToLow,
     KarrasGrid,
+    LognormalPairs,
+    NoPacing,
     PolynomialPairs,
     PredefinedGrid,
     constant,
@@ -143,12 +152,159 @@ def test_karras_grid_gives_the_levels_of_the_formula():
     [
         ("sigma_data", {"sigma_data": -1.0}),
         ("sigma_data", {"sigma_data": 1e-30}),
-        ("sigma_min", {"sigma_min": 0.0}),
-        ("sigma_max", {"sigma_min": 1.0, "sigma_max": 0.5}),
-        ("sigma_max", {"sigma_max": float("inf")}),
+        ("law", {"law": Cosine()}),
+        ("law", {"law": "polynomial"}),
+        ("distance", {"distance": "l1"}),
+        ("weight", {"weight": 1.0}),
+        ("pacing", {"pacing": lambda u: u}),
+        ("ema_teacher", {"ema_teacher": 0.9}),
+        ("curriculum", {"curriculum": lambda step: 20}),
+        ("grid", {"grid": karras_levels(20)}),
     ],
 )
-def test_levels_and_data_out_of_range_are_refused(argument, settings):
+def test_what_does_not_belong_in_an_objective_is_refused(argument, settings):
+    given = {
+        "grid": KarrasGrid(20),
+        "law": PolynomialPairs(),
+        "curriculum": constant(s0=20),
+        "distance": squared_l2,
+        "weight": inverse_gap,
+    }
     with pytest.raises(ArgumentError) as refused:
-        make(constant(), KarrasGrid(20), **settings)
+        ConsistencyObjective(**{**given, **settings})
     assert refused.value.argument == argument
+    assert "\n" not in str(refused.value)
+
+
+def test_a_grid_has_room_for_its_curriculum():
+    """Levels past a grid's end would be equal, and their weights infinite."""
+    rising = doubling(s0=10, s1=250, total_steps=100)
+    for grid in (KarrasGrid(250), PredefinedGrid(250)):
+        with pytest.raises(ArgumentError, match="=250: must be at least 251, the curriculum's mo"):
+            make(rising, grid)
+    own = OwnGrid(250)
+    with pytest.raises(ArgumentError, match=r"^grid=.* must be of at least 251 levels, not 250"):
+        make(rising, own)
+    assert make(rising, OwnGrid(251)).grid.length == 251
+    assert make(rising, KarrasGrid(300)).grid.max_levels == 300
+    for grid in (KarrasGrid(sigma_max=20.0), PredefinedGrid(sigma_max=20.0)):
+        fitted = make(rising, grid)
+        assert (fitted.grid.max_levels, fitted.sigma_max) == (251, 20.0)
+        key, last = jax.random.key(0), jnp.int32(99)
+        pairs = fitted.draw(key, key, last, 4096)
+        gaps = inverse_gap(pairs.sigma_lo, pairs.sigma_hi)
+        assert bool(jnp.isfinite(gaps).all())
+        assert float(fitted.levels(key, last)[0][-1]) == 20.0
+
+
+@dataclass(frozen=True)
+class OwnGrid:
+    length: int
+    sigma_min: float = 0.1
+    sigma_max: float = 10.0
+
+    def __call__(self, num_levels, key=None):
+        return karras_levels(num_levels, self.sigma_min, self.sigma_max, length=self.length)
+
+
+def test_the_range_of_levels_is_the_grid_s():
+    objective = make(constant(s0=9), KarrasGrid(9, 0.05, 20.0))
+    assert (objective.sigma_min, objective.sigma_max) == (0.05, 20.0)
+    f = objective.denoiser(lambda x, c_noise: x + 1)
+    x = jnp.full((1, 2, 2, 1), 0.3)
+    np.testing.assert_array_equal(f(x, jnp.asarray([0.05])), x)
+
+
+@pytest.mark.parametrize("pacing", [NoPacing(), HighToLow(100, width=0.3)])
+@pytest.mark.parametrize(
+    "law", [LognormalPairs(), PolynomialPairs(2.0, sampling="iid"), BetaPairs(sampling="iid")]
+)
+def test_a_drawn_pair_tells_the_probability_that_it_was_drawn_with(law, pacing):
+    objective = make(constant(s0=12), KarrasGrid(12), law, pacing=pacing)
+    key, step, count = jax.random.key(1), jnp.int32(40), 20_000
+    pairs = objective.draw(key, key, step, count)
+    levels = np.asarray(objective.levels(key, step)[0])
+    index = np.searchsorted(levels, np.asarray(pairs.sigma_lo))
+    probs = np.zeros(11)
+    probs[index] = np.exp(np.asarray(pairs.log_prob))
+    drawn = probs > 0
+    observed = np.bincount(index, minlength=11)
+    assert probs.sum() == pytest.approx(1, abs=5e-3)
+    expected = probs[drawn] / probs[drawn].sum() * count
+    assert stats.chisquare(observed[drawn], expected).pvalue > 1e-3
+
+
+def test_position_in_the_batch_says_nothing_of_the_level():
+    """Under the default sampling a fixed order of images must not fix their noise."""
+    objective = make(constant(s0=60), KarrasGrid(), PolynomialPairs())
+    key = jax.random.key(3)
+    draw = jax.jit(lambda k: objective.draw(k, key, jnp.int32(0), 128).sigma_hi)
+    levels = np.log(np.asarray(jax.vmap(draw)(jax.random.split(key, 200))))
+    place = np.broadcast_to(np.arange(128), levels.shape)
+    assert abs(np.corrcoef(place.ravel(), levels.ravel())[0, 1]) < 4 / np.sqrt(levels.size)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "x64"),
+    [
+        (jnp.bfloat16, False),
+        (jnp.bfloat16, True),
+        (jnp.float32, False),
+        (jnp.float32, True),
+        (jnp.float64, True),
+    ],
+)
+def test_the_network_sees_the_images_dtype_and_losses_are_wide(dtype, x64):
+    with jax.enable_x64(x64):
+        objective = make(constant(s0=12), KarrasGrid())
+        key, seen = jax.random.key(0), {}
+
+        def network(x, c_noise):
+            seen["x"], seen["c_noise"] = x.dtype, c_noise.dtype
+            return jnp.tanh(x)
+
+        x0 = jax.random.normal(key, (8, 2, 2, 1), dtype)
+        eps = jax.random.normal(jax.random.key(1), x0.shape, dtype)
+        pairs = objective.draw(key, key, jnp.int32(0), 8)
+        losses = jax.jit(lambda *a: objective.losses(network, network, {}, *a))(x0, eps, pairs)
+        wide = jnp.float64 if dtype == jnp.float64 else jnp.float32
+        assert seen == {"x": dtype, "c_noise": wide}
+        assert losses.dtype == wide
+        assert objective.denoiser(network)(x0, jnp.full(8, 0.5)).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "argument, change",
+    [
+        ("eps", {"eps": jnp.ones((2, 1, 1, 2))}),
+        ("x0", {"x0": jnp.ones((2, 1, 1, 1), jnp.int32)}),
+        ("sigma_lo", {"pairs": Pairs(jnp.ones(3), jnp.full(3, 2.0))}),
+        ("pairs", {"pairs": Pairs(jnp.full(2, 2.0), jnp.ones(2))}),
+        ("pairs", {"pairs": jnp.ones(2)}),
+        ("student", {"student": None}),
+        ("distance", {"distance": inverse_gap, "weight": squared_l2}),
+        ("weight", {"weight": lambda lo, hi: 1.0}),
+    ],
+)
+def test_losses_name_the_argument_that_is_wrong(argument, change):
+    given = {
+        "student": lambda x, sigma: x,
+        "teacher": lambda x, sigma: x,
+        "x0": jnp.zeros((2, 1, 1, 1)),
+        "eps": jnp.ones((2, 1, 1, 1)),
+        "pairs": PAIRS,
+        "distance": squared_l2,
+        "weight": uniform,
+    }
+    with pytest.raises(ArgumentError) as refused:
+        consistency_losses(**{**given, **change})
+    assert refused.value.argument == argument
+
+
+def test_a_pacing_with_a_state_asks_for_it():
+    objective = make(constant(s0=12), KarrasGrid(), pacing=Difficulty(4, 10))
+    key = jax.random.key(0)
+    with pytest.raises(ArgumentError, match=r"^pace=\(\): must be the state of Difficulty"):
+        objective.draw(key, key, jnp.int32(0), 8)
+    state = objective.pacing.update(objective.pacing.init(), 1.0)
+    assert objective.draw(key, key, jnp.int32(0), 8, state).sigma_hi.shape == (8,)

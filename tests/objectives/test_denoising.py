@@ -1,3 +1,4 @@
+import pickle
 import re
 import warnings
 from functools import partial
@@ -9,6 +10,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
+from jaxnoise import noise, objectives
 from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import (
     Asymmetric,
@@ -27,6 +29,7 @@ from jaxnoise.objectives import (
     LearnedUncertainty,
     LogSnrLevels,
     Prediction,
+    SnrWeight,
     density_weight,
     edm_weight,
     min_snr_weight,
@@ -407,3 +410,71 @@ def test_draws_and_losses_under_jit_are_the_same() -> None:
 
     plain, jitted = run(KEY, jnp.int32(3)), jax.jit(run)(KEY, jnp.int32(3))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5), plain, jitted)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+def test_the_network_sees_the_images_dtype_and_losses_are_wide(dtype, target, x64):
+    with jax.enable_x64(x64):
+        objective = make(Cosine().truncated(-9.0, 9.0), uniform_weight("v"), target)
+        key, seen = jax.random.key(0), {}
+
+        def network(x, c_noise):
+            seen["x"], seen["c_noise"] = x.dtype, c_noise.dtype
+            return jnp.tanh(x)
+
+        x0 = jax.random.normal(key, (8, 2, 2, 1), dtype)
+        eps = jax.random.normal(jax.random.key(1), x0.shape, dtype)
+        levels = objective.draw(key, key, jnp.int32(0), 8)
+        losses = jax.eval_shape(lambda *a: objective.losses(network, None, {}, *a), x0, eps, levels)
+        assert seen == {"x": dtype, "c_noise": jnp.float32}
+        assert losses.dtype == jnp.float32
+        sigma = jnp.full(8, 0.5)
+        assert jax.eval_shape(objective.denoiser(network), x0, sigma).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "argument, act",
+    [
+        ("law", lambda: make(noise.PolynomialPairs())),
+        ("weight", lambda: make(Cosine(), lambda lam: lam)),
+        ("log_weight", lambda: SnrWeight("v", 1.0)),
+        ("pacing", lambda: make(Cosine(), pacing=0.5)),
+        ("law", lambda: density_weight(1.0)),
+    ],
+)
+def test_what_does_not_belong_in_an_objective_is_refused(argument, act):
+    with pytest.raises(ArgumentError) as refused:
+        act()
+    assert refused.value.argument == argument
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        uniform_weight("eps"),
+        min_snr_weight(3.0),
+        objectives.soft_min_snr_weight(3.0),
+        objectives.p2_weight(0.5),
+        objectives.edm_weight(0.4),
+        density_weight(Cosine().shifted(1.0)),
+    ],
+)
+def test_weights_pickle_and_equal_ones_are_equal(weight):
+    copy = pickle.loads(pickle.dumps(weight))
+    assert copy == weight
+    lam = jnp.linspace(-5.0, 5.0, 11)
+    np.testing.assert_array_equal(copy.log_weight(lam), weight.log_weight(lam))
+    assert weight != uniform_weight("x0")
+
+
+def test_an_objective_may_be_made_of_a_law_whose_numbers_are_traced():
+    """The derivative of the mean of what is drawn, by the law's own centre, is 1."""
+    key = jax.random.key(0)
+
+    def mean_level(mu):
+        objective = make(Laplace(mu, 0.5))
+        return jnp.mean(objective.draw(key, key, jnp.int32(0), 16).lam)
+
+    assert float(jax.jit(jax.grad(mean_level))(0.3)) == pytest.approx(1.0, abs=1e-5)

@@ -25,7 +25,6 @@ def objective(sigma_data=0.5, sigma_min=0.002):
         distance=squared_l2,
         weight=uniform,
         sigma_data=sigma_data,
-        sigma_min=sigma_min,
     )
 
 
