@@ -8,13 +8,27 @@ Example:
   [0.002, 2.5152, 80.0]
 """
 
-from importlib import import_module
-from types import ModuleType
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from jaxnoise import (
+        data,
+        errors,
+        evaluation,
+        export,
+        meta,
+        models,
+        noise,
+        objectives,
+        optim,
+        report,
+        sampling,
+        training,
+    )
 
-_SUBPACKAGES = (
+__all__ = [
     "data",
+    "errors",
     "evaluation",
     "export",
     "meta",
@@ -22,16 +36,24 @@ _SUBPACKAGES = (
     "noise",
     "objectives",
     "optim",
+    "report",
     "sampling",
     "training",
-)
+]
+
+__version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in _SUBPACKAGES:
+# Type checkers see the imports above instead, so that a misspelt name is an error to them.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
         return import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_SUBPACKAGES])
+    return sorted([*(name for name in globals() if name.startswith("__")), *__all__])

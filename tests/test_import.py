@@ -4,6 +4,8 @@ import sys
 import command_line
 import pytest
 
+import jaxnoise
+
 EVERY_MODULE = """
 import pkgutil, sys
 import jaxnoise
@@ -23,13 +25,19 @@ def test_subpackages_load_when_first_used():
     code = (
         "import sys, jaxnoise; assert 'flax' not in sys.modules;"
         "jaxnoise.noise.karras_levels; assert 'jaxnoise.noise' in sys.modules;"
-        "assert 'noise' in dir(jaxnoise)"
+        "assert jaxnoise.errors.ArgumentError and jaxnoise.report.write_report"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=command_line.environment())
 
 
-def test_unknown_attribute():
-    import jaxnoise
+def test_what_is_listed_is_public():
+    listed = [name for name in dir(jaxnoise) if not name.startswith("__")]
+    assert listed == sorted(jaxnoise.__all__)
+    assert {"errors", "noise", "report"} <= set(listed)
+    assert "__version__" in dir(jaxnoise)
+    assert all(getattr(jaxnoise, name).__name__ == f"jaxnoise.{name}" for name in listed)
 
+
+def test_unknown_attribute():
     with pytest.raises(AttributeError, match="nosie"):
         jaxnoise.nosie  # noqa: B018

@@ -10,7 +10,7 @@ from jaxnoise.data.image_folder import open_folder
 from jaxnoise.data.images import ArrayImages, Images, fits_on_device
 from jaxnoise.data.order import batch_indices
 from jaxnoise.data.record_images import RecordImages
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, ConfigError
 
 __all__ = [
     "ArrayFolder",
@@ -22,6 +22,13 @@ __all__ = [
     "open_images",
     "stand_in",
 ]
+
+_PACKAGES = {
+    "importlib_resources": "importlib-resources",
+    "sklearn": "scikit-learn",
+    "tensorflow_datasets": "tensorflow-datasets",
+}
+"""What to install for a module that only some data sets need."""
 
 
 def stand_in(name: str) -> Images | None:
@@ -70,8 +77,8 @@ def open_images(
     Raises:
       ArgumentError: an unknown split, a missing folder of arrays, or an archive for anything but
         "cifar10".
-      ConfigError: an unknown name (the nearest known ones are named), or data that are missing or
-        damaged; the message is one line and says what to do.
+      ConfigError: an unknown name (the nearest known ones are named), data that are missing or
+        damaged, or a package that is not installed; the message is one line and says what to do.
 
     Example:
       >>> import numpy as np
@@ -81,6 +88,21 @@ def open_images(
     """
     if archive is not None and name != "cifar10":
         raise ArgumentError("archive", os.fspath(archive), "None unless name is 'cifar10'")
+    try:
+        return _opened(name, split, data_dir, archive)
+    except ModuleNotFoundError as error:
+        package = _PACKAGES.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        raise ConfigError(f"data set {name!r}: needs pip install {package}") from error
+
+
+def _opened(
+    name: str,
+    split: str,
+    data_dir: str | os.PathLike[str] | None,
+    archive: str | os.PathLike[str] | None,
+) -> Images:
     if name == "digits":
         return open_digits(split)
     if name == "folder":
