@@ -86,6 +86,8 @@ def test_reading_a_resolved_config_gives_it_back():
         ({"objective.sigma_data": 0.0}, ["config.objective.sigma_data=0.0"]),
         ({"objective.teacher": "ema", "objective.teacher_mu0": 1.0}, ["teacher_mu0=1.0"]),
         ({"objective.teacher_s0": 2}, ["config.objective.teacher_s0: is no key", "curriculum.s0"]),
+        ({"objective.source": "iid"}, ["config.objective.source: is no key", "objective.sampling"]),
+        ({"optimizer.b0": 0.9}, ["config.optimizer.b0: is no key", "optimizer.b1"]),
         ({"objective.teacher_mu0": 0.9}, ["objective.teacher_mu0=0.9", "objective.teacher='ema'"]),
         ({"evaluate.every": 2, "evaluate.n": 0}, ["evaluate.every=2", "evaluate.n"]),
         ({"evaluate.metrics": ()}, ["evaluate.metrics=()", "'frechet'"]),

@@ -4,14 +4,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.errors import ArgumentError, check_shape, one_of
 from jaxnoise.models import layers
 from jaxnoise.models.fused import at_least_float32
 
@@ -33,6 +32,8 @@ def noise_embedding(c_noise: jax.Array) -> jax.Array:
       float[B, 256], in the dtype of `c_noise`.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.dit import noise_embedding
       >>> noise_embedding(jnp.zeros(1)).sum()
       Array(128., dtype=float32)
 
@@ -61,6 +62,7 @@ def position_embedding(rows: int, columns: int, channels: int) -> np.ndarray:
       ArgumentError: `channels` is not a multiple of 4.
 
     Example:
+      >>> from jaxnoise.models.dit import position_embedding
       >>> position_embedding(1, 2, 4).round(2)[0].tolist()
       [[0.0, 1.0, 0.0, 1.0], [0.84, 0.54, 0.0, 1.0]]
 
@@ -88,6 +90,8 @@ def patchify(x: jax.Array, size: int) -> jax.Array:
       float[B, H W / size^2, size^2 C]: the pixels of a patch row by row, channels innermost.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.dit import patchify
       >>> patchify(jnp.arange(8).reshape(1, 2, 4, 1), 2).tolist()
       [[[0, 1, 4, 5], [2, 3, 6, 7]]]
 
@@ -111,6 +115,8 @@ def unpatchify(patches: jax.Array, height: int, width: int, size: int) -> jax.Ar
       float[B, height, width, C].
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.dit import patchify, unpatchify
       >>> x = jnp.arange(8).reshape(1, 2, 4, 1)
       >>> (unpatchify(patchify(x, 2), 2, 4, 2) == x).all()
       Array(True, dtype=bool)
@@ -216,6 +222,9 @@ class DiT(nn.Module):
       ArgumentError: a field out of range, or an image that the fields do not fit.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models import DIT_PRESETS, DiT
       >>> network = DiT(**DIT_PRESETS["dit_tiny"], out_channels=1)
       >>> x, c_noise = jnp.zeros((2, 8, 8, 1)), jnp.zeros(2)
       >>> shapes = jax.eval_shape(network.init, jax.random.key(0), x, c_noise)
@@ -290,8 +299,8 @@ class DiT(nn.Module):
         Raises:
           ArgumentError: the image or `labels` do not fit the fields.
         """
-        chex.assert_rank(x, 4)
-        chex.assert_shape(c_noise, (x.shape[0],))
+        check_shape("x", x, (None, None, None, None), "[B, H, W, C]")
+        check_shape("c_noise", c_noise, (x.shape[0],), "one label for each image")
         self._check_input(x, labels)
         _, height, width, _ = x.shape
         size = self.patch_size

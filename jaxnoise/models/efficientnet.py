@@ -92,6 +92,9 @@ class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0, inference only; 4.6 million parameters.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.efficientnet import EfficientNetLite0
       >>> images = jax.ShapeDtypeStruct((2, 224, 224, 3), jnp.float32)
       >>> network = EfficientNetLite0()
       >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)

@@ -28,6 +28,7 @@ def group_count(channels: int) -> int:
       ArgumentError: the groups would not be equal.
 
     Example:
+      >>> from jaxnoise.models.fused import group_count
       >>> group_count(64), group_count(256)
       (16, 32)
     """
@@ -142,6 +143,8 @@ def group_norm(
       ArgumentError: C does not split into equal groups.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.fused import group_norm
       >>> x = jnp.arange(8.0).reshape(1, 2, 1, 4)
       >>> y = group_norm(x, jnp.ones(4), jnp.zeros(4))
       >>> [round(value, 3) for value in y.ravel().tolist()]
@@ -210,6 +213,8 @@ def convolve(x: jax.Array, kernel: jax.Array, padding: int, *, fused: bool = Tru
       float[B, H + 2P - k + 1, W + 2P - k + 1, D].
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.fused import convolve
       >>> convolve(jnp.ones((1, 2, 2, 1)), jnp.ones((3, 3, 1, 1)), 1).ravel()
       Array([4., 4., 4., 4.], dtype=float32)
     """

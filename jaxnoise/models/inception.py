@@ -45,6 +45,8 @@ def average_pool(x: jax.Array) -> jax.Array:
       float[B, H, W, C].
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.inception import average_pool
       >>> average_pool(jnp.ones((1, 2, 2, 1)))[0, :, :, 0].tolist()
       [[1.0, 1.0], [1.0, 1.0]]
     """
@@ -168,6 +170,9 @@ class Inception(nn.Module):
     """Inception-v3 of the Fréchet inception distance, inference only.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.inception import Inception
       >>> images = jax.ShapeDtypeStruct((2, 299, 299, 3), jnp.float32)
       >>> network = Inception()
       >>> variables = jax.eval_shape(network.init, jax.random.key(0), images)

@@ -35,6 +35,8 @@ def positional_embedding(c_noise: jax.Array, channels: int) -> jax.Array:
       ArgumentError: `channels` is odd or below 4.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.layers import positional_embedding
       >>> positional_embedding(jnp.zeros(1), 4)
       Array([[0., 0., 1., 1.]], dtype=float32)
 
@@ -65,6 +67,8 @@ def fourier_embedding(c_noise: jax.Array, channels: int, scale: float = 16.0) ->
       ArgumentError: `channels` is odd or below 2.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.layers import fourier_embedding
       >>> fourier_embedding(jnp.zeros(1), 4)
       Array([[0., 0., 1., 1.]], dtype=float32)
 
@@ -112,6 +116,8 @@ def downsample(x: jax.Array, taps: Sequence[float] = (1, 1), pad: bool = True) -
       ArgumentError: an odd number of `taps`, or a sum that is not positive.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.layers import downsample
       >>> downsample(jnp.array([[1.0, 2], [3, 6]]).reshape(1, 2, 2, 1)).item()
       3.0
 
@@ -154,6 +160,8 @@ def upsample(x: jax.Array, taps: Sequence[float] = (1, 1)) -> jax.Array:
       ArgumentError: an odd number of `taps`, or a sum that is not positive.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.layers import upsample
       >>> upsample(jnp.ones((1, 1, 1, 1))).ravel()
       Array([1., 1., 1., 1.], dtype=float32)
 
@@ -199,6 +207,9 @@ def dropout(x: jax.Array, keys: jax.Array, layer: int, rate: float) -> jax.Array
       ArgumentError: `rate` out of range.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.layers import dropout
       >>> keys = jax.random.split(jax.random.key(0), 2)
       >>> dropout(jnp.ones((2, 1000)), keys, layer=3, rate=0.5).mean().round(1)
       Array(1., dtype=float32)

@@ -2,14 +2,13 @@
 
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from scipy.fft import dct
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_shape
 from jaxnoise.models.fused import at_least_float32
 
 
@@ -41,14 +40,17 @@ def noise_features(x0: jax.Array, eps: jax.Array, bands: int = 4) -> jax.Array:
       ArgumentError: `bands` does not fit the image.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.noise_features import noise_features
       >>> x0 = jnp.ones((1, 8, 8, 1))
       >>> [round(value, 2) for value in jax.jit(noise_features)(x0, x0)[0].tolist()]
       [0.0, 8.0, -6.53, 7.48, 7.48, 44.55, -1.22, -2.45, -4.9]
 
     Reference: cosine transform, https://doi.org/10.1109/T-C.1974.223784.
     """  # noqa: E501
-    chex.assert_rank([x0, eps], 4)
-    chex.assert_equal_shape([x0, eps])
+    check_shape("x0", x0, (None, None, None, None), "[B, H, W, C]")
+    check_shape("eps", eps, x0.shape, "that of x0")
     _, height, width, channels = eps.shape
     if bands < 1 or min(height, width) < max(2, 2 ** (bands - 1)):
         allowed = f"at least 1, and few enough for 2^(bands - 1) pixels to fit {height}x{width}"

@@ -13,12 +13,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.errors import ArgumentError, check_shape, one_of
 from jaxnoise.models import layers
 from jaxnoise.models.fused import at_least_float32, group_count, group_norm
 from jaxnoise.models.noise_features import noise_features
@@ -96,6 +95,9 @@ class ConvRater(nn.Module):
       ArgumentError: a field out of range.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.rater import ConvRater
       >>> rater, x0, lam = ConvRater(8, depth=1), jnp.ones((2, 8, 8, 1)), jnp.zeros(2)
       >>> scores, params = jax.jit(rater.init_with_output)(jax.random.key(0), x0, x0, lam)
       >>> scores
@@ -168,6 +170,9 @@ class LevelRater(nn.Module):
       ArgumentError: a field out of range.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.rater import LevelRater
       >>> rater, x0, lam = LevelRater(), jnp.ones((2, 8, 8, 1)), jnp.zeros(2)
       >>> scores, params = jax.jit(rater.init_with_output)(jax.random.key(0), x0, x0, lam)
       >>> scores
@@ -208,6 +213,9 @@ class FeatureRater(nn.Module):
       ArgumentError: a field out of range, or `bands` does not fit the image.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.rater import FeatureRater
       >>> rater, x0, lam = FeatureRater(), jnp.ones((2, 8, 8, 1)), jnp.zeros(2)
       >>> scores, params = jax.jit(rater.init_with_output)(jax.random.key(0), x0, x0, lam)
       >>> scores
@@ -257,9 +265,9 @@ def _check_even_width(width: int) -> None:
 
 
 def _check_input(x0: jax.Array, eps: jax.Array, lam: jax.Array) -> None:
-    chex.assert_rank([x0, eps], 4)
-    chex.assert_equal_shape([x0, eps])
-    chex.assert_shape(lam, (x0.shape[0],))
+    check_shape("x0", x0, (None, None, None, None), "[B, H, W, C]")
+    check_shape("eps", eps, x0.shape, "that of x0")
+    check_shape("lam", lam, (x0.shape[0],), "one log SNR for each image")
 
 
 RATERS: Mapping[str, type[ConvRater] | type[LevelRater] | type[FeatureRater]] = {

@@ -82,7 +82,11 @@ def load_rater(path: str | os.PathLike[str]) -> SavedRater:
         "file".
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
       >>> import tempfile
+      >>> from jaxnoise.models import RATERS
+      >>> from jaxnoise.models.rater_file import load_rater, save_rater
       >>> rater, x0 = RATERS["level"](width=4), jnp.ones((1, 8, 8, 1))
       >>> params = jax.jit(rater.init)(jax.random.key(0), x0, x0, jnp.zeros(1))
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +126,6 @@ def load_rater(path: str | os.PathLike[str]) -> SavedRater:
         TypeError,
         EOFError,
         OSError,
-        AssertionError,  # chex's, of the images' shape
         RuntimeError,
         zipfile.BadZipFile,
     ) as error:

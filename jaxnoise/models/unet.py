@@ -5,13 +5,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.errors import ArgumentError, check_shape, one_of
 from jaxnoise.models import layers
 from jaxnoise.models.fused import at_least_float32
 
@@ -127,6 +126,9 @@ class UNet(nn.Module):
       ArgumentError: a field out of range, or an image that the fields do not fit.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models import UNet, preset
       >>> network = UNet(**preset("tiny", out_channels=1))
       >>> x, c_noise = jnp.zeros((2, 8, 8, 1)), jnp.zeros(2)
       >>> shapes = jax.eval_shape(network.init, jax.random.key(0), x, c_noise)
@@ -228,8 +230,8 @@ class UNet(nn.Module):
         Raises:
           ArgumentError: the image or `labels` do not fit the fields.
         """
-        chex.assert_rank(x, 4)
-        chex.assert_shape(c_noise, (x.shape[0],))
+        check_shape("x", x, (None, None, None, None), "[B, H, W, C]")
+        check_shape("c_noise", c_noise, (x.shape[0],), "one label for each image")
         self._check_input(x, labels)
         emb = self._embedding(c_noise, labels)
         order = itertools.count()
@@ -356,6 +358,7 @@ def preset(name: str, **overrides: Any) -> dict[str, Any]:
       ArgumentError: no preset of this name, or no field of an override's name.
 
     Example:
+      >>> from jaxnoise.models import UNet, preset
       >>> UNet(**preset("tiny", out_channels=1, dropout=0.1)).dropout
       0.1
     """

@@ -18,6 +18,7 @@ def band_of(sigma: npt.ArrayLike) -> npt.NDArray[np.intp]:
       int[n], indices into `BAND_NAMES`.
 
     Example:
+      >>> from jaxnoise.noise.bands import band_of
       >>> band_of([0.05, 0.1, 80.0]).tolist()
       [0, 1, 3]
     """

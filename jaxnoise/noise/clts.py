@@ -23,7 +23,7 @@ class CLTS(Pacing):
     there, `w_k = clip(k / ramp_steps, 0, max_weight)`. Drawn by its inverse CDF.
 
     `sig`, `ramp_steps` and `max_weight` are not published; the defaults are our choice, and half of
-    the draws stay uniform.
+    the draws stay uniform. `metrics` gives w_k as `gaussian_weight`.
 
     For training that dwells on noise of middle strength more and more; its authors combine it with
     `momentum_decay`.
@@ -38,6 +38,7 @@ class CLTS(Pacing):
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import CLTS
       >>> pacing = CLTS(ramp_steps=100)
       >>> [round(float(pacing.warp(0.9, (), step)), 3) for step in (0, 50)]
       [0.9, 0.806]
@@ -61,7 +62,6 @@ class CLTS(Pacing):
         return jnp.minimum(progress_of(step, self.ramp_steps), self.max_weight).astype(dtype)
 
     def metrics(self, state: Any, step: ArrayLike) -> dict[str, jax.Array]:
-        """`gaussian_weight`, the share w_k of the Gaussian."""
         del state
         return {"gaussian_weight": self._weight(step, jnp.dtype(jnp.float32))}
 

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, log, log2
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, describe
 
 _LARGEST_STEP = 2**31 - 1
 _CHUNK = 1_000_000
@@ -38,6 +37,9 @@ class Curriculum:
     `curriculum(k) = counts[j]` for the last plateau j with `starts[j] <= k`. Steps from
     `total_steps` on keep the last plateau.
 
+    For plateaus of one's own; `curriculum` makes one from a formula, `doubling` and others make
+    the published ones.
+
     Args:
       starts: first step of every plateau, strictly ascending from 0.
       counts: number of levels on every plateau, each at least 2.
@@ -47,6 +49,7 @@ class Curriculum:
       ArgumentError: the plateaus are not in order, or one has fewer than 2 levels.
 
     Example:
+      >>> from jaxnoise.noise import Curriculum
       >>> curriculum = Curriculum(starts=(0, 100), counts=(11, 21), total_steps=200)
       >>> int(curriculum(99)), int(curriculum(100)), curriculum.max_levels
       (11, 21, 21)
@@ -85,18 +88,29 @@ class Curriculum:
           int32, shaped as `step`.
 
         Raises:
-          ArgumentError: a Python `step` below 0.
+          ArgumentError: a Python `step` below 0, or one that is no integer.
         """
         if isinstance(step, int):
             _check_integer("step", step, 0)
         step = jnp.asarray(step)
-        chex.assert_type(step, int)
+        if not jnp.issubdtype(step.dtype, jnp.integer):
+            raise ArgumentError("step", describe(step), "an integer, or an array of them")
         edges = jnp.asarray(np.asarray(self.starts[1:], np.int32))
         found = jnp.searchsorted(edges, step.astype(jnp.int32), side="right", method="compare_all")
         return found.astype(jnp.int32)
 
     def __call__(self, step: int | jax.Array) -> jax.Array:
-        """Number of noise levels N(step), int32 and shaped as `step`; see `plateau`."""
+        """Number of noise levels N(k).
+
+        Args:
+          step: k, an integer >= 0 or an integer array of any shape, traced or not.
+
+        Returns:
+          int32, shaped as `step`.
+
+        Raises:
+          ArgumentError: a Python `step` below 0, or one that is no integer.
+        """
         return jnp.asarray(np.asarray(self.counts, np.int32))[self.plateau(step)]
 
 
@@ -115,6 +129,7 @@ def curriculum(formula: Callable[[np.ndarray], np.ndarray], *, total_steps: int)
       ArgumentError: an argument is outside its range, or a number of levels below 2.
 
     Example:
+      >>> from jaxnoise.noise import curriculum
       >>> curriculum(lambda k: 10 + 10 * (k >= 50), total_steps=100).plateaus
       ((0, 10), (50, 20))
     """
@@ -148,6 +163,7 @@ def constant(*, s0: int = 20, s1: int | None = None, total_steps: int | None = N
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import constant
       >>> constant(s0=20).plateaus
       ((0, 20),)
 
@@ -178,6 +194,7 @@ def square_root(*, s0: int = 2, s1: int = 150, total_steps: int) -> Curriculum:
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import square_root
       >>> square_root(s0=2, s1=3, total_steps=12).plateaus
       ((0, 2), (1, 3), (6, 4))
 
@@ -209,6 +226,7 @@ def square_root_ema_rate(num_levels: int | jax.Array, mu0: float = 0.9, s0: int 
       ArgumentError: `mu0`, `s0` or a Python `num_levels` is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import square_root_ema_rate
       >>> print(square_root_ema_rate(3))
       0.9
 
@@ -243,6 +261,7 @@ def doubling(*, s0: int = 10, s1: int = 1280, total_steps: int) -> Curriculum:
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import doubling
       >>> doubling(s0=10, s1=40, total_steps=300).plateaus
       ((0, 11), (100, 21), (200, 41))
 
@@ -276,6 +295,7 @@ def sinusoidal(*, s0: int = 20, s1: int = 250, total_steps: int, rho: float = 7.
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import sinusoidal
       >>> sinusoidal(s0=20, s1=250, total_steps=100_000).plateaus[:3]
       ((0, 20), (10044, 43), (15944, 66))
 
@@ -312,6 +332,7 @@ def sinusoidal_rising(*, s0: int = 20, s1: int = 250, total_steps: int) -> Curri
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import sinusoidal_rising
       >>> [count for _, count in sinusoidal_rising(total_steps=1000).plateaus]
       [21, 63, 103, 141, 176, 207, 232, 251]
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Protocol
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnoise.errors import ArgumentError, check_positive, one_of
+from jaxnoise.errors import ArgumentError, check_positive, check_shape, describe, one_of
 
 RULES = ("nested", "even", "random")
 
@@ -34,8 +33,8 @@ def _is_static(argument: str, n: int | jax.Array) -> bool:
     if isinstance(n, int | np.integer):
         return True
     if not hasattr(n, "dtype") or not jnp.issubdtype(n.dtype, jnp.integer):
-        raise ArgumentError(argument, n, "an integer")
-    chex.assert_rank(n, 0)
+        raise ArgumentError(argument, describe(n), "an integer")
+    check_shape(argument, n, (), "one integer")
     return False
 
 
@@ -84,6 +83,7 @@ def karras_levels(
       ArgumentError: a static argument is outside its range, or `n` is traced without `length`.
 
     Example:
+      >>> from jaxnoise.noise import karras_levels
       >>> print(karras_levels(5))
       [2.0000001e-03 1.6975276e-01 2.5152190e+00 1.7527832e+01 8.0000000e+01]
 
@@ -183,6 +183,7 @@ def predefined_levels(
       ArgumentError: a static argument is outside its range, or "random" is without a key.
 
     Example:
+      >>> from jaxnoise.noise import predefined_levels
       >>> print(predefined_levels(3, 5))
       [2.000000e-03 2.515219e+00 8.000000e+01]
 
@@ -224,16 +225,21 @@ class Grid(Protocol):
     @property
     def sigma_min(self) -> float:
         """The lowest level."""
-        ...
 
     @property
     def sigma_max(self) -> float:
         """The highest level."""
-        ...
 
     def __call__(self, num_levels: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """float[max_levels], padded with `sigma_max`; `num_levels` may be traced."""
-        ...
+        """The levels in use.
+
+        Args:
+          num_levels: N, int[] from 2 to max_levels, how many; may be traced.
+          key: PRNG key, for grids that draw their levels.
+
+        Returns:
+          float[max_levels], ascending, padded with `sigma_max` after level N-1.
+        """
 
 
 def _check_room(argument: str, room: int, num_levels: int) -> None:
@@ -243,9 +249,7 @@ def _check_room(argument: str, room: int, num_levels: int) -> None:
 
 @dataclass(frozen=True)
 class KarrasGrid:
-    """Karras levels as a function of a traced number of levels.
-
-    Every number of levels has its own Karras grid: `karras_levels(num_levels)`.
+    """Karras levels as a function of a traced number of levels: `karras_levels(num_levels)`.
 
     For iCT and its kin, in which all levels move when their number changes.
 
@@ -260,6 +264,7 @@ class KarrasGrid:
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import KarrasGrid
       >>> print(KarrasGrid(max_levels=5)(3))
       [2.000000e-03 2.515219e+00 8.000000e+01 8.000000e+01 8.000000e+01]
 
@@ -277,7 +282,7 @@ class KarrasGrid:
         _check_range(self.sigma_min, self.sigma_max, self.rho)
 
     def with_room(self, num_levels: int) -> "KarrasGrid":
-        """This grid, whose length is `num_levels` where it had none.
+        """This grid, of the length `num_levels` where it had none.
 
         Raises:
           ArgumentError: it has a length, and that is shorter.
@@ -288,7 +293,18 @@ class KarrasGrid:
         return self
 
     def __call__(self, num_levels: int | jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """The levels, float[max_levels], padded with `sigma_max`; `key` is not used."""
+        """The levels in use.
+
+        Args:
+          num_levels: N, from 2 to `max_levels`; may be traced if that is given.
+          key: of no effect.
+
+        Returns:
+          float[max_levels], ascending, padded with `sigma_max` after level N-1.
+
+        Raises:
+          ArgumentError: `num_levels` is outside its range, or traced without `max_levels`.
+        """
         del key
         if _is_static("num_levels", num_levels):
             _check_count("num_levels", int(num_levels), 2, self.max_levels)
@@ -318,6 +334,7 @@ class PredefinedGrid:
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import PredefinedGrid
       >>> print(PredefinedGrid(table_size=5)(3))
       [2.000000e-03 2.515219e+00 8.000000e+01 8.000000e+01 8.000000e+01]
 
@@ -353,10 +370,18 @@ class PredefinedGrid:
         return self
 
     def __call__(self, num_levels: int | jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """The levels, float[table_size], padded with `sigma_max`.
+        """The levels in use.
 
-        The rule "random" draws its subset from `key` and `num_levels`: keep `key` fixed over a run
-        and it changes only where `num_levels` does.
+        Args:
+          num_levels: N, from 2 to `table_size`; may be traced.
+          key: PRNG key of the rule "random", which draws its subset from `key` and N: keep it fixed
+            over a run, and the subset changes only where N does. Of no effect on other rules.
+
+        Returns:
+          float[table_size], ascending, padded with `sigma_max` after level N-1.
+
+        Raises:
+          ArgumentError: `num_levels` is outside its range, or there is no `table_size`.
         """
         if self.table_size is None:
             raise ArgumentError("table_size", None, "an integer: how many levels the table has")

@@ -57,6 +57,7 @@ class Cosine(_Symmetric):
     The usual schedule of diffusion training, and the one that others are compared with.
 
     Example:
+      >>> from jaxnoise.noise import Cosine
       >>> print(f"{Cosine().inverse_survival(0.01):.4f}")
       8.3070
 
@@ -83,6 +84,7 @@ class LinearPath(_Symmetric):
     For flow matching and rectified flow with uniform times.
 
     Example:
+      >>> from jaxnoise.noise import LinearPath
       >>> print(f"{LinearPath().inverse_survival(0.01):.4f}")
       9.1902
 
@@ -117,6 +119,7 @@ class Laplace(_Symmetric):
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import Laplace
       >>> print(f"{Laplace(mu=0.0, b=0.5).inverse_survival(0.01):.4f}")
       1.9560
 
@@ -159,6 +162,7 @@ class Cauchy(_Symmetric):
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import Cauchy
       >>> print(f"{Cauchy(mu=0.0, gamma=0.5).inverse_survival(0.01):.4f}")
       15.9103
 
@@ -209,8 +213,8 @@ class _Gaussian(_Symmetric):
 class Normal(_Gaussian):
     """`lambda ~ N(mean, std^2)`, `lambda(t) = mean - std Phi^-1(t)`.
 
-    EDM's `ln sigma ~ N(P_mean, P_std^2)` is `mean = -2 P_mean`, `std = 2 P_std`; its published
-    setting (-1.2, 1.2) is the default.
+    For EDM, whose `ln sigma ~ N(P_mean, P_std^2)` is `mean = -2 P_mean`, `std = 2 P_std`; its
+    published setting (-1.2, 1.2) is the default.
 
     Args:
       mean: mean of log SNR.
@@ -220,6 +224,7 @@ class Normal(_Gaussian):
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import Normal
       >>> print(f"{Normal(mean=2.4, std=2.4).inverse_survival(0.01):.4f}")
       7.9832
 
@@ -256,6 +261,7 @@ class LogitNormal(_Gaussian):
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import LogitNormal
       >>> float(LogitNormal(mean=0.5, std=1.0).inverse_survival(0.5))
       -1.0
 

@@ -58,7 +58,7 @@ def within(lam: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
 
 
 class LogSnrLaw(Parameterized):
-    """A law over lambda; subclasses define `from_tails`, `tails` and `log_prob`.
+    """A law over lambda = log SNR; for one of your own, define `from_tails`, `tails`, `log_prob`.
 
     Subclasses are frozen dataclasses. Their numbers may be traced: close over a law, or hand it to
     a jitted, vmapped or differentiated function as a pytree. All methods are elementwise.
@@ -147,10 +147,10 @@ class LogSnrLaw(Parameterized):
           count: how many (static), at least 1; the GLOBAL batch.
           sampling: "stratified" (once in each of `count` equal parts, in random order), "iid",
             "antithetic" or "sorted" (stratified, with ascending noise).
-          warp: a map of the uniforms, as a pacing makes them.
+          warp: `float[count] -> float[count]`, a map of the uniforms, as a pacing makes them.
 
         Returns:
-          float[count].
+          float[count], log SNR.
 
         Raises:
           ArgumentError: an unknown `sampling` or `count < 1`.
@@ -162,7 +162,10 @@ class LogSnrLaw(Parameterized):
         """The law of `Lambda + c`. Stable Diffusion 3's resolution shift s is `c = -2 log s`.
 
         Args:
-          c: finite, in units of log SNR.
+          c: finite, in units of log SNR; above 0 moves the law to cleaner images.
+
+        Returns:
+          A law over lambda.
 
         Example:
           >>> from jaxnoise.noise import Cosine
@@ -179,6 +182,9 @@ class LogSnrLaw(Parameterized):
         Args:
           s: > 0; s > 1 narrows the law.
 
+        Returns:
+          A law over lambda.
+
         Example:
           >>> from jaxnoise.noise import Cosine
           >>> print(f"{Cosine().scaled(2.0).inverse_survival(0.1):.4f}")
@@ -194,6 +200,9 @@ class LogSnrLaw(Parameterized):
         Args:
           lo: lower end, log SNR; -inf leaves the noisy tail.
           hi: upper end, > lo; inf leaves the clean tail.
+
+        Returns:
+          A law over lambda.
 
         Example:
           >>> from jaxnoise.noise import Cosine
@@ -363,7 +372,8 @@ class Window(_Restricted):
 def window(law: LogSnrLaw, lo: Number, hi: Number) -> Window:
     """The law of `lambda(u)`, `u ~ U(lo, hi)`: a quantile window of `law`.
 
-    `lo` and `hi` may be traced, so that an annealed window never recompiles.
+    For training on a part of the noise. `lo` and `hi` may be traced, so that an annealed window
+    never recompiles.
 
     Args:
       law: law of Lambda.
@@ -377,7 +387,7 @@ def window(law: LogSnrLaw, lo: Number, hi: Number) -> Window:
       ArgumentError: static ends are outside [0, 1] or not ascending.
 
     Example:
-      >>> from jaxnoise.noise import Cosine
+      >>> from jaxnoise.noise import Cosine, window
       >>> noisy_half = window(Cosine(), 0.5, 1.0)
       >>> print(f"{noisy_half.inverse_survival(0.5):.4f}")
       -1.7627

@@ -109,7 +109,7 @@ def mixture(
       ArgumentError: no law, a weight that is not positive, or lengths that differ.
 
     Example:
-      >>> from jaxnoise.noise import Cosine, Laplace
+      >>> from jaxnoise.noise import Cosine, Laplace, mixture
       >>> mixed = mixture([Laplace(0.0, 0.5), Cosine()], [0.95, 0.05])
       >>> round(float(mixed.survival(mixed.inverse_survival(0.01))), 6)
       0.01

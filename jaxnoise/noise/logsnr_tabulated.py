@@ -39,17 +39,19 @@ def _inverse_share(near: jax.Array, r: jax.Array) -> jax.Array:
 class Tabulated(LogSnrLaw):
     """Any density over lambda, given at nodes and linear between them.
 
-    The CDF is exact for that density (quadratic in each cell), and so is its inverse. It covers
-    schedules that are known only by their curve.
+    The CDF is exact for that density (quadratic in each cell), and so is its inverse.
+
+    For schedules that are known only by their curve.
 
     Args:
-      lam: ascending log SNR of the nodes, at least two; outside of them the density is 0.
-      density: as many numbers >= 0, not all 0; normalised here. Both may be traced.
+      lam: float[n], ascending log SNR of the nodes, n >= 2; outside of them the density is 0.
+      density: float[n] >= 0, not all 0; normalised here. Both may be traced.
 
     Raises:
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import Tabulated
       >>> triangle = Tabulated(lam=(-2.0, 0.0, 2.0), density=(0.0, 1.0, 0.0))
       >>> print(triangle.inverse_survival([0.125, 0.5]))
       [1. 0.]

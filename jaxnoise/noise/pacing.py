@@ -47,6 +47,8 @@ def windowed_uniform(u: ArrayLike, lo: ArrayLike, hi: ArrayLike) -> jax.Array:
       float[...] in [lo, hi], never 1, so that an inverse CDF does not run past its last bin.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.noise import windowed_uniform
       >>> print(windowed_uniform(jnp.asarray([0.0, 0.5]), 0.75, 1.0))
       [0.75  0.875]
     """
@@ -58,7 +60,17 @@ def windowed_uniform(u: ArrayLike, lo: ArrayLike, hi: ArrayLike) -> jax.Array:
 class Pacing:
     """A map of uniforms that follows the step and a state; all methods run under jit and scan.
 
-    A pacing without a state keeps the empty tuple.
+    A pacing without a state keeps the empty tuple. For one of your own, subclass it and give
+    `warp`, its inverse `cdf` and the density `log_prob`; and `init` and `update` if it has a state.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.noise import Pacing
+      >>> class NoisyHalf(Pacing):
+      ...     def warp(self, u, state, step):
+      ...         return 0.5 + jnp.asarray(u) / 2
+      >>> float(NoisyHalf().warp(0.5, NoisyHalf().init(), step=0))
+      0.75
     """
 
     def init(self) -> Any:
@@ -87,7 +99,11 @@ class Pacing:
 
         Args:
           state: from `init` or `update`.
-          step: training step k.
+          step: training step k, an integer scalar; may be traced.
+
+        Returns:
+          Named scalars: `window_low`, the share of the law at its clean end that is left out now
+          (`HighToLow`, `Difficulty`); `stage` (`Difficulty`); `gaussian_weight` (`CLTS`).
         """
         del state, step
         return {}
@@ -111,7 +127,7 @@ class Pacing:
         Args:
           t: float[...] in [0, 1].
           state: from `init` or `update`.
-          step: training step k.
+          step: training step k, an integer scalar; may be traced.
 
         Returns:
           float[...] in [0, 1].
@@ -125,7 +141,7 @@ class Pacing:
           t: float[...] in [0, 1]. Pass the u' that was drawn: one recomputed from lambda may miss
             an end of the window by rounding.
           state: from `init` or `update`.
-          step: training step k.
+          step: training step k, an integer scalar; may be traced.
 
         Returns:
           float[...].
@@ -137,11 +153,18 @@ class _Windowed(Pacing):
     """Uniform on a window of [0, 1]."""
 
     def window(self, state: Any, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
-        """`(lo, hi)`, clean and noisy end of what is drawn now, two float scalars."""
+        """The window that is drawn from now.
+
+        Args:
+          state: from `init` or `update`.
+          step: training step k, an integer scalar; may be traced.
+
+        Returns:
+          `(lo, hi)`, its clean and its noisy end in [0, 1], two float scalars.
+        """
         raise NotImplementedError
 
     def metrics(self, state: Any, step: ArrayLike) -> dict[str, jax.Array]:
-        """`window_low`, the share of the law at its clean end that is left out now."""
         return {"window_low": self.window(state, step)[0]}
 
     def warp(self, u: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
@@ -165,15 +188,15 @@ class NoPacing(_Windowed):
     The default.
 
     Example:
+      >>> from jaxnoise.noise import NoPacing
       >>> pacing = NoPacing()
       >>> float(pacing.warp(0.25, pacing.init(), step=0))
       0.25
     """
 
     def metrics(self, state: Any, step: ArrayLike) -> dict[str, jax.Array]:
-        """{}: nothing is ever left out."""
         del state, step
-        return {}
+        return {}  # nothing is ever left out
 
     def window(self, state: Any, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
         del state, step
@@ -198,6 +221,7 @@ class HighToLow(_Windowed):
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import HighToLow
       >>> pacing = HighToLow(total_steps=100, width=0.2)
       >>> [round(float(pacing.window((), step)[0]), 2) for step in (0, 50, 100)]
       [0.8, 0.4, 0.0]
@@ -220,12 +244,18 @@ class HighToLow(_Windowed):
 
 
 class DifficultyState(NamedTuple):
-    """Where a difficulty curriculum stands; it belongs into the checkpoint.
+    """Where a `Difficulty` curriculum stands; it belongs into the checkpoint.
 
     Args:
-      stage: int32, 1..clusters, how many of the noisiest clusters are trained on.
-      best: float32, lowest mean loss of this stage.
-      bad: int32, consecutive steps without a new best.
+      stage: int32[], 1..clusters, how many of the noisiest clusters are trained on.
+      best: float32[], lowest mean loss of this stage.
+      bad: int32[], consecutive steps without a new best.
+
+    Example:
+      >>> from jaxnoise.noise import Difficulty
+      >>> state = Difficulty(clusters=4).init()
+      >>> int(state.stage), float(state.best), int(state.bad)
+      (1, inf, 0)
     """
 
     stage: jax.Array
@@ -249,12 +279,14 @@ class Difficulty(_Windowed):
       clusters: n, at least 1.
       patience: steps without a new best that end a stage, at least 1.
       partition: the n + 1 cluster boundaries b in time, ascending from 0 to 1,
-        as `partition` of `jaxnoise.noise.partitions` makes them; equal quantiles by default.
+        as `jaxnoise.noise.partition` makes them; None for equal quantiles.
 
     Raises:
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.noise import Difficulty
       >>> pacing = Difficulty(clusters=4, patience=1)
       >>> state = pacing.init()
       >>> for loss in (1.0, 2.0):
@@ -305,7 +337,6 @@ class Difficulty(_Windowed):
         )
 
     def metrics(self, state: DifficultyState, step: ArrayLike) -> dict[str, jax.Array]:
-        """`stage` and `window_low`."""
         return {"stage": state.stage, **super().metrics(state, step)}
 
     def window(self, state: DifficultyState, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
@@ -326,19 +357,22 @@ def paced_probs(
 ) -> jax.Array:
     """The probabilities of pairs that a law draws while its uniforms are paced.
 
+    For importance weights, and for tables and pictures of what is trained on.
+
     Args:
       pacing: any pacing.
       law: a law over pairs.
       levels: float[n], ascending, padded at the end.
       num_levels: N, from 2 to n; may be traced.
       state: from `pacing.init` or `pacing.update`.
-      step: training step k.
+      step: training step k, an integer scalar; may be traced.
 
     Returns:
       float[n-1], sums to 1, zero where the law never draws.
 
     Example:
-      >>> from jaxnoise.noise import UniformPairs
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.noise import HighToLow, UniformPairs, paced_probs
       >>> pacing, levels = HighToLow(total_steps=10, width=0.5), jnp.asarray([0.1, 1.0, 9.0])
       >>> print(paced_probs(pacing, UniformPairs(), levels, 3, (), step=0))
       [0. 1.]

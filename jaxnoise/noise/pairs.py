@@ -14,13 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 
-from jaxnoise.errors import ArgumentError, check_finite, check_positive, one_of
+from jaxnoise.errors import ArgumentError, check_finite, check_positive, check_shape, one_of
 from jaxnoise.noise.logsnr_law import Number
 from jaxnoise.noise.parameters import Parameterized, ceil_of
 from jaxnoise.noise.uniforms import SOURCES, Warp, unpaced
@@ -34,9 +33,15 @@ Cdf = Callable[[jax.Array], jax.Array]
 
 
 class PairLaw(Protocol):
-    """A law over neighbouring pairs of levels; index i stands for (levels[i], levels[i + 1]).
+    """What a law over neighbouring pairs has: index i stands for (levels[i], levels[i + 1]).
 
     A class of one's own needs no base; `CategoricalPairs` gives all but `mass`.
+
+    Example:
+      >>> from jaxnoise.noise import PairLaw, UniformPairs
+      >>> law: PairLaw = UniformPairs()
+      >>> [hasattr(law, method) for method in ("sample", "probs", "paced_probs")]
+      [True, True, True]
     """
 
     def sample(
@@ -47,21 +52,52 @@ class PairLaw(Protocol):
         count: int,
         warp: Warp = ...,
     ) -> jax.Array:
-        """int32[count] pair indices in 0..N-2."""
+        """Draws pair indices.
+
+        Args:
+          key: PRNG key.
+          levels: float[n], noise levels, ascending, padded at the end.
+          num_levels: N, int[] from 2 to n, how many of them are in use; may be traced.
+          count: how many indices (static), at least 1; the GLOBAL batch.
+          warp: `float[count] -> float[count]`, a map of the uniforms, as a pacing makes them.
+
+        Returns:
+          int32[count], pair indices in 0..N-2.
+        """
         ...
 
     def probs(self, levels: jax.Array, num_levels: jax.Array) -> jax.Array:
-        """float[len(levels)-1], which sums to 1 and is zero past index N-2."""
+        """Probability of every pair.
+
+        Args:
+          levels: float[n], noise levels, ascending, padded at the end.
+          num_levels: N, int[] from 2 to n; may be traced.
+
+        Returns:
+          float[n-1], sums to 1, zero past index N-2.
+        """
         ...
 
     def paced_probs(self, levels: jax.Array, num_levels: jax.Array, cdf: Cdf) -> jax.Array:
-        """`probs` of what is drawn through a warp; cdf is that of the warped uniforms."""
+        """Probability of every pair where the uniforms go through a warp.
+
+        Args:
+          levels: float[n], noise levels, ascending, padded at the end.
+          num_levels: N, int[] from 2 to n; may be traced.
+          cdf: `t float[...] -> P(u' <= t)`, that of the warped uniforms u'.
+
+        Returns:
+          float[n-1], sums to 1, zero past index N-2.
+        """
         ...
 
 
 def check_levels(levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
     """`num_levels` as an int32 scalar, checked against `levels` where it is static."""
-    chex.assert_rank([levels, num_levels], [1, 0])
+    check_shape("levels", levels, (None,), "noise levels, ascending")
+    if not hasattr(num_levels, "shape") and not isinstance(num_levels, int):
+        raise ArgumentError("num_levels", num_levels, "an integer")
+    check_shape("num_levels", np.int32(0) if isinstance(num_levels, int) else num_levels, ())
     if isinstance(num_levels, int | np.integer) and not 2 <= num_levels <= len(levels):
         raise ArgumentError("num_levels", num_levels, f"from 2 to {len(levels)}, the levels given")
     return jnp.asarray(num_levels, jnp.int32)
@@ -95,10 +131,15 @@ def gauss_legendre(count: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
 class CategoricalPairs(Parameterized):
     """What a law over pairs of one's own builds on: it is drawn through the inverse CDF of `probs`.
 
-    A subclass is a frozen dataclass that gives `mass`, or `probs` itself. Its field `sampling`, if
-    it has one, names the source of the uniforms; else that is "stratified".
+    A subclass is a frozen dataclass that gives `mass`, or `probs` itself.
+
+    Attributes:
+      sampling: source of the uniforms, a field if a subclass makes it one: "stratified" (the
+        default), "iid", "antithetic" or "sorted".
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.noise import CategoricalPairs
       >>> class GapPairs(CategoricalPairs):
       ...     def mass(self, levels):
       ...         return jnp.log(levels[1:] / levels[:-1])
@@ -109,10 +150,13 @@ class CategoricalPairs(Parameterized):
     sampling: str = "stratified"
 
     def mass(self, levels: jax.Array) -> jax.Array:
-        """How likely each pair is up to a common factor, float[len(levels)-1] >= 0.
+        """How likely each pair is, up to a common factor.
 
         Args:
           levels: float[n], ascending, padded at the end; what pairs of the padding get is ignored.
+
+        Returns:
+          float[n-1], >= 0.
         """
         raise NotImplementedError
 
@@ -124,20 +168,53 @@ class CategoricalPairs(Parameterized):
         count: int,
         warp: Warp = unpaced,
     ) -> jax.Array:
-        """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
+        """Draws pair indices, through the inverse CDF of `probs`.
+
+        Args:
+          key: PRNG key.
+          levels: float[n], noise levels, ascending, padded at the end.
+          num_levels: N, from 2 to n, how many of them are in use; may be traced.
+          count: how many indices (static), at least 1; the GLOBAL batch.
+          warp: `float[count] -> float[count]`, a map of the uniforms, as a pacing makes them.
+
+        Returns:
+          int32[count], pair indices in 0..N-2.
+
+        Raises:
+          ArgumentError: `levels`, `num_levels` or `count` is outside its range.
+        """
         last = check_levels(levels, num_levels) - 2
         one_of("sampling", self.sampling, SOURCES)
         u = warp(SOURCES[self.sampling](key, count))
         return _draw(u, self.probs(levels, num_levels), last)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
-        """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
+        """Probability of every pair.
+
+        Args:
+          levels: float[n], noise levels, ascending, padded at the end.
+          num_levels: N, from 2 to n, how many of them are in use; may be traced.
+
+        Returns:
+          float[n-1], sums to 1, zero past index N-2.
+
+        Raises:
+          ArgumentError: `levels` or `num_levels` is outside its range.
+        """
         return normalized(self.mass(levels), check_levels(levels, num_levels) - 2)
 
     def paced_probs(self, levels: jax.Array, num_levels: int | jax.Array, cdf: Cdf) -> jax.Array:
-        """`probs` of what is drawn through a warp, `p'_i = F(C_{i+1}) - F(C_i)`.
+        """Probability of every pair where the uniforms go through a warp.
 
-        C is the CDF of the pairs, F = `cdf` that of the warped uniforms.
+        `p'_i = F(C_{i+1}) - F(C_i)`, C the CDF of the pairs, F = `cdf`.
+
+        Args:
+          levels: float[n], noise levels, ascending, padded at the end.
+          num_levels: N, from 2 to n, how many of them are in use; may be traced.
+          cdf: `t float[...] -> P(u' <= t)`, that of the warped uniforms u'.
+
+        Returns:
+          float[n-1], sums to 1, zero past index N-2.
         """
         probs = self.probs(levels, num_levels)
         # A parallel cumulative sum may dip by one rounding.
@@ -160,6 +237,8 @@ class UniformPairs(CategoricalPairs):
       ArgumentError: no such `sampling`.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.noise import UniformPairs
       >>> levels = jnp.asarray([0.1, 1.0, 10.0, 10.0])
       >>> print(UniformPairs().probs(levels, num_levels=3))
       [0.5 0.5 0. ]
@@ -196,6 +275,9 @@ class LognormalPairs(CategoricalPairs):
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.noise import LognormalPairs
       >>> probs = jax.jit(LognormalPairs().probs)(jnp.asarray([0.1, 1.0, 10.0]), 3)
       >>> [f"{p:.3f}" for p in probs]
       ['0.638', '0.362']
@@ -213,7 +295,6 @@ class LognormalPairs(CategoricalPairs):
         one_of("sampling", self.sampling, SOURCES)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
-        """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2."""
         last = check_levels(levels, num_levels) - 2
         z = (jnp.log(levels.astype(jnp.result_type(float))) - self.p_mean) / self.p_std
         # Above the mean the mirrored lower tail keeps digits that 1 - Phi would lose.
@@ -233,6 +314,7 @@ class BetaPairs(CategoricalPairs):
 
     v is not rescaled by the extremes of its batch: that would make the law depend on the batch size
     and widen it (at N = 20 and a batch of 512, 7% of the samples above sigma = 10, not 1.5%).
+    Probabilities are by quadrature; absolute error below 1e-6 in float32 for a, b from .05 to 1000.
 
     For HN-iCT, or wherever the law should be set by its shape over the index instead of over sigma.
 
@@ -245,6 +327,9 @@ class BetaPairs(CategoricalPairs):
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.noise import BetaPairs
       >>> probs = jax.jit(BetaPairs().probs)(jnp.asarray([0.1, 1.0, 10.0]), 3)
       >>> [f"{p:.3f}" for p in probs]
       ['0.936', '0.064']
@@ -262,10 +347,6 @@ class BetaPairs(CategoricalPairs):
         one_of("sampling", self.sampling, SOURCES)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
-        """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2.
-
-        By quadrature; absolute error below 1e-6 in float32 for a, b from .05 to 1000.
-        """
         last = check_levels(levels, num_levels) - 2
         dtype = jnp.result_type(float)
         pairs = (last + 1).astype(dtype)

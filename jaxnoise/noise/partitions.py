@@ -19,6 +19,8 @@ Cells = tuple[np.ndarray, np.ndarray]
 def schedule_cells(schedule: LogSnrLaw, law: LogSnrLaw, cells: int = 1000) -> Cells:
     """Equal steps of the time t of a schedule, seen by the law that draws lambda.
 
+    What `partition` takes for laws over lambda.
+
     Args:
       schedule: its `inverse_survival` is lambda(t); the law itself, if t is its own time.
       law: law over lambda that is trained with.
@@ -29,6 +31,12 @@ def schedule_cells(schedule: LogSnrLaw, law: LogSnrLaw, cells: int = 1000) -> Ce
 
     Raises:
       ArgumentError: `cells < 1`.
+
+    Example:
+      >>> from jaxnoise.noise import LinearPath, schedule_cells
+      >>> log_snr, mass = schedule_cells(LinearPath(), LinearPath(), cells=2)
+      >>> log_snr.round(3).tolist(), mass.tolist()
+      ([2.197, -2.197], [0.5, 0.5])
     """
     if cells < 1:
         raise ArgumentError("cells", cells, "at least 1")
@@ -44,12 +52,20 @@ def schedule_cells(schedule: LogSnrLaw, law: LogSnrLaw, cells: int = 1000) -> Ce
 def pair_cells(levels: ArrayLike, probs: ArrayLike) -> Cells:
     """The pairs of a level grid, each at the log SNR of its upper level.
 
+    What `partition` takes for laws over pairs, with the probabilities that their `probs` gives.
+
     Args:
       levels: ascending float[n + 1], not padded; x = x0 + level * noise.
       probs: float[n], probabilities of the pairs.
 
     Returns:
       log SNR `-2 log(level)`, descending float[n], and mass, float[n].
+
+    Example:
+      >>> from jaxnoise.noise import pair_cells
+      >>> log_snr, mass = pair_cells([0.1, 1.0, 10.0], [0.25, 0.75])
+      >>> log_snr.round(3).tolist(), mass.tolist()
+      ([-0.0, -4.605], [0.25, 0.75])
     """
     return -2 * np.log(np.asarray(levels, np.float64)[1:]), np.asarray(probs, np.float64)
 
@@ -82,6 +98,8 @@ def partition(rule: str, clusters: int, log_snr: ArrayLike, mass: ArrayLike) -> 
     * "snr": the clusters C with centers c that minimise
       `sum_C sum_{t in C} |log SNR(t) - log SNR(c)|`, by dynamic programming.
 
+    For the clusters of `Difficulty`.
+
     Args:
       rule: one of the three.
       clusters: from 1 to the number of cells.
@@ -89,12 +107,13 @@ def partition(rule: str, clusters: int, log_snr: ArrayLike, mass: ArrayLike) -> 
       mass: float[cells] >= 0, probability of each cell; normalised here.
 
     Returns:
-      clusters + 1 numbers, ascending from 0 to 1.
+      `clusters` + 1 numbers, ascending from 0 to 1.
 
     Raises:
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import partition
       >>> partition("snr", 2, log_snr=[9.0, 8.0, 7.0, -9.0], mass=[0.25, 0.25, 0.25, 0.25])
       (0.0, 0.75, 1.0)
 

@@ -93,6 +93,9 @@ class PolynomialPairs(Parameterized):
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.noise import PolynomialPairs
       >>> probs = jax.jit(PolynomialPairs().probs)(jnp.asarray([0.1, 1.0, 10.0, 80.0]), 4)
       >>> [f"{p:.3f}" for p in probs]
       ['0.496', '0.275', '0.229']
@@ -117,7 +120,21 @@ class PolynomialPairs(Parameterized):
         count: int,
         warp: Warp = unpaced,
     ) -> jax.Array:
-        """Draws `count` (static, >= 1) pair indices, int32[count] in 0..N-2."""
+        """Draws pair indices: one sweep, or `count` places of it.
+
+        Args:
+          key: PRNG key.
+          levels: float[n], noise levels, ascending, padded at the end.
+          num_levels: N, from 2 to n, how many of them are in use; may be traced.
+          count: how many indices (static), at least 1; the GLOBAL batch.
+          warp: `float[count] -> float[count]`, a map of the places u, as a pacing makes them.
+
+        Returns:
+          int32[count], pair indices in 0..N-2.
+
+        Raises:
+          ArgumentError: `levels`, `num_levels` or `count` is outside its range.
+        """
         last = check_levels(levels, num_levels) - 2
         key_u, key_jitter = jax.random.split(key)
         if self.sampling in ("stratified", "sorted") and count > 1:
@@ -141,11 +158,21 @@ class PolynomialPairs(Parameterized):
         return jnp.trunc(jnp.where((b >= 0) & (b < top), b, a)).astype(jnp.int32)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
-        """Probability of every pair, float[len(levels)-1]: sums to 1, zero past index N-2.
+        """Probability of every pair.
 
         The law of one index over u ~ U(0, 1) and the jitter; a sweep of `count` examples differs
         from it by about `1/count`. By quadrature; absolute error below 1e-6 in float32 for curves
         from .1 to 20.
+
+        Args:
+          levels: float[n], noise levels, ascending, padded at the end.
+          num_levels: N, from 2 to n, how many of them are in use; may be traced.
+
+        Returns:
+          float[n-1], sums to 1, zero past index N-2.
+
+        Raises:
+          ArgumentError: `levels` or `num_levels` is outside its range.
         """
         last = check_levels(levels, num_levels) - 2
         dtype = jnp.result_type(float)
@@ -182,16 +209,19 @@ class PolynomialPairs(Parameterized):
         return normalized(kept + fallback, jnp.maximum(last - 1, 0))
 
     def paced_probs(self, levels: jax.Array, num_levels: int | jax.Array, cdf: Cdf) -> jax.Array:
-        """`probs` of what is drawn through a warp, float[len(levels)-1].
+        """Probability of every pair where the places u go through a warp.
 
         The jitter comes after the warp, so that a warp of `probs` would be another law. The mass of
         the sweep is taken in cells of 1/16 of an index, from differences of `cdf`, and spread by
         the jitter; total variation from the exact law below 1e-4.
 
         Args:
-          levels: float[n], ascending, padded at the end.
-          num_levels: N, from 2 to n; may be traced.
-          cdf: `t -> P(u' <= t)` of the warped uniforms.
+          levels: float[n], noise levels, ascending, padded at the end.
+          num_levels: N, from 2 to n, how many of them are in use; may be traced.
+          cdf: `t float[...] -> P(u' <= t)`, that of the warped u'.
+
+        Returns:
+          float[n-1], sums to 1, zero past index N-2.
         """
         last = check_levels(levels, num_levels) - 2
         dtype = jnp.result_type(float)

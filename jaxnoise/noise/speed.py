@@ -26,6 +26,8 @@ class Asymmetric(Pacing):
     under linear betas from 1e-4 to .02, `boundary=0.642`, lambda = -4.18. That is a quantile of
     the linear-beta law; with another law the same noise level is `law.survival(-4.18)`.
 
+    For training that should not spend its steps where little changes.
+
     Our choice: a pacing, so that it composes with every law. Left out: that code also replaces half
     of the draws by `|t - boundary|`, and its weighting, which there is P2's.
 
@@ -37,6 +39,7 @@ class Asymmetric(Pacing):
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> from jaxnoise.noise import Asymmetric
       >>> pacing = Asymmetric(boundary=0.5, suppression=4.0)
       >>> [round(float(pacing.warp(u, (), step=0)), 4) for u in (0.4, 0.8, 0.9)]
       [0.25, 0.5, 0.75]

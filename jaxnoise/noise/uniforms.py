@@ -42,6 +42,16 @@ def iid(key: jax.Array, count: int) -> jax.Array:
 
     Returns:
       float[count] in [0, 1).
+
+    Raises:
+      ArgumentError: `count` is below 1.
+
+    Example:
+      >>> import jax
+      >>> from jaxnoise.noise import iid
+      >>> u = iid(jax.random.key(0), 1000)
+      >>> u.shape, bool((u < 1).all())
+      ((1000,), True)
     """
     _check_count(count)
     return jax.random.uniform(key, (count,))
@@ -61,6 +71,15 @@ def ascending(key: jax.Array, count: int) -> jax.Array:
 
     Returns:
       float[count] in [0, 1), ascending.
+
+    Raises:
+      ArgumentError: `count` is below 1.
+
+    Example:
+      >>> import jax
+      >>> from jaxnoise.noise import ascending
+      >>> (4 * ascending(jax.random.key(0), 4)).astype(int).tolist()
+      [0, 1, 2, 3]
     """
     _check_count(count)
     u = jax.random.uniform(key, (count,))
@@ -81,6 +100,15 @@ def stratified(key: jax.Array, count: int) -> jax.Array:
 
     Returns:
       float[count] in [0, 1).
+
+    Raises:
+      ArgumentError: `count` is below 1.
+
+    Example:
+      >>> import jax
+      >>> from jaxnoise.noise import stratified
+      >>> (4 * stratified(jax.random.key(0), 4)).astype(int).tolist()
+      [0, 3, 1, 2]
     """
     key_u, key_order = jax.random.split(key)
     return jax.random.permutation(key_order, ascending(key_u, count))
@@ -97,6 +125,16 @@ def antithetic(key: jax.Array, count: int) -> jax.Array:
 
     Returns:
       float[count] in [0, 1); each entry is uniform, and the two of a pair sum to 1.
+
+    Raises:
+      ArgumentError: `count` is below 1.
+
+    Example:
+      >>> import jax
+      >>> from jaxnoise.noise import antithetic
+      >>> u = antithetic(jax.random.key(0), 4)
+      >>> float(u[0] + u[1]), float(u[2] + u[3])
+      (1.0, 1.0)
     """
     _check_count(count)
     u = jax.random.uniform(key, ((count + 1) // 2,))

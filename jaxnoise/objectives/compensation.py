@@ -48,6 +48,7 @@ def compensation_ess(law: LogSnrLaw, weight: SnrWeight, max_ratio: float | None 
 
     Example:
       >>> from jaxnoise.noise import Cosine, Laplace
+      >>> from jaxnoise.objectives import compensation_ess
       >>> from jaxnoise.objectives.weighting import density_weight
       >>> cosine = density_weight(Cosine(), space="v")
       >>> compensation_ess(Laplace(0.0, 1.0), cosine)

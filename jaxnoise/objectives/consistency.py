@@ -94,7 +94,8 @@ def consistency_losses(
         or a `distance` or `weight` that gives anything but one number per image.
 
     Example:
-      >>> from jaxnoise.objectives import inverse_gap, squared_l2
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import Pairs, consistency_losses, inverse_gap, squared_l2
       >>> x0, eps = jnp.zeros((1, 2, 2, 1)), jnp.ones((1, 2, 2, 1))
       >>> pairs = Pairs(sigma_lo=jnp.array([1.0]), sigma_hi=jnp.array([1.5]))
       >>> identity = lambda x, sigma: x

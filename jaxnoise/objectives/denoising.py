@@ -84,8 +84,10 @@ class DenoisingObjective:
         overflows within the law.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
       >>> from jaxnoise.noise import Cosine
-      >>> from jaxnoise.objectives import min_snr_weight
+      >>> from jaxnoise.objectives import DenoisingObjective, Prediction, min_snr_weight
       >>> objective = DenoisingObjective(Cosine(), min_snr_weight(), Prediction("v"))
       >>> key, step = jax.random.key(0), jnp.int32(0)
       >>> levels = objective.draw(key, key, step, count=4)

@@ -2,11 +2,10 @@
 
 import math
 
-import chex
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import check_numbers, check_shape
 
 HUBER_SCALE = 0.00054
 """iCT's constant: c = 0.00054 sqrt(D) on a whole image of D numbers (arXiv 2310.14189, section 3.3)."""  # noqa: E501
@@ -39,6 +38,8 @@ def pseudo_huber(
       ArgumentError: `c` is not positive.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import pseudo_huber
       >>> a, b = jnp.zeros((1, 2, 2, 1)), jnp.ones((1, 2, 2, 1))
       >>> float(pseudo_huber(a, b, c=1.5)[0])
       1.0
@@ -47,9 +48,9 @@ def pseudo_huber(
       Song and Dhariwal, Improved Techniques for Training Consistency Models (arXiv 2310.14189),
       section 3.3.
     """
-    chex.assert_equal_shape([a, b])
-    if c is not None and not c > 0:
-        raise ArgumentError("c", c, "a number > 0, or None for the default")
+    check_shape("b", b, a.shape, "that of a")
+    if c is not None:
+        check_numbers("c", c, lambda x: x > 0, "a number > 0, or None for the default")
     square = (a - b) ** 2
     pixels = tuple(range(1, a.ndim))
     if elementwise:
@@ -77,10 +78,12 @@ def squared_l2(a: jax.Array, b: jax.Array) -> jax.Array:
       float[B].
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import squared_l2
       >>> float(squared_l2(jnp.zeros((1, 2, 2)), jnp.full((1, 2, 2), 3.0))[0])
       36.0
     """
-    chex.assert_equal_shape([a, b])
+    check_shape("b", b, a.shape, "that of a")
     return jnp.sum((a - b) ** 2, axis=tuple(range(1, a.ndim)))
 
 
@@ -97,8 +100,10 @@ def l1(a: jax.Array, b: jax.Array) -> jax.Array:
       float[B].
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import l1
       >>> float(l1(jnp.zeros((1, 2, 2)), jnp.full((1, 2, 2), 3.0))[0])
       12.0
     """
-    chex.assert_equal_shape([a, b])
+    check_shape("b", b, a.shape, "that of a")
     return jnp.sum(jnp.abs(a - b), axis=tuple(range(1, a.ndim)))

@@ -51,6 +51,8 @@ def karras_preconditioning(
       ArgumentError: `sigma_data` or `sigma_min` is not positive.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import karras_preconditioning
       >>> c = karras_preconditioning(jnp.array([0.002, 80.0]))
       >>> float(c.c_skip[0]), float(c.c_out[0])
       (1.0, 0.0)
@@ -90,6 +92,8 @@ def edm_preconditioning(sigma: jax.Array, sigma_data: float = 0.5) -> Preconditi
       ArgumentError: `sigma_data` is not positive.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import edm_preconditioning
       >>> c = edm_preconditioning(jnp.array([0.5]), sigma_data=0.5)
       >>> print(f"{c.c_skip[0]:.3f} {c.c_in[0]:.3f}")
       0.500 1.414

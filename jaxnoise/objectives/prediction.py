@@ -35,6 +35,8 @@ def vp_coefficients(lam: jax.Array) -> tuple[jax.Array, jax.Array]:
       Two float[...] in [0, 1], each with full relative accuracy.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import vp_coefficients
       >>> alpha, s = vp_coefficients(jnp.float32(0.0))
       >>> print(f"{alpha:.4f} {s:.4f}")
       0.7071 0.7071
@@ -66,6 +68,8 @@ class Prediction:
       ArgumentError: an unknown `target`, or `sigma_data` is not positive.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import Prediction
       >>> x0, eps, lam = jnp.ones((1, 2, 2, 1)), jnp.zeros((1, 2, 2, 1)), jnp.array([0.0])
       >>> print(f"{Prediction('v').wanted(x0, eps, lam)[0, 0, 0, 0]:.4f}")
       -0.7071

@@ -31,6 +31,9 @@ class LearnedUncertainty:
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import LearnedUncertainty
       >>> uncertainty = LearnedUncertainty()
       >>> params = uncertainty.init(jax.random.key(0))
       >>> float(uncertainty(params, jnp.array([2.0]))[0])

@@ -31,6 +31,8 @@ def inverse_gap(sigma_lo: jax.Array, sigma_hi: jax.Array) -> jax.Array:
       float[...] > 0.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import inverse_gap
       >>> float(inverse_gap(jnp.float32(1.5), jnp.float32(2.0)))
       2.0
 
@@ -51,6 +53,8 @@ def uniform(sigma_lo: jax.Array, sigma_hi: jax.Array) -> jax.Array:
       float[...] of ones.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import uniform
       >>> float(uniform(jnp.float32(1.5), jnp.float32(2.0)))
       1.0
     """
@@ -76,6 +80,8 @@ class SnrWeight:
       ArgumentError: an unknown `space`.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import Prediction, SnrWeight
       >>> weight = SnrWeight("x0", lambda lam: jnp.zeros_like(lam))
       >>> float(weight.log_on(Prediction("eps"), jnp.float32(2.0)))
       -2.0
@@ -161,6 +167,8 @@ def uniform_weight(space: str = "v") -> SnrWeight:
       ArgumentError: an unknown `space`.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import Prediction, uniform_weight
       >>> round(float(uniform_weight("eps").log_on(Prediction("x0"), jnp.float32(3.0))), 5)
       3.0
 
@@ -186,6 +194,8 @@ def min_snr_weight(gamma: Number = 5.0) -> SnrWeight:
       ArgumentError: `gamma` is not positive.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import Prediction, min_snr_weight
       >>> weight, lam = min_snr_weight(5.0), jnp.log(jnp.float32(9.0))
       >>> print(f"{jnp.exp(weight.log_on(Prediction('v'), lam)):.4f}")
       0.5000
@@ -211,6 +221,8 @@ def soft_min_snr_weight(gamma: Number = 4.0) -> SnrWeight:
       ArgumentError: `gamma` is not positive.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import soft_min_snr_weight
       >>> weight = soft_min_snr_weight(4.0)
       >>> print(f"{jnp.exp(weight.log_weight(jnp.log(jnp.float32(4.0)))):.4f}")
       2.0000
@@ -236,6 +248,8 @@ def p2_weight(gamma: Number = 1.0) -> SnrWeight:
       ArgumentError: `gamma` is negative or infinite.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import p2_weight
       >>> print(f"{jnp.exp(p2_weight(1.0).log_weight(jnp.float32(0.0))):.4f}")
       0.5000
 
@@ -260,6 +274,8 @@ def edm_weight(sigma_data: float = 0.5) -> SnrWeight:
       ArgumentError: `sigma_data` is not positive.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import Prediction, edm_weight
       >>> float(edm_weight(0.5).log_on(Prediction("edm", 0.5), jnp.float32(1.0)))
       0.0
 
@@ -287,7 +303,9 @@ def density_weight(law: LogSnrLaw, space: str = "v") -> SnrWeight:
       ArgumentError: an unknown `space`.
 
     Example:
+      >>> import jax.numpy as jnp
       >>> from jaxnoise.noise import Cosine
+      >>> from jaxnoise.objectives import density_weight
       >>> print(f"{jnp.exp(density_weight(Cosine()).log_weight(jnp.float32(0.0))):.4f}")
       0.1592
     """

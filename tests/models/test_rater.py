@@ -346,5 +346,5 @@ def test_shapes_are_checked():
     x0, eps, lam = examples()
     for name in NAMES:
         for data in ((x0, eps[:, 1:], lam), (x0, eps, lam[:1]), (x0[0], eps[0], lam)):
-            with pytest.raises(AssertionError):
+            with pytest.raises(ArgumentError, match=r"^(x0|eps|lam)=float32"):
                 jax.eval_shape(NARROW[name].init, jax.random.key(0), *data)
