@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxnoise.data import stand_in
 from jaxnoise.data.images import fits_on_device
+from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.experiment import RaterRun, Run
 from jaxnoise.objectives import ConsistencyObjective
 from jaxnoise.run.model import OpenModel, open_model
@@ -24,6 +25,10 @@ def main(run: Run, folder: RunFolder) -> None:
     folder.check_same(run.config)
     # Shapes are enough, so nothing is downloaded.
     images = stand_in(run.data.dataset)
+    try:
+        images = images and run.data.resized(images)
+    except ArgumentError as error:
+        raise ConfigError(f"config.data.{error}") from error
     opened: OpenModel | OpenRater
     if isinstance(run, RaterRun):
         opened = open_rater(run, images)

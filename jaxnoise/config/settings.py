@@ -19,12 +19,14 @@ class DataSettings:
     """Where images come from.
 
     Attributes:
-      dataset: "digits", "folder" (image files), "arrays" (a folder of images.npy or latents) or any
-        image data set that TensorFlow Datasets knows.
+      dataset: "digits", "fashion_mnist", "folder" (image files), "arrays" (a folder of
+        images.npy or latents) or any image data set that TensorFlow Datasets knows.
       split: which part to train on.
       data_dir: folder of prepared data sets, None for the TFDS default; for "folder" and "arrays"
         the folder itself.
       archive: a local copy of the data set's original archive, or None to download it.
+      size: side of square images in pixels, at most their own: they are made smaller, by a box
+        filter where it divides theirs; None leaves them.
       flip: whether to mirror images left to right at random.
       allow_changed: whether a run goes on, or is looked at, with other images than it was trained
         on, such as a folder in which a broken file was replaced; a warning then.
@@ -34,11 +36,14 @@ class DataSettings:
     split: str = "train"
     data_dir: str | None = None
     archive: str | None = None
+    size: int | None = None
     flip: bool = False
     allow_changed: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.dataset)
+        if self.size is not None and self.size < 1:
+            raise ArgumentError("size", self.size, "at least 1, or None")
 
     def open(self) -> Images:
         """Opens the images; may prepare or download them.
@@ -47,8 +52,10 @@ class DataSettings:
           ConfigError: one line that says what is missing or wrong, and what to do.
         """
         try:
-            return data.open_images(
-                self.dataset, split=self.split, data_dir=self.data_dir, archive=self.archive
+            return self.resized(
+                data.open_images(
+                    self.dataset, split=self.split, data_dir=self.data_dir, archive=self.archive
+                )
             )
         except ArgumentError as error:
             raise ConfigError(f"config.data.{error}") from error
@@ -57,6 +64,14 @@ class DataSettings:
                 f"dataset={self.dataset!r}" if self.archive is None else f"archive={self.archive!r}"
             )
             raise ConfigError(f"config.data.{key}: {error}") from error
+
+    def resized(self, images: Images) -> Images:
+        """The images at the size asked for.
+
+        Raises:
+          ArgumentError: they cannot have it.
+        """
+        return images if self.size is None else data.ResizedImages(images, self.size)
 
 
 @dataclass(frozen=True)

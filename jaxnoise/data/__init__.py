@@ -6,10 +6,12 @@ import numpy as np
 
 from jaxnoise.data.array_folder import ArrayFolder, open_arrays
 from jaxnoise.data.digits import open_digits
+from jaxnoise.data.fashion_mnist import SYSTEM_FOLDER, fashion_mnist_folder, open_fashion_mnist
 from jaxnoise.data.image_folder import open_folder
 from jaxnoise.data.images import ArrayImages, Images, fits_on_device
 from jaxnoise.data.order import batch_indices
 from jaxnoise.data.record_images import RecordImages
+from jaxnoise.data.resized import ResizedImages
 from jaxnoise.errors import ArgumentError, ConfigError
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "ArrayImages",
     "Images",
     "RecordImages",
+    "ResizedImages",
     "batch_indices",
     "fits_on_device",
     "open_images",
@@ -31,6 +34,9 @@ _PACKAGES = {
 """What to install for a module that only some data sets need."""
 
 
+_STAND_INS = {"cifar10": (50_000, 32, 32, 3), "fashion_mnist": (60_000, 28, 28, 1)}
+
+
 def stand_in(name: str) -> Images | None:
     """Black images of a known data set's size, for what needs shapes and not pixels.
 
@@ -38,16 +44,18 @@ def stand_in(name: str) -> Images | None:
       name: a data set's name.
 
     Returns:
-      As many black images as the training split has, or None for a name other than "cifar10".
+      As many black images as the training split has, or None for a name other than "cifar10" and
+      "fashion_mnist".
 
     Example:
+      >>> from jaxnoise.data import stand_in
       >>> stand_in("cifar10").image_shape
       (32, 32, 3)
     """
-    if name != "cifar10":
+    shape = _STAND_INS.get(name)
+    if shape is None:
         return None
-    count = 50_000
-    return ArrayImages(name, np.zeros((count, 32, 32, 3), np.uint8), np.zeros(count, int), 10)
+    return ArrayImages(name, np.zeros(shape, np.uint8), np.zeros(shape[0], int), 10)
 
 
 def open_images(
@@ -60,10 +68,11 @@ def open_images(
     """Opens a data set by name.
 
     Args:
-      name: "digits" (no files needed), "arrays" for a folder of .npy files (`open_arrays`: your own
-        images, or latents), or a data set of tensorflow-datasets that is prepared in `data_dir`:
-        "name", "name/config", "name:1.2.3" or "name/config:1.2.3". "cifar10" is prepared on the
-        fly where it is not there yet; TensorFlow is never needed.
+      name: "digits" (no files needed), "fashion_mnist" (from IDX files in `data_dir`, or where
+        Debian's package dataset-fashion-mnist puts them), "arrays" for a folder of .npy files
+        (`open_arrays`: your own images, or latents), or a data set of tensorflow-datasets that is
+        prepared in `data_dir`: "name", "name/config", "name:1.2.3" or "name/config:1.2.3".
+        "cifar10" is prepared on the fly where it is not there yet; TensorFlow is never needed.
       split: a split or, for tensorflow-datasets, a slice of one such as "train[:90%]"; for folders
         and arrays a sub-folder's name, or "train" or "." for the folder itself.
       data_dir: the folder of arrays, or where data sets are kept: None for tensorflow-datasets'
@@ -82,6 +91,7 @@ def open_images(
 
     Example:
       >>> import numpy as np
+      >>> from jaxnoise.data import open_images
       >>> images, labels = open_images("digits").load(np.arange(4))
       >>> images.shape, labels.tolist()
       ((4, 8, 8, 1), [0, 1, 2, 3])
@@ -109,9 +119,19 @@ def _opened(
         return open_folder(data_dir, split)
     if name == "arrays":
         return open_arrays(data_dir, split)
+    if name == "fashion_mnist" and (folder := fashion_mnist_folder(data_dir)):
+        return open_fashion_mnist(folder, split)
     from jaxnoise.data.cifar10 import prepare_cifar10
     from jaxnoise.data.tfds_images import open_tfds
 
     if name == "cifar10":
         prepare_cifar10(data_dir, archive)
-    return open_tfds(name, split, data_dir)
+    try:
+        return open_tfds(name, split, data_dir)
+    except ConfigError as error:
+        if name != "fashion_mnist":
+            raise
+        raise ConfigError(
+            f"{error}; or install Debian's dataset-fashion-mnist, which puts IDX files into "
+            f"{SYSTEM_FOLDER}, or name a folder of such files in data_dir"
+        ) from error

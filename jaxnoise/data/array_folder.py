@@ -56,7 +56,9 @@ def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -
         should be, a negative label, or a sampled float example that is not finite.
 
     Example:
+      >>> import numpy as np
       >>> import tempfile
+      >>> from jaxnoise.data.array_folder import open_arrays
       >>> folder = tempfile.TemporaryDirectory()
       >>> np.save(f"{folder.name}/images_00000.npy", np.zeros((3, 4, 4, 2), np.float16))
       >>> np.save(f"{folder.name}/images_00001.npy", np.ones((1, 4, 4, 2), np.float16))

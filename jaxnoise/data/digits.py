@@ -20,6 +20,7 @@ def open_digits(split: str = "train") -> ArrayImages:
       ArgumentError: another split.
 
     Example:
+      >>> from jaxnoise.data.digits import open_digits
       >>> digits = open_digits()
       >>> digits.num_examples, digits.image_shape, digits.num_classes
       (1797, (8, 8, 1), 10)

@@ -40,6 +40,8 @@ def files_digest(paths: Sequence[Path], root: Path) -> str:
 
     Example:
       >>> import tempfile
+      >>> from pathlib import Path
+      >>> from jaxnoise.data.fingerprints import files_digest
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     file = Path(folder) / "a"
       ...     _ = file.write_bytes(b"one")

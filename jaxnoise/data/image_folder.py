@@ -65,6 +65,9 @@ def open_folder(data_dir: str | os.PathLike[str] | None, split: str = "train") -
 
     Example:
       >>> import tempfile
+      >>> from pathlib import Path
+      >>> from PIL import Image
+      >>> from jaxnoise.data.image_folder import open_folder
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     for name in ("a.png", "b.png"):
       ...         Image.new("L", (4, 4)).save(Path(folder) / name)

@@ -69,6 +69,7 @@ def digest(*parts: bytes | str) -> str:
     """First 16 hex digits of the SHA-256 over the parts and where each of them ends.
 
     Example:
+      >>> from jaxnoise.data.images import digest
       >>> digest("ab", "c") == digest("a", "bc")
       False
     """
@@ -94,6 +95,8 @@ def fits_on_device(images: Images, budget_bytes: int = 512 * 2**20) -> bool:
       ArgumentError: `budget_bytes` below 0.
 
     Example:
+      >>> import numpy as np
+      >>> from jaxnoise.data import ArrayImages, fits_on_device
       >>> black = ArrayImages("black", np.zeros((2, 8, 8), np.uint8), np.zeros(2, int), 1)
       >>> fits_on_device(black, 2 * (8 * 8 + 4)), fits_on_device(black, 2 * (8 * 8 + 4) - 1)
       (True, False)
@@ -121,6 +124,8 @@ class ArrayImages:
         number of names than of classes.
 
     Example:
+      >>> import numpy as np
+      >>> from jaxnoise.data import ArrayImages
       >>> grey = ArrayImages("grey", np.full((3, 8, 8), 7, np.uint8), np.array([0, 1, 1]), 2)
       >>> images, labels = grey.load(np.array([2, 0]))
       >>> images.shape, labels.tolist()
@@ -237,6 +242,8 @@ def summary(array: NDArray[Any]) -> str:
     """Dtype and shape, for a message.
 
     Example:
+      >>> import numpy as np
+      >>> from jaxnoise.data.images import summary
       >>> summary(np.zeros((2, 3), np.uint8))
       'uint8[2, 3]'
     """

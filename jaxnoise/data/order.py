@@ -40,6 +40,8 @@ def batch_indices(seed: int, num_examples: int, batch: int, step: int) -> NDArra
       ArgumentError: an argument below its smallest value.
 
     Example:
+      >>> import numpy as np
+      >>> from jaxnoise.data import batch_indices
       >>> epoch = np.concatenate([batch_indices(0, 6, 2, step) for step in range(3)])
       >>> sorted(epoch.tolist())
       [0, 1, 2, 3, 4, 5]

@@ -58,6 +58,8 @@ class RecordImages:
         image, is not of example 0's size, or has a label out of range; the example is named.
 
     Example:
+      >>> import numpy as np
+      >>> from jaxnoise.data import RecordImages
       >>> records = [(np.zeros((4, 4), np.uint8), 0), (np.ones((4, 4), np.uint8), 1)]
       >>> pair = RecordImages("pair", records, lambda record: record, 2, "0" * 16)
       >>> pair.image_shape, pair.load(np.array([1, 0]))[1].tolist()

@@ -32,6 +32,7 @@ def check_name(name: str) -> None:
     """Raises ArgumentError unless a data set may be called so; whether it exists is not asked.
 
     Example:
+      >>> from jaxnoise.data.tfds_images import check_name
       >>> check_name("imagenette/320px-v2:1.0.0")
     """
     if _NAME.fullmatch(name) is None:
@@ -42,6 +43,7 @@ def resolve_data_dir(data_dir: str | os.PathLike[str] | None) -> Path:
     """`data_dir`, or tensorflow-datasets' own default ($TFDS_DATA_DIR or ~/tensorflow_datasets).
 
     Example:
+      >>> from jaxnoise.data.tfds_images import resolve_data_dir
       >>> resolve_data_dir("some/where").as_posix()
       'some/where'
     """
