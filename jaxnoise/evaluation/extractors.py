@@ -4,6 +4,8 @@ An extractor is a function of uint8 images on the host; its name, the digest of 
 it resizes belong to every number that it gives.
 """
 
+from __future__ import annotations
+
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable
@@ -17,7 +19,8 @@ import numpy.typing as npt
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.errors import ArgumentError, Described, check_callable, describe, one_of
+from jaxnoise.evaluation.checks import check_count, check_images, check_kind, check_path
 from jaxnoise.evaluation.efficientnet_weights import efficientnet_input, load_efficientnet
 from jaxnoise.evaluation.inception_weights import load_inception
 from jaxnoise.evaluation.moments import Moments
@@ -32,12 +35,22 @@ INCEPTION_FEATURES = 2048
 
 
 class Features(NamedTuple):
-    """What an extractor sees in some images."""
+    """What an extractor sees in some images.
+
+    Attributes:
+      features: float[n, D].
+      logits: float[n, classes], for the Inception score, or None.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.evaluation import Features, raw_pixels
+      >>> seen = raw_pixels().extract(np.zeros((5, 8, 8, 1), np.uint8))
+      >>> isinstance(seen, Features), seen.features.shape, seen.logits
+      (True, (5, 64), None)
+    """
 
     features: npt.NDArray[Any]
-    """float[n, D]."""
     logits: npt.NDArray[Any] | None = None
-    """float[n, classes], for the Inception score, or None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +65,23 @@ class Extractor:
       resize: how images are brought to the network's size, or "none".
       extract: `uint8[n, H, W, C] -> Features`.
       dimension: image shape (H, W, C) -> D, or None if it is only known from features.
+
+    Raises:
+      ArgumentError: a field of another kind.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.evaluation import Extractor, Features, extract
+      >>> grey = Extractor(
+      ...     name="mean grey",
+      ...     distance="FD (mean grey)",
+      ...     sha256="",
+      ...     resize="none",
+      ...     extract=lambda images: Features(images.mean(axis=(1, 2))),
+      ...     dimension=lambda shape: shape[-1],
+      ... )
+      >>> extract(grey, [np.full((2, 8, 8, 1), 7, np.uint8)]).moments.mean.tolist()
+      [7.0]
     """
 
     name: str
@@ -61,17 +91,27 @@ class Extractor:
     extract: Callable[[Pixels], Features]
     dimension: Callable[[tuple[int, ...]], int] | None
 
+    def __post_init__(self) -> None:
+        for argument in ("name", "distance", "sha256", "resize"):
+            check_kind(argument, getattr(self, argument), str, "a string")
+        check_callable("extract", self.extract, "uint8[n, H, W, C] -> Features")
+        if self.dimension is not None:
+            check_callable("dimension", self.dimension, "(H, W, C) -> D, or None")
+
 
 def raw_pixels() -> Extractor:
     """Pixels in [-1, 1] themselves, H W C of them.
 
     Example:
+      >>> import numpy as np
+      >>> from jaxnoise.evaluation import raw_pixels
       >>> features, _ = raw_pixels().extract(np.full((1, 1, 1, 2), 255, np.uint8))
       >>> features.tolist()
       [[1.0, 1.0]]
     """
 
     def extract(images: Pixels) -> Features:
+        check_images("images", images)
         return Features(images.reshape(len(images), -1).astype(np.float64) / 127.5 - 1)
 
     return Extractor(
@@ -99,12 +139,22 @@ def inception(
       The extractor; its distance is FID with "tf1" and "FD (inception-v3, clean)" with "clean".
 
     Raises:
-      ArgumentError: an unknown `resize`, or a batch below 1.
+      ArgumentError: an unknown `resize`, a batch below 1, or an argument of another kind.
       ConfigError: the weights are not there or damaged; says what to do.
+
+    Example:
+      >>> from jaxnoise.evaluation import inception
+      >>> inception("no_such_file.pth")
+      Traceback (most recent call last):
+      jaxnoise.errors.ConfigError: cannot read no_such_file.pth: No such file or directory
 
     Reference: Heusel et al. (arXiv 1706.08500); Parmar et al. (arXiv 2104.11222) for "clean".
     """
+    if path is not None:
+        check_path("path", path)
     one_of("resize", resize, RESIZES)
+    check_kind("fetch", fetch, bool, "True or False")
+    check_count("batch", batch)
     weights = load_inception(path, fetch=fetch)
     network = Inception()
 
@@ -136,9 +186,11 @@ def efficientnet(batch: int = 64) -> Extractor:
       ConfigError: the extra is not installed, or its file is damaged.
 
     Example:
+      >>> from jaxnoise.evaluation import efficientnet
       >>> efficientnet().dimension((32, 32, 3))
       1280
     """
+    check_count("batch", batch)
     weights = load_efficientnet()
     network = EfficientNetLite0()
 
@@ -170,9 +222,11 @@ def from_function(path: str) -> Extractor:
       ArgumentError: no such module or function.
 
     Example:
+      >>> from jaxnoise.evaluation import from_function
       >>> from_function("numpy:asarray").distance
       'FD (numpy:asarray)'
     """
+    check_kind("path", path, str, "'module:function'")
     function = imported("path", path)
     try:
         source = inspect.getsource(function)
@@ -180,6 +234,7 @@ def from_function(path: str) -> Extractor:
         source = path
 
     def extract(images: Pixels) -> Features:
+        check_images("images", images)
         try:
             features = np.asarray(function(images))
         except Exception as error:
@@ -226,14 +281,16 @@ def over_devices(apply: Callable[[jax.Array], Features], batch: int) -> Callable
     Raises:
       ArgumentError: a batch below 1.
     """
-    if batch < 1:
-        raise ArgumentError("batch", batch, "at least 1")
+    check_count("batch", batch)
     devices = jax.local_devices()
     size = -(-batch // len(devices)) * len(devices)
     split = NamedSharding(Mesh(np.asarray(devices), ("data",)), P("data"))
     jitted = jax.jit(apply)
 
     def extract(images: Pixels, channels: int | None = None) -> Features:
+        check_images("images", images)
+        if not len(images):
+            raise ArgumentError("images", describe(images), "at least one image")
         if channels is not None and images.shape[-1] == 1:
             images = np.repeat(images, channels, axis=-1)
         if channels is not None and images.shape[-1] != channels:
@@ -251,14 +308,37 @@ def over_devices(apply: Callable[[jax.Array], Features], batch: int) -> Callable
     return extract
 
 
+def _check_features(extractor: Extractor, seen: object, count: int) -> None:
+    """Raises ArgumentError unless an extractor gave the features of `count` images."""
+    found = seen.features if isinstance(seen, Features) else seen
+    shape: tuple[int, ...] = getattr(found, "shape", ())
+    if not isinstance(seen, Features) or len(shape) != 2 or shape[0] != count:
+        kind = describe(found) if shape else type(found).__name__
+        shown = Described(f"{extractor.name} to {kind}")
+        raise ArgumentError("extractor", shown, f"one to Features of float[{count}, D]")
+
+
 class Extracted(NamedTuple):
-    """What is kept of a set of images."""
+    """What is kept of a set of images.
+
+    Attributes:
+      moments: of the features, in float64.
+      features: float[n, D], or None where only the moments are kept.
+      logits: float[n, classes], or None where they are not kept or the extractor has none.
+      sha256: digest of the pixels.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.evaluation import extract, raw_pixels
+      >>> seen = extract(raw_pixels(), [np.zeros((5, 8, 8, 1), np.uint8)], keep=True)
+      >>> seen.moments.count, seen.features.shape, seen.logits, len(seen.sha256)
+      (5, (5, 64), None, 64)
+    """
 
     moments: Moments
     features: npt.NDArray[Any] | None
     logits: npt.NDArray[Any] | None
     sha256: str
-    """Digest of the pixels."""
 
 
 def extract(extractor: Extractor, batches: Iterable[Pixels], keep: bool = False) -> Extracted:
@@ -273,17 +353,30 @@ def extract(extractor: Extractor, batches: Iterable[Pixels], keep: bool = False)
       Moments in float64, and what was asked to be kept.
 
     Raises:
-      ArgumentError: images that are not uint8[b, H, W, C], no image, or features that are not
-        finite.
+      ArgumentError: images that are not uint8[b, H, W, C], no image, an extractor that gives no
+        float[b, D], or features that are not finite.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.evaluation import extract, raw_pixels
+      >>> batches = (np.full((2, 8, 8, 1), grey, np.uint8) for grey in (0, 255))
+      >>> extract(raw_pixels(), batches).moments.count
+      4
     """
+    check_kind("extractor", extractor, Extractor, "an Extractor, such as raw_pixels()")
+    if hasattr(batches, "shape") or not isinstance(batches, Iterable):
+        allowed = "an iterable of uint8[b, H, W, C], such as [images]"
+        raise ArgumentError("batches", describe(batches), allowed)
     moments: Moments | None = None
     kept: list[Features] = []
     digest = hashlib.sha256()
     for images in batches:
-        if images.dtype != np.uint8 or images.ndim != 4:
-            shape = f"{images.dtype}{list(images.shape)}"
-            raise ArgumentError("batches", shape, "of uint8[b, H, W, C]")
+        dtype, shape = getattr(images, "dtype", None), getattr(images, "shape", ())
+        if dtype != np.uint8 or len(shape) != 4:
+            shown = describe(images) if dtype is None else f"{dtype}{list(shape)}"
+            raise ArgumentError("batches", shown, "of uint8[b, H, W, C]")
         seen = extractor.extract(images)
+        _check_features(extractor, seen, len(images))
         digest.update(np.ascontiguousarray(images).tobytes())
         moments = Moments.of(seen.features) if moments is None else moments.update(seen.features)
         if keep:

@@ -3,12 +3,15 @@
 Everything is float64 numpy on the host.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_finite, check_shape
+from jaxnoise.evaluation.checks import real_numbers
 from jaxnoise.evaluation.moments import Array, Moments, image_moments
 
 __all__ = ["FrechetReference", "Moments", "frechet_distance", "image_moments"]
@@ -18,7 +21,7 @@ TOLERANCE = 1e-5
 
 
 def _checked_mean(argument: str, mean: npt.ArrayLike) -> Array:
-    mean = np.asarray(mean, np.float64)
+    mean = real_numbers(argument, mean, "float[D]")
     if mean.ndim != 1 or not mean.size:
         raise ArgumentError(argument, mean.shape, "of shape [D], D >= 1")
     if not np.isfinite(mean).all():
@@ -27,7 +30,7 @@ def _checked_mean(argument: str, mean: npt.ArrayLike) -> Array:
 
 
 def _checked_covariance(argument: str, covariance: npt.ArrayLike, dimension: int) -> Array:
-    covariance = np.asarray(covariance, np.float64)
+    covariance = real_numbers(argument, covariance, "float[D, D]")
     if covariance.shape != (dimension, dimension):
         raise ArgumentError(argument, covariance.shape, f"of shape {(dimension, dimension)}")
     if not np.isfinite(covariance).all():
@@ -64,8 +67,12 @@ class FrechetReference:
       trace: of the covariance.
       factor: float64[D, rank], `factor @ factor.T` is the covariance.
 
+    Raises:
+      ArgumentError: a field of another kind or shape.
+
     Example:
       >>> import numpy as np
+      >>> from jaxnoise.evaluation import FrechetReference
       >>> reference = FrechetReference.of([0.0, 0.0], np.eye(2))
       >>> [round(reference.distance([s, 0.0], np.diag([s * s, 1.0])), 9) for s in (1.0, 2.0)]
       [1.0, 5.0]
@@ -75,8 +82,13 @@ class FrechetReference:
     trace: float
     factor: Array
 
+    def __post_init__(self) -> None:
+        check_shape("mean", self.mean, (None,), "the mean of D features")
+        check_finite("trace", self.trace)
+        check_shape("factor", self.factor, (*self.mean.shape, None), "the same D features")
+
     @classmethod
-    def of(cls, mean: npt.ArrayLike, covariance: npt.ArrayLike) -> "FrechetReference":
+    def of(cls, mean: npt.ArrayLike, covariance: npt.ArrayLike) -> FrechetReference:
         """Decomposes the reference's covariance.
 
         Args:
@@ -151,12 +163,13 @@ def frechet_distance(
       The distance, >= 0, in squared units of the features.
 
     Raises:
-      ArgumentError: shapes that differ, a value that is not finite, or a matrix that is not
+      ArgumentError: shapes that differ, a value that is no finite number, or a matrix that is not
         symmetric positive semi-definite within the rounding of float32 (1e-5 of its largest
         entry or eigenvalue); a larger negative eigenvalue is never clipped.
 
     Example:
       >>> import numpy as np
+      >>> from jaxnoise.evaluation import frechet_distance
       >>> round(frechet_distance([0.0, 0.0], np.diag([4.0, 0.0]), [1.0, 2.0], np.eye(2)), 9)
       7.0
 

@@ -1,5 +1,7 @@
 """Inception score: how confident, and how varied, a classifier finds generated images."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,11 +10,24 @@ import numpy.typing as npt
 from scipy.special import log_softmax, logsumexp
 
 from jaxnoise.errors import ArgumentError
+from jaxnoise.evaluation.checks import check_integer
 from jaxnoise.evaluation.moments import checked_features
 
 
 class InceptionScore(NamedTuple):
-    """Mean and standard deviation of the score over splits; see `inception_score`."""
+    """Mean and standard deviation of the score over splits; see `inception_score`.
+
+    Attributes:
+      mean: of the scores of the splits, in 1..K.
+      standard_deviation: of the same, with the number of splits as the divisor.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.evaluation import inception_score
+      >>> mean, standard_deviation = inception_score(np.zeros((4, 3)), splits=2)
+      >>> round(mean, 9), standard_deviation
+      (1.0, 0.0)
+    """
 
     mean: float
     standard_deviation: float
@@ -41,6 +56,7 @@ def inception_score(logits: npt.ArrayLike, splits: int = 10) -> InceptionScore:
 
     Example:
       >>> import numpy as np
+      >>> from jaxnoise.evaluation import inception_score
       >>> score = inception_score(1e3 * np.eye(4), splits=1)
       >>> round(score.mean, 9), score.standard_deviation
       (4.0, 0.0)
@@ -49,6 +65,7 @@ def inception_score(logits: npt.ArrayLike, splits: int = 10) -> InceptionScore:
       Salimans et al., arXiv 1606.03498, section 4.
     """
     rows = checked_features("logits", logits)
+    check_integer("splits", splits)
     if not 1 <= splits <= len(rows):
         raise ArgumentError("splits", splits, f"in 1..{len(rows)}, the number of images")
     edges = [i * len(rows) // splits for i in range(splits + 1)]

@@ -4,12 +4,15 @@ Everything is float64 numpy on the host. A Fréchet distance is biased by the nu
 this one is not, so that small sets can be compared, and it can come out slightly negative.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from jaxnoise.errors import ArgumentError
+from jaxnoise.evaluation.checks import check_count, check_integer, check_seed
 from jaxnoise.evaluation.moments import Array, checked_features
 
 # Entries of a kernel matrix held at a time: 128 MiB.
@@ -17,7 +20,19 @@ _BLOCK = 2**24
 
 
 class KernelDistance(NamedTuple):
-    """Mean and standard deviation of the kernel distance over subsets; see `kernel_distance`."""
+    """Mean and standard deviation of the kernel distance over subsets; see `kernel_distance`.
+
+    Attributes:
+      mean: over the rounds.
+      standard_deviation: over the rounds, the scatter of one subset.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.evaluation import kernel_distance
+      >>> mean, standard_deviation = kernel_distance(np.zeros((9, 1)), np.ones((9, 1)), 5)
+      >>> mean, standard_deviation
+      (7.0, 0.0)
+    """
 
     mean: float
     standard_deviation: float
@@ -27,6 +42,9 @@ def _pair(real: npt.ArrayLike, generated: npt.ArrayLike) -> tuple[Array, Array]:
     first, second = checked_features("real", real), checked_features("generated", generated)
     if first.shape[1] != second.shape[1]:
         raise ArgumentError("generated", second.shape, f"of shape [n, {first.shape[1]}], as real")
+    for argument, rows in (("real", first), ("generated", second)):
+        if len(rows) < 2:
+            raise ArgumentError(argument, rows.shape, "of at least 2 rows")
     return first, second
 
 
@@ -67,6 +85,7 @@ def squared_mmd(real: npt.ArrayLike, generated: npt.ArrayLike) -> float:
       ArgumentError: shapes that differ, fewer than two rows, or rows that are not finite.
 
     Example:
+      >>> from jaxnoise.evaluation import squared_mmd
       >>> squared_mmd([[0.0], [0.0]], [[1.0], [1.0]])
       7.0
 
@@ -74,11 +93,7 @@ def squared_mmd(real: npt.ArrayLike, generated: npt.ArrayLike) -> float:
       Gretton et al., "A kernel two-sample test", 2012 (the estimator); Bińkowski et al., arXiv
       1801.01401 (the kernel).
     """
-    x, y = _pair(real, generated)
-    for argument, rows in (("real", x), ("generated", y)):
-        if len(rows) < 2:
-            raise ArgumentError(argument, rows.shape, "of at least 2 rows")
-    return _unbiased(x, y)
+    return _unbiased(*_pair(real, generated))
 
 
 def kernel_distance(
@@ -94,8 +109,8 @@ def kernel_distance(
     independently of the other rounds, and `squared_mmd` is taken of the two subsets.
 
     Args:
-      real: features of real images, float[n, D].
-      generated: features of generated images, float[m, D].
+      real: features of real images, float[n, D], n >= 2.
+      generated: features of generated images, float[m, D], m >= 2.
       subset_size: vectors drawn from each set, in 2..min(n, m).
       subsets: number of rounds, at least 2.
       seed: of the draws; the same seed gives the same number.
@@ -112,6 +127,7 @@ def kernel_distance(
 
     Example:
       >>> import numpy as np
+      >>> from jaxnoise.evaluation import kernel_distance
       >>> real, generated = np.random.RandomState(0).standard_normal((2, 200, 4))
       >>> result = kernel_distance(real, generated + 1, subset_size=50, subsets=20)
       >>> result.mean > 3 * result.standard_deviation > 0
@@ -121,14 +137,15 @@ def kernel_distance(
       Bińkowski et al., arXiv 1801.01401 (Kernel Inception Distance).
     """
     x, y = _pair(real, generated)
+    check_integer("subset_size", subset_size)
+    check_seed("seed", seed)
     smaller = min(len(x), len(y))
     if not 2 <= subset_size <= smaller:
         advice = "generate more images or lower it, and print it beside the number"
         raise ArgumentError(
             "subset_size", subset_size, f"in 2..{smaller} (the smaller set): {advice}"
         )
-    if subsets < 2:
-        raise ArgumentError("subsets", subsets, "at least 2")
+    check_count("subsets", subsets, 2)
     # RandomState's stream is frozen for good; numpy's newer generators may change between versions.
     random = np.random.RandomState(seed)
     values = [

@@ -4,12 +4,15 @@ Everything is numpy on the host: in float32 the distance of 2048-dimensional fea
 its second digit.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_shape, describe, is_traced
+from jaxnoise.evaluation.checks import check_count, check_kind, real_numbers
 
 Array = npt.NDArray[np.float64]
 
@@ -28,7 +31,8 @@ def checked_features(argument: str, features: npt.ArrayLike) -> Array:
       The same numbers in float64.
 
     Raises:
-      ArgumentError: another shape, or rows that are not finite: how many, and the first.
+      ArgumentError: no numbers, another shape, or rows that are not finite: how many, and the
+        first.
 
     Example:
       >>> checked_features("real", [[0.0], [float("nan")], [float("inf")]])
@@ -36,7 +40,7 @@ def checked_features(argument: str, features: npt.ArrayLike) -> Array:
       jaxnoise.errors.ArgumentError: real='2 of 3 rows not finite, the first at index 1': must be \
 finite
     """
-    rows: Array = np.asarray(features, np.float64)
+    rows: Array = real_numbers(argument, features, "float[n, D]")
     if rows.ndim != 2 or not rows.shape[1]:
         raise ArgumentError(argument, rows.shape, "of shape [n, D], D >= 1")
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
@@ -65,7 +69,11 @@ class Moments:
       mean: float64[D].
       scatter: float64[D, D], the sum of outer products about the mean.
 
+    Raises:
+      ArgumentError: a field of another kind or shape.
+
     Example:
+      >>> from jaxnoise.evaluation import Moments
       >>> moments = Moments.of([[1.0], [2.0]]).update([[6.0]])
       >>> moments.count, float(moments.mean[0]), float(moments.covariance[0, 0])
       (3, 3.0, 7.0)
@@ -79,8 +87,13 @@ class Moments:
     mean: Array
     scatter: Array
 
+    def __post_init__(self) -> None:
+        check_count("count", self.count, 0)
+        check_shape("mean", self.mean, (None,), "the mean of D features")
+        check_shape("scatter", self.scatter, self.mean.shape * 2, "of the same features as mean")
+
     @classmethod
-    def empty(cls, dimension: int) -> "Moments":
+    def empty(cls, dimension: int) -> Moments:
         """The moments of no vectors, each of length `dimension`.
 
         Args:
@@ -92,12 +105,11 @@ class Moments:
         Raises:
           ArgumentError: a dimension below 1.
         """
-        if dimension < 1:
-            raise ArgumentError("dimension", dimension, "at least 1")
+        check_count("dimension", dimension)
         return cls(0, np.zeros(dimension), np.zeros((dimension, dimension)))
 
     @classmethod
-    def of(cls, features: npt.ArrayLike) -> "Moments":
+    def of(cls, features: npt.ArrayLike) -> Moments:
         """The moments of the rows of one array.
 
         Args:
@@ -112,7 +124,7 @@ class Moments:
         rows = checked_features("features", features)
         return cls.empty(rows.shape[1])._with(rows)
 
-    def update(self, batch: npt.ArrayLike) -> "Moments":
+    def update(self, batch: npt.ArrayLike) -> Moments:
         """The moments with the rows of a batch added; `self` stays as it is.
 
         Args:
@@ -129,7 +141,7 @@ class Moments:
             raise ArgumentError("batch", rows.shape, f"of shape [n, {self.mean.size}]")
         return self._with(rows)
 
-    def _with(self, rows: Array) -> "Moments":
+    def _with(self, rows: Array) -> Moments:
         if not len(rows):
             return self
         count = self.count + len(rows)
@@ -141,7 +153,7 @@ class Moments:
         scatter = self.scatter + centred.T @ centred
         return Moments(count, self.mean + delta * (len(rows) / count), scatter)
 
-    def merge(self, other: "Moments") -> "Moments":
+    def merge(self, other: Moments) -> Moments:
         """The moments of both sets together; neither changes.
 
         Args:
@@ -151,8 +163,9 @@ class Moments:
           New moments.
 
         Raises:
-          ArgumentError: another dimension.
+          ArgumentError: another dimension, or no moments.
         """
+        check_kind("other", other, Moments, "Moments")
         if other.mean.shape != self.mean.shape:
             raise ArgumentError("other", other.mean.shape, f"of shape {self.mean.shape}")
         count = self.count + other.count
@@ -182,32 +195,42 @@ class Moments:
 def image_moments(images: npt.ArrayLike) -> Moments:
     """Moments of images as raw-pixel vectors in [-1, 1] units.
 
-    `x = p / 127.5 - 1` for uint8 pixels p; floats are taken to be in these units already and are
-    not clipped. A few thousand images at a time are turned into float64.
+    `x = p / 127.5 - 1` for uint8 pixels p, a few thousand images at a time in float64. Floats do
+    not tell whether they end at 1 or at 255, and are refused: of floats in [-1, 1] units
+    `Moments.of(images.reshape(len(images), -1))` gives the moments.
 
     Args:
-      images: uint8 in 0..255, or floats in [-1, 1] units; [n, ...], typically [n, H, W, C].
+      images: uint8[n, ...] in 0..255, typically [n, H, W, C].
 
     Returns:
       Moments of dimension D = H*W*C.
 
     Raises:
-      ArgumentError: another dtype or shape, or values that are not finite.
+      ArgumentError: another dtype or shape.
 
     Example:
       >>> import numpy as np
+      >>> from jaxnoise.evaluation import image_moments
       >>> moments = image_moments(np.array([[[[0]]], [[[255]]]], np.uint8))
       >>> moments.count, float(moments.mean[0]), float(moments.covariance[0, 0])
       (2, 0.0, 2.0)
     """
-    images = np.asarray(images)
+    if is_traced(images):
+        raise ArgumentError("images", "a traced array", "concrete: uint8[n, ...], outside jit")
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        raise ArgumentError("images", "images of different sizes", "uint8[n, ...]") from None
     if images.ndim < 2:
         raise ArgumentError("images", images.shape, "of shape [n, ...]")
-    if images.dtype != np.uint8 and not np.issubdtype(images.dtype, np.floating):
-        raise ArgumentError("images", str(images.dtype), "uint8 or floating")
+    if np.issubdtype(images.dtype, np.floating):
+        allowed = "uint8 in 0..255, or in [-1, 1] units Moments.of(images.reshape(len(images), -1))"
+        raise ArgumentError("images", describe(images), allowed)
+    if images.dtype != np.uint8:
+        raise ArgumentError("images", str(images.dtype), "uint8 in 0..255")
     images = images.reshape(len(images), int(np.prod(images.shape[1:], dtype=np.int64)))
     moments = Moments.empty(images.shape[1])
     for start in range(0, len(images), _CHUNK):
         rows = images[start : start + _CHUNK].astype(np.float64)
-        moments = moments.update(rows / 127.5 - 1 if images.dtype == np.uint8 else rows)
+        moments = moments.update(rows / 127.5 - 1)
     return moments

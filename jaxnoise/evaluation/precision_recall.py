@@ -3,12 +3,15 @@
 Everything is float64 numpy on the host: in float32 the distance of two equal vectors is not 0.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from jaxnoise.errors import ArgumentError
+from jaxnoise.evaluation.checks import check_count
 from jaxnoise.evaluation.moments import Array, checked_features
 
 # Distances held at a time: 128 MiB.
@@ -16,7 +19,18 @@ _BLOCK = 2**24
 
 
 class PrecisionRecall(NamedTuple):
-    """Fractions in [0, 1]; see `precision_and_recall`."""
+    """Fractions in [0, 1]; see `precision_and_recall`.
+
+    Attributes:
+      precision: of the generated vectors within the real manifold.
+      recall: of the real vectors within the generated manifold.
+
+    Example:
+      >>> from jaxnoise.evaluation import precision_and_recall
+      >>> precision, recall = precision_and_recall([[0.0], [1.0]], [[0.0], [9.0]], k=1)
+      >>> precision, recall
+      (0.5, 1.0)
+    """
 
     precision: float
     recall: float
@@ -73,6 +87,7 @@ def precision_and_recall(
       ArgumentError: shapes that differ, sets of k vectors or fewer, or rows that are not finite.
 
     Example:
+      >>> from jaxnoise.evaluation import precision_and_recall
       >>> real = [[0.0], [1.0], [2.0], [3.0]]
       >>> precision_and_recall(real, [[0.5], [1.5], [9.0], [2.5]], k=1)
       PrecisionRecall(precision=0.75, recall=1.0)
@@ -83,6 +98,10 @@ def precision_and_recall(
     x, y = checked_features("real", real), checked_features("generated", generated)
     if x.shape[1] != y.shape[1]:
         raise ArgumentError("generated", y.shape, f"of shape [n, {x.shape[1]}], as real")
+    check_count("k", k)
+    for argument, rows in (("real", x), ("generated", y)):
+        if len(rows) < 2:
+            raise ArgumentError(argument, rows.shape, "of at least 2 rows")
     smaller = min(len(x), len(y))
     if not 1 <= k < smaller:
         raise ArgumentError("k", k, f"in 1..{smaller - 1}, below the size of both sets")

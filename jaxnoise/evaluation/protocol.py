@@ -6,6 +6,8 @@ and the SAME n as its floor, the distance of real held-out images: a generator t
 samples would score the floor, not 0.
 """
 
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,23 +17,27 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxnoise.data.images import Images, digest
-from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.evaluation.extractors import Extracted, Extractor, Pixels, extract
+from jaxnoise.errors import ArgumentError, check_finite, check_numbers, describe, one_of
+from jaxnoise.evaluation.checks import (
+    check_count,
+    check_integer,
+    check_kind,
+    check_path,
+    check_seed,
+)
+from jaxnoise.evaluation.extractors import Extractor, Pixels, extract
 from jaxnoise.evaluation.frechet import FrechetReference
-from jaxnoise.evaluation.inception_score import inception_score
-from jaxnoise.evaluation.kernel import kernel_distance
+from jaxnoise.evaluation.measured import kernel_subset, measured
 from jaxnoise.evaluation.moments import Moments
-from jaxnoise.evaluation.precision_recall import precision_and_recall
-from jaxnoise.evaluation.score_keys import frechet_key
+from jaxnoise.evaluation.samples import AT_ONCE, check_data, checked_samples
 from jaxnoise.evaluation.statistics_files import load_statistics, save_statistics
 
 Indices = npt.NDArray[np.int64]
 
 METRICS = ("frechet", "kernel", "inception_score", "precision_recall")
 
-_AT_ONCE = 1024
+_EXTRACTOR = "an Extractor, such as raw_pixels()"
 _HALF = "FID (against half of the training images)"
-_KERNEL_SUBSET = 1000
 
 
 def reference_split(num_examples: int, n: int, seed: int = 0) -> tuple[Indices, Indices]:
@@ -51,15 +57,17 @@ def reference_split(num_examples: int, n: int, seed: int = 0) -> tuple[Indices, 
       (reference_idx, floor_idx), int64, ascending and disjoint.
 
     Raises:
-      ArgumentError: too few examples, or an n outside its range.
+      ArgumentError: too few examples, an n outside its range, or anything but integers.
 
     Example:
+      >>> from jaxnoise.evaluation import reference_split
       >>> reference_idx, floor_idx = reference_split(1797, 898)
       >>> len(reference_idx), len(floor_idx), len(set(reference_idx) & set(floor_idx))
       (899, 898, 0)
     """
-    if num_examples < 4:
-        raise ArgumentError("num_examples", num_examples, "at least 4")
+    check_count("num_examples", num_examples, 4)
+    check_integer("n", n)
+    check_seed("seed", seed)
     if not 2 <= n <= num_examples // 2:
         raise ArgumentError("n", n, f"in 2..{num_examples // 2} (half of num_examples)")
     # RandomState's stream is frozen for good; numpy's newer generators may change between versions.
@@ -85,6 +93,19 @@ class Reference:
       frechet: the reference's mean and covariance, decomposed.
       features: of the reference, kept where a metric needs them.
       floor: each metric of the floor set.
+
+    Raises:
+      ArgumentError: a field of another kind.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.data import ArrayImages
+      >>> from jaxnoise.evaluation import raw_pixels, reference_from
+      >>> pixels = np.random.RandomState(0).randint(0, 256, (40, 2, 2, 1)).astype(np.uint8)
+      >>> images = ArrayImages("noise", pixels, np.zeros(40, int), 0)
+      >>> reference = reference_from(raw_pixels(), images, 20, "noise, first half")
+      >>> reference.count, reference.image_shape, list(reference.floor)
+      (20, (2, 2, 1), ['frechet_floor'])
     """
 
     name: str
@@ -99,6 +120,14 @@ class Reference:
     frechet: FrechetReference
     features: npt.NDArray[np.float64] | None
     floor: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        check_kind("name", self.name, str, "a string")
+        check_kind("extractor", self.extractor, Extractor, _EXTRACTOR)
+        check_count("n", self.n)
+        check_kind("image_shape", self.image_shape, tuple, "(H, W, C)")
+        check_kind("frechet", self.frechet, FrechetReference, "a FrechetReference")
+        check_kind("floor", self.floor, Mapping, "a mapping of numbers")
 
     @property
     def is_underdetermined(self) -> bool:
@@ -115,7 +144,7 @@ def reference_from(
     metrics: Sequence[str] = ("frechet",),
     few_samples: bool = False,
     published: str | Path | None = None,
-    cache: Path | None = None,
+    cache: str | Path | None = None,
 ) -> Reference:
     """The reference of a run: half of its training images, or published statistics.
 
@@ -137,8 +166,24 @@ def reference_from(
 
     Raises:
       ArgumentError: an unknown metric, one that the extractor or the published file cannot give,
-        or n below the number of features without `few_samples`.
+        n below the number of features without `few_samples`, or an argument of another kind.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.data import ArrayImages
+      >>> from jaxnoise.evaluation import raw_pixels, reference_from
+      >>> pixels = np.random.RandomState(0).randint(0, 256, (40, 2, 2, 1)).astype(np.uint8)
+      >>> images = ArrayImages("noise", pixels, np.zeros(40, int), 0)
+      >>> reference_from(raw_pixels(), images, 20, "noise, first half").distance
+      'Fréchet, raw pixels in [-1, 1]'
     """
+    check_kind("extractor", extractor, Extractor, _EXTRACTOR)
+    check_data("images", images)
+    check_integer("n", n)
+    check_kind("name", name, str, "a string")
+    for argument, path in (("published", published), ("cache", cache)):
+        if path is not None:
+            check_path(argument, path)
     metrics = checked_metrics(extractor, metrics, published is not None)
     dimension = None if extractor.dimension is None else extractor.dimension(images.image_shape)
     check_n(n, dimension, few_samples)
@@ -157,7 +202,7 @@ def reference_from(
         sha256 = digest(statistics.mean.tobytes(), statistics.covariance.tobytes())
         count, name = statistics.count, Path(published).name
     elif cache is not None and not keep:
-        frechet, sha256, count = _cached(extractor, images, reference_idx, cache)
+        frechet, sha256, count = _cached(extractor, images, reference_idx, Path(cache))
     else:
         seen = extract(extractor, _batches(images, reference_idx), keep)
         frechet, sha256, count = _frechet(seen.moments), seen.sha256, seen.moments.count
@@ -176,7 +221,7 @@ def reference_from(
         floor_count=len(floor_idx),
         frechet=frechet,
         features=features,
-        floor=_measured(metrics, frechet, features, held_out, "floor"),
+        floor=measured(metrics, frechet, features, held_out, "floor"),
     )
 
 
@@ -188,6 +233,8 @@ def checked_metrics(
     Raises:
       ArgumentError: an unknown metric, or one that needs what is not there.
     """
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+        raise ArgumentError("metrics", describe(metrics), f"a tuple, of {', '.join(METRICS)}")
     for metric in metrics:
         one_of("metrics", metric, METRICS)
         if metric == "inception_score" and extractor.name != "inception-v3":
@@ -248,21 +295,47 @@ def report(
 
     Raises:
       ArgumentError: a set of samples of another dtype, shape or size than the floor's, a name
-        without its NFE, or unknown weights.
+        without its NFE, unknown weights, or an argument of another kind.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.data import ArrayImages
+      >>> from jaxnoise.evaluation import raw_pixels, reference_from, report
+      >>> pixels = np.random.RandomState(0).randint(0, 256, (60, 2, 2, 1)).astype(np.uint8)
+      >>> images = ArrayImages("noise", pixels[:40], np.zeros(40, int), 0)
+      >>> record = report(
+      ...     reference_from(raw_pixels(), images, 20, "noise, first half"),
+      ...     {"1step": pixels[40:]},
+      ...     nfe={"1step": 1},
+      ...     levels={"1step": (80.0,)},
+      ...     weights="ema",
+      ...     images_seen=128_000,
+      ...     seed=0,
+      ... )
+      >>> [key for key in record if key.startswith("frechet")]
+      ['frechet_1step', 'frechet_floor']
     """
+    check_kind("reference", reference, Reference, "a Reference, made by reference_from")
+    check_kind("samples", samples, Mapping, "generated images by name")
     one_of("weights", weights, ["raw", "ema"])
-    if images_seen < 0:
-        raise ArgumentError("images_seen", images_seen, "at least 0")
+    check_count("images_seen", images_seen, 0)
+    check_integer("seed", seed)
+    check_finite("guidance", guidance)
     for argument, given in (("nfe", nfe), ("levels", levels)):
+        check_kind(argument, given, Mapping, "a mapping from the names of the samples")
         if set(given) != set(samples) or "floor" in samples:
             raise ArgumentError(
                 argument, sorted(given), f"given for each of {sorted(samples)}, none called 'floor'"
             )
+    for name in samples:
+        check_count("nfe", nfe[name], 0)
+        check_numbers("levels", levels[name], lambda x: x.ndim == 1, "numbers for each name")
     numbers: dict[str, float] = {}
     keep = set(reference.metrics) != {"frechet"}
     for name, images in samples.items():
-        seen = extract(reference.extractor, _checked(reference, name, images), keep)
-        numbers |= _measured(reference.metrics, reference.frechet, reference.features, seen, name)
+        portions = checked_samples(reference.n, reference.image_shape, name, images)
+        seen = extract(reference.extractor, portions, keep)
+        numbers |= measured(reference.metrics, reference.frechet, reference.features, seen, name)
     extractor = reference.extractor
     record: dict[str, object] = {
         "distance": reference.distance,
@@ -285,51 +358,12 @@ def report(
     if labels is not None:
         record["labels"] = labels
     if "kernel" in reference.metrics and reference.features is not None:
-        record["kernel_subset"] = _kernel_subset(len(reference.features), reference.n)
+        record["kernel_subset"] = kernel_subset(len(reference.features), reference.n)
     if reference.floor_count != reference.n:
         record["floor_n"] = reference.floor_count
     if reference.is_underdetermined:
         record["fewer_samples_than_features"] = True
     return record
-
-
-def _measured(
-    metrics: Iterable[str],
-    frechet: FrechetReference,
-    features: npt.NDArray[np.float64] | None,
-    seen: Extracted,
-    name: str,
-) -> dict[str, float]:
-    """Every metric of one set of images."""
-    numbers = {frechet_key(name): frechet.distance(seen.moments.mean, seen.moments.covariance)}
-    for metric in metrics:
-        if metric == "kernel":
-            assert features is not None
-            assert seen.features is not None
-            size = _kernel_subset(len(features), len(seen.features))
-            kernel = kernel_distance(features, seen.features, subset_size=size)
-            numbers[f"kernel_{name}"] = kernel.mean
-            numbers[f"kernel_deviation_{name}"] = kernel.standard_deviation
-        elif metric == "inception_score":
-            assert seen.logits is not None
-            score = inception_score(seen.logits)
-            numbers[f"inception_score_{name}"] = score.mean
-            numbers[f"inception_score_deviation_{name}"] = score.standard_deviation
-        elif metric == "precision_recall":
-            assert features is not None
-            assert seen.features is not None
-            # Manifolds compare at equal sizes only; data sets may be sorted by class.
-            rows = min(len(features), len(seen.features))
-            some = np.random.RandomState(0).permutation(len(features))[:rows]
-            both = precision_and_recall(features[some], seen.features[:rows])
-            numbers[f"precision_{name}"] = both.precision
-            numbers[f"recall_{name}"] = both.recall
-    return numbers
-
-
-def _kernel_subset(real: int, generated: int) -> int:
-    """Small beside both sets, or the subsets of all rounds would be nearly the same."""
-    return min(_KERNEL_SUBSET, real // 2, generated // 2)
 
 
 def _cached(
@@ -360,34 +394,5 @@ def _frechet(moments: Moments) -> FrechetReference:
 
 
 def _batches(images: Images, indices: Indices) -> Iterator[Pixels]:
-    for start in range(0, len(indices), _AT_ONCE):
-        yield images.load(indices[start : start + _AT_ONCE])[0]
-
-
-def _checked(
-    reference: Reference, name: str, images: Pixels | Iterable[Pixels]
-) -> Iterator[Pixels]:
-    """Portions of generated images, refused where they have no floor to stand beside."""
-    expected = (reference.n, *reference.image_shape)
-    count = 0
-
-    def refused(dtype: object, shape: tuple[int, ...]) -> ArgumentError:
-        return ArgumentError(
-            "samples",
-            f"{name!r}: {dtype}{[count, *shape]}",
-            f"uint8{list(expected)}, the floor set's",
-        )
-
-    for portion in _portions(images) if isinstance(images, np.ndarray) else images:
-        count += len(portion)
-        if portion.dtype != np.uint8 or portion.shape[1:] != reference.image_shape:
-            raise refused(portion.dtype, portion.shape[1:])
-        yield portion
-    # The distance's bias depends on n.
-    if count != reference.n:
-        raise refused("uint8", reference.image_shape)
-
-
-def _portions(images: Pixels) -> Iterator[Pixels]:
-    for start in range(0, len(images), _AT_ONCE):
-        yield images[start : start + _AT_ONCE]
+    for start in range(0, len(indices), AT_ONCE):
+        yield images.load(indices[start : start + AT_ONCE])[0]

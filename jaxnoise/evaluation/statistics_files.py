@@ -3,6 +3,8 @@
 Pickles are never opened: they run code.
 """
 
+from __future__ import annotations
+
 import json
 import warnings
 from collections.abc import Mapping
@@ -12,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_shape
+from jaxnoise.evaluation.checks import check_count, check_kind, check_path
 from jaxnoise.evaluation.frechet import TOLERANCE
 from jaxnoise.evaluation.moments import Array, Moments
 from jaxnoise.files import user_path, write_whole
@@ -31,12 +34,30 @@ class Statistics:
       covariance: float64[D, D], symmetric.
       count: number of vectors, or None where the file does not tell.
       metadata: what `save_statistics` was given; {} in files of other tools.
+
+    Raises:
+      ArgumentError: a field of another kind or shape.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.evaluation import FrechetReference, Statistics
+      >>> published = Statistics(mean=np.zeros(2), covariance=np.eye(2))
+      >>> reference = FrechetReference.of(published.mean, published.covariance)
+      >>> reference.distance([3.0, 0.0], np.eye(2))
+      9.0
     """
 
     mean: Array
     covariance: Array
     count: int | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_shape("mean", self.mean, (None,), "the mean of D features")
+        check_shape("covariance", self.covariance, self.mean.shape * 2, "of the same features")
+        if self.count is not None:
+            check_count("count", self.count)
+        check_kind("metadata", self.metadata, dict, "a dict")
 
 
 def save_statistics(path: str | Path, moments: Moments, metadata: Mapping[str, object]) -> None:
@@ -52,10 +73,13 @@ def save_statistics(path: str | Path, moments: Moments, metadata: Mapping[str, o
         of the data; whatever must be equal before two numbers may be compared.
 
     Raises:
-      ArgumentError: fewer than two vectors, or metadata that is not JSON.
+      ArgumentError: fewer than two vectors, metadata that is not JSON, or an argument of another
+        kind.
 
     Example:
       >>> import tempfile
+      >>> from pathlib import Path
+      >>> from jaxnoise.evaluation import Moments, load_statistics, save_statistics
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     path = Path(folder) / "reference.npz"
       ...     save_statistics(path, Moments.of([[1.0], [3.0]]), {"extractor": "raw pixels"})
@@ -63,6 +87,9 @@ def save_statistics(path: str | Path, moments: Moments, metadata: Mapping[str, o
       >>> float(statistics.covariance[0, 0]), statistics.count, statistics.metadata
       (2.0, 2, {'extractor': 'raw pixels'})
     """
+    check_path("path", path)
+    check_kind("moments", moments, Moments, "Moments")
+    check_kind("metadata", metadata, Mapping, "a mapping of JSON values")
     if moments.count < 2:
         raise ArgumentError("moments", f"count {moments.count}", "of at least 2 vectors")
     try:
@@ -97,10 +124,14 @@ def load_statistics(path: str | Path, dimension: int | None = None) -> Statistic
         values that are not finite, a sigma that is not symmetric, or another dimension.
 
     Example:
+      >>> from jaxnoise.evaluation import load_statistics
       >>> load_statistics("no_such_file.npz")
       Traceback (most recent call last):
       jaxnoise.errors.ArgumentError: path='no_such_file.npz': must be an existing file
     """
+    check_path("path", path)
+    if dimension is not None:
+        check_count("dimension", dimension)
     arrays = _read(path)
     lacking = [key for key in ("mu", "sigma") if key not in arrays]
     if lacking:

@@ -8,8 +8,6 @@ from jaxnoise.meta.candidates import (
     RaterScore,
     ShuffledScore,
     draw_candidates,
-    shuffle_within_levels,
-    top_k_by_level,
 )
 from jaxnoise.meta.finite_derivatives import with_finite_derivatives
 from jaxnoise.meta.pool import PoolSelection
@@ -21,6 +19,7 @@ from jaxnoise.meta.selection import (
     noise_moments,
     optimal_assignment,
 )
+from jaxnoise.meta.strata import shuffle_within_levels, top_k_by_level
 from jaxnoise.meta.unroll import InnerState, MetaResult, meta_gradient
 
 __all__ = [

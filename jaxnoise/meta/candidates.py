@@ -7,15 +7,20 @@ A score maps `Candidates` to float[B, M], higher is better. Scores are frozen da
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.errors import ArgumentError, Described, check_callable, describe, one_of
+from jaxnoise.meta.checks import (
+    LOSSES,
+    are_keys,
+    check_count,
+    check_keys,
+    check_result,
+)
+from jaxnoise.meta.strata import shuffle_within_levels
 
 Losses = Callable[[jax.Array, jax.Array], jax.Array]
 """`(x0 float[B, ...], eps float[B, ...]) -> float[B]`: what the student would lose now, its
@@ -27,22 +32,60 @@ parameters bound, lam = log SNR."""
 
 
 class Candidates(NamedTuple):
-    """What a score sees."""
+    """What a score sees.
+
+    Attributes:
+      x0: float[B, ...], clean images.
+      eps: float[B, M, ...], candidates of noise.
+      lam: float[B], log SNR.
+      keys: key[B], for scores that draw; the candidates are independent of them. None for others.
+      losses: the student's losses, `(x0 float[B, ...], eps float[B, ...]) -> float[B]`, or None
+        where there is no student.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import Candidates, NearestScore
+      >>> eps = jnp.asarray([[[3.0, 4.0], [0.0, 1.0]]])
+      >>> seen = Candidates(x0=jnp.zeros((1, 2)), eps=eps, lam=jnp.ones(1), keys=None, losses=None)
+      >>> print(NearestScore()(seen))
+      [[-5. -1.]]
+    """
 
     x0: jax.Array
-    """float[B, ...], clean images."""
     eps: jax.Array
-    """float[B, M, ...], candidates of noise."""
     lam: jax.Array
-    """float[B], log SNR."""
-    keys: jax.Array
-    """key[B], for scores that draw; the candidates are independent of them."""
+    keys: jax.Array | None
     losses: Losses | None
-    """The student's losses, or None where there is no student."""
 
 
 Score = Callable[[Candidates], jax.Array]
 """`Candidates -> float[B, M]`."""
+
+SCORE = "Candidates -> float[B, M]"
+_RATE = "(x0, eps, lam) -> float[B]"
+
+
+def _check_candidates(candidates: Candidates) -> None:
+    """Raises ArgumentError unless candidates are of one batch; compares shapes, no values."""
+    if not isinstance(candidates, Candidates):
+        allowed = "Candidates(x0, eps, lam, keys, losses)"
+        raise ArgumentError("candidates", describe(candidates), allowed)
+    shapes: list[tuple[int, ...]] = [getattr(x, "shape", ()) for x in candidates[:3]]
+    x0, eps, lam = shapes
+    if not x0 or len(eps) < 2 or (eps[0], *eps[2:]) != x0 or lam != x0[:1]:
+        shown = ", ".join(f"{n} {describe(getattr(candidates, n))}" for n in ("x0", "eps", "lam"))
+        allowed = "Candidates of x0 float[B, ...], eps float[B, M, ...] and lam float[B]"
+        raise ArgumentError("candidates", Described(f"Candidates of {shown}"), allowed)
+
+
+def _keys_of(candidates: Candidates) -> jax.Array:
+    """The keys of checked candidates, for scores that draw."""
+    keys, count = candidates.keys, candidates.x0.shape[0]
+    if keys is None or not are_keys(keys, count):
+        shown = Described(f"Candidates of keys {describe(keys)}")
+        allowed = f"Candidates of keys key[{count}], which this score draws from"
+        raise ArgumentError("candidates", shown, allowed)
+    return keys
 
 
 def named_keys(keys: jax.Array, name: str) -> jax.Array:
@@ -64,18 +107,35 @@ def draw_candidates(
 
     Args:
       keys: key[B].
-      count: M, at least 1.
-      shape: of one image.
-      dtype: of the noise.
+      count: M, at least 1; static.
+      shape: of one image, a tuple of integers.
+      dtype: of the noise, a float.
 
     Returns:
       float[B, M, *shape].
 
+    Raises:
+      ArgumentError: an argument of another kind, or `count` below 1.
+
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import draw_candidates
       >>> keys = jax.random.split(jax.random.key(0), 3)
       >>> draw_candidates(keys, 4, (8, 8, 1), jnp.float32).shape
       (3, 4, 8, 8, 1)
     """
+    check_keys("keys", keys)
+    check_count("count", count)
+    sizes = isinstance(shape, tuple | list) and not any(isinstance(n, float | str) for n in shape)
+    if not sizes:
+        raise ArgumentError("shape", describe(shape), "a tuple of integers, one image's")
+    try:
+        is_float = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        is_float = False
+    if not is_float:
+        raise ArgumentError("dtype", dtype, "a float, such as jnp.float32")
 
     def normal(key: jax.Array) -> jax.Array:
         return jax.random.normal(key, shape, dtype)
@@ -108,7 +168,12 @@ class RaterScore:
     Args:
       rate: the rater with its parameters bound, `(x0, eps, lam) -> float[B]`, lam = log SNR.
 
+    Raises:
+      ArgumentError: `rate` is no function; when called, it gives another shape.
+
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import Candidates, RaterScore
       >>> score = RaterScore(lambda x0, eps, lam: jnp.sum(x0 * eps, axis=1))
       >>> eps = jnp.asarray([[[1.0, 0.0], [0.0, 3.0]]])
       >>> print(score(Candidates(jnp.ones((1, 2)), eps, jnp.ones(1), None, None)))
@@ -120,9 +185,30 @@ class RaterScore:
 
     rate: Rate
 
+    def __post_init__(self) -> None:
+        check_callable("rate", self.rate, _RATE)
+
     def __call__(self, candidates: Candidates) -> jax.Array:
+        """Scores candidates.
+
+        Args:
+          candidates: what is scored; its keys and losses may be None.
+
+        Returns:
+          float[B, M], higher is better.
+
+        Raises:
+          ArgumentError: shapes that differ, or a rater that gives another shape.
+        """
+        _check_candidates(candidates)
         x0, eps, lam = candidates.x0, candidates.eps, candidates.lam
-        return jax.vmap(lambda e: self.rate(x0, e, lam), in_axes=1, out_axes=1)(eps)
+
+        def rate(e: jax.Array) -> jax.Array:
+            rated = self.rate(x0, e, lam)
+            check_result("rate", rated, lam.shape, _RATE)
+            return rated
+
+        return jax.vmap(rate, in_axes=1, out_axes=1)(eps)
 
 
 @dataclass(frozen=True)
@@ -130,6 +216,9 @@ class RandomScore:
     """Control: random selection through the same path, `score_{b,m} ~ U[0, 1)`.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import Candidates, RandomScore
       >>> keys = jax.random.split(jax.random.key(0), 3)
       >>> candidates = Candidates(jnp.ones((3, 2)), jnp.ones((3, 4, 2)), jnp.ones(3), keys, None)
       >>> RandomScore()(candidates).shape
@@ -137,8 +226,20 @@ class RandomScore:
     """
 
     def __call__(self, candidates: Candidates) -> jax.Array:
+        """Scores candidates.
+
+        Args:
+          candidates: what is scored; it draws from their keys.
+
+        Returns:
+          float[B, M], higher is better.
+
+        Raises:
+          ArgumentError: shapes that differ, or no keys.
+        """
+        _check_candidates(candidates)
         count = candidates.eps.shape[1]
-        return jax.vmap(lambda key: jax.random.uniform(key, (count,)))(candidates.keys)
+        return jax.vmap(lambda key: jax.random.uniform(key, (count,)))(_keys_of(candidates))
 
 
 @dataclass(frozen=True)
@@ -157,7 +258,17 @@ class ShuffledScore:
       bins: number of level strata, at least 1; each needs two examples at least.
 
     Raises:
-      ArgumentError: an argument is outside its range.
+      ArgumentError: an argument of another kind or outside its range; when called, as
+        `shuffle_within_levels`, or a score that gives another shape.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import Candidates, NearestScore, ShuffledScore
+      >>> keys, eps = jax.random.split(jax.random.key(0), 2), jnp.asarray([[[3.0], [4.0]]] * 2)
+      >>> candidates = Candidates(jnp.asarray([[0.0], [1.0]]), eps, jnp.zeros(2), keys, None)
+      >>> print(*ShuffledScore(NearestScore(), bins=1)(candidates))
+      [-2. -3.] [-3. -4.]
 
     Reference: our choice of a control.
     """
@@ -166,11 +277,25 @@ class ShuffledScore:
     bins: int = 4
 
     def __post_init__(self) -> None:
-        _check_bins(self.bins)
+        check_callable("score", self.score, SCORE)
+        check_count("bins", self.bins)
 
     def __call__(self, candidates: Candidates) -> jax.Array:
+        """Scores candidates.
+
+        Args:
+          candidates: what is scored; it draws from their keys.
+
+        Returns:
+          float[B, M], higher is better.
+
+        Raises:
+          ArgumentError: shapes that differ, no keys, or too many `bins`.
+        """
+        _check_candidates(candidates)
+        keys = named_keys(_keys_of(candidates), "shuffle")
         scores = self.score(candidates)
-        keys = named_keys(candidates.keys, "shuffle")
+        check_result("score", scores, candidates.eps.shape[:2], SCORE)
         return shuffle_within_levels(scores, candidates.lam, keys, self.bins)
 
 
@@ -185,9 +310,11 @@ class LossScore:
       order: "highest" trains on the hardest candidate, "lowest" on the easiest.
 
     Raises:
-      ArgumentError: `order` is neither, or there are no losses.
+      ArgumentError: `order` is neither; when called, there are no losses or of another shape.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import Candidates, LossScore
       >>> eps = jnp.asarray([[[1.0, 0.0], [0.0, 3.0]]])
       >>> losses = lambda x0, eps: jnp.sum(eps, axis=1)
       >>> print(LossScore("lowest")(Candidates(jnp.ones((1, 2)), eps, jnp.ones(1), None, losses)))
@@ -200,12 +327,31 @@ class LossScore:
         one_of("order", self.order, ("highest", "lowest"))
 
     def __call__(self, candidates: Candidates) -> jax.Array:
+        """Scores candidates.
+
+        Args:
+          candidates: what is scored by their losses; their keys may be None.
+
+        Returns:
+          float[B, M], higher is better.
+
+        Raises:
+          ArgumentError: shapes that differ, or no losses.
+        """
+        _check_candidates(candidates)
         losses = candidates.losses
         if losses is None:
             raise ArgumentError("losses", None, "the student's losses, which this score ranks by")
         sign = 1 if self.order == "highest" else -1
+        check_callable("losses", losses, LOSSES)
         x0 = candidates.x0
-        return sign * jax.vmap(lambda e: losses(x0, e), in_axes=1, out_axes=1)(candidates.eps)
+
+        def loss(e: jax.Array) -> jax.Array:
+            found = losses(x0, e)
+            check_result("losses", found, x0.shape[:1], LOSSES)
+            return found
+
+        return sign * jax.vmap(loss, in_axes=1, out_axes=1)(candidates.eps)
 
 
 @dataclass(frozen=True)
@@ -213,6 +359,8 @@ class NearestScore:
     """Control: the noise nearest to the image, `score_{b,m} = -||x0_b - eps_{b,m}||`.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import Candidates, NearestScore
       >>> eps = jnp.asarray([[[3.0, 4.0], [0.0, 1.0]]])
       >>> print(NearestScore()(Candidates(jnp.zeros((1, 2)), eps, jnp.ones(1), None, None)))
       [[-5. -1.]]
@@ -222,99 +370,17 @@ class NearestScore:
     """
 
     def __call__(self, candidates: Candidates) -> jax.Array:
+        """Scores candidates.
+
+        Args:
+          candidates: what is scored; its keys and losses may be None.
+
+        Returns:
+          float[B, M], higher is better.
+
+        Raises:
+          ArgumentError: shapes that differ.
+        """
+        _check_candidates(candidates)
         difference = _flat(candidates.x0[:, None] - candidates.eps, 2)
         return -jnp.linalg.norm(difference, axis=2)
-
-
-def _check_bins(bins: int) -> None:
-    if bins < 1:
-        raise ArgumentError("bins", bins, "at least 1")
-
-
-def level_strata(lam: jax.Array, bins: int) -> tuple[jax.Array, np.ndarray]:
-    """Cuts examples into `bins` strata of neighbouring levels, of equal size up to one example.
-
-    Args:
-      lam: float[N], log SNR; equal ones are told apart by their index.
-      bins: number of strata.
-
-    Returns:
-      int[N], the examples by ascending noise, and the int[bins + 1] places in it where strata
-      begin and end (static).
-    """
-    edges = np.arange(bins + 1) * lam.shape[0] // bins
-    return jnp.argsort(-lam), edges
-
-
-def shuffle_within_levels(
-    scores: jax.Array, lam: jax.Array, keys: jax.Array, bins: int
-) -> jax.Array:
-    """Gives each example the scores of another one of its level stratum.
-
-    A random cycle through each stratum: nobody keeps his own, every stratum keeps its scores.
-
-    Args:
-      scores: float[B, ...].
-      lam: float[B], log SNR; strata are quantiles of it within this batch.
-      keys: key[B], which decide the cycles.
-      bins: number of strata, so that each has two examples at least.
-
-    Returns:
-      float[B, ...], a permutation of the rows of `scores`.
-
-    Raises:
-      ArgumentError: `bins` is below 1 or above B / 2.
-
-    Example:
-      >>> keys = jax.random.split(jax.random.key(0), 4)
-      >>> lam = jnp.asarray([5.0, -4.4, 3.2, -4.2])
-      >>> print(shuffle_within_levels(jnp.arange(4.0), lam, keys, bins=2))
-      [2. 3. 0. 1.]
-    """
-    chex.assert_equal_shape_prefix([scores, lam, keys], 1)
-    _check_bins(bins)
-    count = lam.shape[0]
-    if 2 * bins > count:
-        raise ArgumentError("bins", bins, f"at most half of the {count} examples")
-    by_level, edges = level_strata(lam, bins)
-    stratum = np.repeat(np.arange(bins), np.diff(edges))
-    u = jax.vmap(lambda key: jax.random.uniform(key))(keys)
-    order = by_level[jnp.lexsort((u[by_level], jnp.asarray(stratum)))]
-    source = np.concatenate([np.roll(np.arange(low, high), 1) for low, high in pairwise(edges)])
-    return jnp.zeros_like(scores).at[order].set(scores[order[source]])
-
-
-def top_k_by_level(scores: jax.Array, lam: jax.Array, k: int, bins: int) -> jax.Array:
-    """Picks the k best of a pool, `k / bins` in each stratum of the noise level.
-
-    Without strata a score that leans on the level would choose levels, not noise.
-
-    Args:
-      scores: float[N], one for each pair of image and noise; higher is better.
-      lam: float[N], their log SNR; strata are quantiles of the pool.
-      k: how many to pick, a multiple of `bins`.
-      bins: number of strata; none is smaller than k / bins.
-
-    Returns:
-      int32[k]: indices by ascending noise of their strata, best first within each; of equal scores
-      the one with less noise comes first, and scores that are NaN come last.
-
-    Raises:
-      ArgumentError: `bins` is below 1, or `k` no multiple of it or too large.
-
-    Example:
-      >>> scores, lam = jnp.asarray([5.0, 6.0, 1.0, 2.0]), jnp.asarray([5.0, 3.2, -4.2, -4.4])
-      >>> print(top_k_by_level(scores, lam, k=2, bins=2))
-      [1 3]
-    """
-    chex.assert_rank([scores, lam], 1)
-    chex.assert_equal_shape([scores, lam])
-    _check_bins(bins)
-    by_level, edges = level_strata(lam, bins)
-    if k < 1 or k % bins or k // bins > np.diff(edges).min():
-        allowed = f"a multiple of {bins} bins, at most {bins * np.diff(edges).min()}"
-        raise ArgumentError("k", k, allowed)
-    stratum = np.repeat(np.arange(bins), np.diff(edges))
-    order = by_level[jnp.lexsort((-scores[by_level], jnp.asarray(stratum)))]
-    picks = edges[:-1, None] + np.arange(k // bins)
-    return order[picks.ravel()].astype(jnp.int32)

@@ -7,6 +7,8 @@ import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 
+from jaxnoise.errors import check_callable
+
 
 @jax.custom_jvp
 def _sqrt(x: jax.Array) -> jax.Array:
@@ -99,13 +101,20 @@ def with_finite_derivatives(function: Callable[..., Any]) -> Callable[..., Any]:
       function: of pytrees of arrays, to a pytree of arrays; an optimizer's `update`, say.
 
     Returns:
-      A function with the same arguments and results.
+      A function with the same arguments, by position, and the same results.
+
+    Raises:
+      ArgumentError: `function` is none.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import with_finite_derivatives
       >>> function = lambda x: jnp.sqrt(jnp.square(x))
       >>> jax.grad(function)(0.0), jax.grad(with_finite_derivatives(function))(0.0)
       (Array(nan, dtype=float32, weak_type=True), Array(0., dtype=float32, weak_type=True))
     """
+    check_callable("function", function, "of pytrees of arrays")
 
     def wrapped(*arguments: Any) -> Any:
         traced, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)

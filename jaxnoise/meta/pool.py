@@ -1,22 +1,18 @@
 """Selecting from the pool of a whole batch: which noise, and with it which images and levels."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError
-from jaxnoise.meta.candidates import (
-    Candidates,
-    Losses,
-    Score,
-    draw_candidates,
-    named_keys,
-    top_k_by_level,
-)
+from jaxnoise.errors import ArgumentError, check_callable
+from jaxnoise.meta.candidates import SCORE, Candidates, Losses, Score, draw_candidates, named_keys
+from jaxnoise.meta.checks import check_batch, check_count, check_result
 from jaxnoise.meta.selection import Selected, noise_moments
+from jaxnoise.meta.strata import top_k_by_level
 
 
 @dataclass(frozen=True)
@@ -51,11 +47,13 @@ class PoolSelection:
       bins: number of level strata, at least 1, a divisor of B.
 
     Raises:
-      ArgumentError: an argument is outside its range; `select` raises it where `bins` does not
-        divide the batch.
+      ArgumentError: an argument is of another kind or outside its range; `select` raises it where
+        `bins` does not divide the batch.
 
     Example:
-      >>> from jaxnoise.meta.candidates import RaterScore
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import PoolSelection, RaterScore
       >>> keys, x0 = jax.random.split(jax.random.key(0), 4), jnp.ones((4, 2))
       >>> low_noise = RaterScore(lambda x0, eps, lam: lam)
       >>> levels = jnp.asarray([4.6, -3.2, -4.4, 3.2])
@@ -73,10 +71,9 @@ class PoolSelection:
     bins: int = 8
 
     def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise ArgumentError("candidates", self.candidates, "at least 1")
-        if self.bins < 1:
-            raise ArgumentError("bins", self.bins, "at least 1")
+        check_callable("score", self.score, SCORE)
+        check_count("candidates", self.candidates)
+        check_count("bins", self.bins)
 
     def select(
         self,
@@ -86,16 +83,31 @@ class PoolSelection:
         step: ArrayLike,
         losses: Losses | None = None,
     ) -> Selected:
-        """See `Selection`.
+        """The best triples of the pool.
 
         Beside `noise_moments` of the selected noise with the images that it is selected for, `info`
         has `changed_share`, the selected triples that training without selection would not have,
         their noise not being candidate 1; `score_margin`, mean score of the selected above the mean
         of the pool; `image_share`, distinct pairs of image and level over B.
+
+        Args:
+          keys: key[B], each example's own; candidate 1 is `normal(key)`.
+          x0: float[B, ...], clean images in [-1, 1].
+          lam: float[B], log SNR, -2 ln sigma for a noise level sigma; a sigma in its
+            place has the same shape, and is not told apart.
+          step: training step k, an integer, not used here.
+          losses: `(x0, eps) -> float[B]`, the student's losses at the levels of this batch, for
+            scores by loss.
+
+        Returns:
+          Selected: eps of the shape and dtype of x0, its `source` and `info`.
+
+        Raises:
+          ArgumentError: arguments that are not of one batch, a concrete `lam` that is not finite,
+            `bins` that do not divide B, or a score of another shape.
         """
+        check_batch(keys, x0, lam, step, losses)
         del step
-        chex.assert_equal_shape_prefix([keys, x0, lam], 1)
-        chex.assert_rank([keys, lam], 1)
         count = lam.shape[0]
         if count % self.bins:
             raise ArgumentError("bins", self.bins, f"a divisor of the {count} examples of a device")
@@ -106,8 +118,9 @@ class PoolSelection:
             shares = {"changed_share": zero, "score_margin": zero, "image_share": zero + 1}
             return Selected(plain, None, {**noise_moments(x0, plain), **shares})
         seen = Candidates(x0, eps, lam, named_keys(keys, "score"), losses)
-        scores = jax.lax.stop_gradient(self.score(seen))
-        chex.assert_shape(scores, eps.shape[:2])
+        scored = self.score(seen)
+        check_result("score", scored, eps.shape[:2], SCORE)
+        scores = jax.lax.stop_gradient(scored)
         pool = jnp.repeat(lam, self.candidates)
         picks = jnp.sort(top_k_by_level(scores.ravel(), pool, count, self.bins))
         source = picks // self.candidates

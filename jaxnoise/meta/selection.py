@@ -9,37 +9,72 @@ more: along the direction of a linear score, the best of 4 has mean 1.03 and var
 tells the moments of the noise, and `plain_share` and `anneal_steps` take the bias back.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError
-from jaxnoise.meta.candidates import Candidates, Losses, Score, draw_candidates, named_keys
+from jaxnoise.errors import (
+    ArgumentError,
+    check_callable,
+    check_numbers,
+    check_shape,
+    describe,
+    is_traced,
+)
+from jaxnoise.meta.candidates import SCORE, Candidates, Losses, Score, draw_candidates, named_keys
+from jaxnoise.meta.checks import check_batch, check_count, check_images, check_result, check_step
 
 Info = dict[str, jax.Array]
 
 
 class Selected(NamedTuple):
-    """What to train on."""
+    """What to train on.
+
+    Attributes:
+      eps: float[B, ...], noise, in the dtype of the images.
+      source: int32[B], the example of the batch whose image and level (and label and dropout mask)
+        each noise belongs to; None: to its own.
+      info: scalars for a record, each a mean over these B examples: over devices with equal parts
+        of a batch, `pmean` them.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import NoiseSelection, RandomScore
+      >>> keys, x0 = jax.random.split(jax.random.key(0), 3), jnp.ones((3, 4))
+      >>> eps, source, info = NoiseSelection(RandomScore(), 2).select(keys, x0, jnp.zeros(3), 0)
+      >>> eps.shape, source, sorted(info)[:2]
+      ((3, 4), None, ['candidates_in_use', 'changed_share'])
+    """
 
     eps: jax.Array
-    """float[B, ...], noise, in the dtype of the images."""
     source: jax.Array | None
-    """int32[B], the example of the batch whose image and level (and label and dropout mask) each
-    noise belongs to; None: to its own."""
     info: Info
-    """Scalars for a record, each a mean over these B examples: over devices with equal parts of a
-    batch, `pmean` them."""
 
 
 class Selection(Protocol):
-    """Draws the noise of a batch."""
+    """Draws the noise of a batch: anything with such a method `select` is one.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import Selected, Selection
+      >>> class Plain:
+      ...     def select(self, keys, x0, lam, step, losses=None):
+      ...         eps = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:], x0.dtype))(keys)
+      ...         return Selected(eps, None, {})
+      >>> selection: Selection = Plain()
+      >>> keys, x0 = jax.random.split(jax.random.key(0), 3), jnp.ones((3, 8, 8, 1))
+      >>> selection.select(keys, x0, jnp.zeros(3), step=0).eps.shape
+      (3, 8, 8, 1)
+    """
 
     def select(
         self,
@@ -54,10 +89,13 @@ class Selection(Protocol):
         Args:
           keys: key[B], each example's own; without selection its noise is `normal(key)`.
           x0: float[B, ...], clean images in [-1, 1].
-          lam: float[B], log SNR.
-          step: training step k; may be traced.
+          lam: float[B], log SNR, -2 ln sigma for a noise level sigma.
+          step: training step k, an integer; may be traced.
           losses: `(x0, eps) -> float[B]`, the student's losses at the levels of this batch; only
             scores by loss ask for it.
+
+        Returns:
+          What to train on.
         """
         ...
 
@@ -74,12 +112,19 @@ def noise_moments(x0: jax.Array, eps: jax.Array) -> Info:
       pixels (0); `noise_variance`, unbiased variance over the pixels (1); `noise_square`,
       ||eps||^2 / D (1); `noise_along_image`, <x0, eps> / ||x0||, 0 for a black image (0).
 
+    Raises:
+      ArgumentError: arrays that are not float[B, ...] of one shape, or a single pixel.
+
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import noise_moments
       >>> info = noise_moments(jnp.ones((1, 2)), jnp.asarray([[1.0, 3.0]]))
       >>> {name: round(float(value), 3) for name, value in info.items()}
       {'noise_mean': 2.0, 'noise_variance': 2.0, 'noise_square': 5.0, 'noise_along_image': 2.828}
     """
-    chex.assert_equal_shape([x0, eps])
+    _check_pair(x0, eps)
+    if x0.size == x0.shape[0]:
+        raise ArgumentError("x0", describe(x0), "of at least 2 pixels")
     x0, eps = (x.reshape(x.shape[0], -1) for x in (x0, eps))
     norm = jnp.linalg.norm(x0, axis=1)
     inner = jnp.sum(x0 * eps, axis=1)
@@ -89,6 +134,12 @@ def noise_moments(x0: jax.Array, eps: jax.Array) -> Info:
         "noise_square": jnp.mean(eps * eps),
         "noise_along_image": jnp.mean(inner / jnp.where(norm > 0, norm, 1)),
     }
+
+
+def _check_pair(x0: jax.Array, eps: jax.Array) -> None:
+    check_images("x0", x0)
+    check_images("eps", eps)
+    check_shape("eps", eps, x0.shape, "as x0")
 
 
 @dataclass(frozen=True)
@@ -110,10 +161,12 @@ class NoiseSelection:
       anneal_steps: K, at least 1; None keeps M.
 
     Raises:
-      ArgumentError: an argument is outside its range.
+      ArgumentError: an argument is of another kind or outside its range.
 
     Example:
-      >>> from jaxnoise.meta.candidates import NearestScore
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import NearestScore, NoiseSelection
       >>> keys, x0 = jax.random.split(jax.random.key(0), 100), jnp.full((100, 4), 0.5)
       >>> selection = NoiseSelection(NearestScore(), candidates=4)
       >>> eps, _, info = selection.select(keys, x0, jnp.zeros(100), step=0)
@@ -130,15 +183,28 @@ class NoiseSelection:
     anneal_steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.candidates < 1:
-            raise ArgumentError("candidates", self.candidates, "at least 1")
-        if not 0 <= self.plain_share <= 1:
-            raise ArgumentError("plain_share", self.plain_share, "a number in [0, 1]")
-        if self.anneal_steps is not None and self.anneal_steps < 1:
-            raise ArgumentError("anneal_steps", self.anneal_steps, "at least 1, or None")
+        check_callable("score", self.score, SCORE)
+        check_count("candidates", self.candidates)
+        share, allowed = self.plain_share, "a number in [0, 1]"
+        if is_traced(share) or np.shape(share):
+            raise ArgumentError("plain_share", describe(share), allowed)
+        check_numbers("plain_share", share, lambda x: (x >= 0) & (x <= 1), allowed)
+        if self.anneal_steps is not None:
+            check_count("anneal_steps", self.anneal_steps)
 
     def in_use(self, step: ArrayLike) -> jax.Array:
-        """m(k), how many candidates compete at `step`: int32[]."""
+        """m(k), how many candidates compete.
+
+        Args:
+          step: training step k, an integer; may be traced.
+
+        Returns:
+          int32[].
+
+        Raises:
+          ArgumentError: `step` is no integer.
+        """
+        check_step(step)
         everyone = jnp.asarray(self.candidates, jnp.int32)
         if self.anneal_steps is None:
             return everyone
@@ -156,14 +222,29 @@ class NoiseSelection:
         step: ArrayLike,
         losses: Losses | None = None,
     ) -> Selected:
-        """See `Selection`.
+        """The best noise of each example.
 
         Beside `noise_moments`, `info` has `changed_share`, the examples whose noise is not
         candidate 1; `score_margin`, the score of the selected candidate above the mean of those
         that competed; `candidates_in_use`, m(k).
+
+        Args:
+          keys: key[B], each example's own; candidate 1 is `normal(key)`.
+          x0: float[B, ...], clean images in [-1, 1].
+          lam: float[B], log SNR, -2 ln sigma for a noise level sigma; a sigma in its
+            place has the same shape, and is not told apart.
+          step: training step k, an integer; may be traced.
+          losses: `(x0, eps) -> float[B]`, the student's losses at the levels of this batch, for
+            scores by loss.
+
+        Returns:
+          Selected: eps of the shape and dtype of x0, no `source` and `info`.
+
+        Raises:
+          ArgumentError: arguments that are not of one batch, a concrete `lam` that is not finite,
+            or a score of another shape.
         """
-        chex.assert_equal_shape_prefix([keys, x0, lam], 1)
-        chex.assert_rank([keys, lam], 1)
+        check_batch(keys, x0, lam, step, losses)
         eps = draw_candidates(keys, self.candidates, x0.shape[1:], x0.dtype)
         count = self.in_use(step)
         if self.candidates == 1:
@@ -171,8 +252,9 @@ class NoiseSelection:
             index = jnp.zeros(lam.shape, jnp.int32)
         else:
             seen = Candidates(x0, eps, lam, named_keys(keys, "score"), losses)
-            scores = jax.lax.stop_gradient(self.score(seen))
-            chex.assert_shape(scores, eps.shape[:2])
+            scored = self.score(seen)
+            check_result("score", scored, eps.shape[:2], SCORE)
+            scores = jax.lax.stop_gradient(scored)
             competes = jnp.broadcast_to(
                 jnp.arange(self.candidates, dtype=jnp.int32)[None] < count, scores.shape
             )
@@ -207,14 +289,19 @@ def optimal_assignment(x0: jax.Array, eps: jax.Array) -> jax.Array:
     Returns:
       int32[B]: image b gets `eps[p[b]]`.
 
+    Raises:
+      ArgumentError: arrays that are not float[B, ...] of one shape.
+
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import optimal_assignment
       >>> x0 = jnp.asarray([[1.0, 0.0], [0.0, 1.0]])
       >>> print(optimal_assignment(x0, x0[::-1]))
       [1 0]
 
     Reference: Immiscible Diffusion (https://arxiv.org/abs/2406.12303), by its abstract.
     """
-    chex.assert_equal_shape([x0, eps])
+    _check_pair(x0, eps)
     rows, columns = (x.reshape(x.shape[0], -1) for x in (x0, eps))
     inner = jnp.matmul(rows, columns.T, precision=jax.lax.Precision.HIGHEST)
     image, noise = optax.assignment.hungarian_algorithm(jax.lax.stop_gradient(-inner))
@@ -232,6 +319,9 @@ class NoiseAssignment:
     gives another assignment.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import NoiseAssignment
       >>> keys, x0 = jax.random.split(jax.random.key(0), 8), jnp.linspace(-1, 1, 32).reshape(8, 4)
       >>> eps, _, info = NoiseAssignment().select(keys, x0, jnp.ones(8), step=0)
       >>> eps.shape, bool(info["noise_along_image"] > 0.5)
@@ -248,9 +338,28 @@ class NoiseAssignment:
         step: ArrayLike,
         losses: Losses | None = None,
     ) -> Selected:
-        """See `Selection`; beside `noise_moments`, `info` has `changed_share`."""
+        """The noise of each example, handed around; no argument but `keys` and `x0` is used.
+
+        Beside `noise_moments`, `info` has `changed_share`, the examples that get the noise of
+        another one.
+
+        Args:
+          keys: key[B], each example's own; its noise is `normal(key)`.
+          x0: float[B, ...], clean images in [-1, 1].
+          lam: float[B], log SNR, -2 ln sigma for a noise level sigma; not used here.
+          step: training step k, an integer; may be traced.
+          losses: `(x0, eps) -> float[B]`, the student's losses, not used here.
+
+        Returns:
+          Selected: eps of the shape and dtype of x0, no `source` and `info`.
+
+        Raises:
+          ArgumentError: arguments that are not of one batch, a concrete `lam` that is not finite,
+            or
+            no images.
+        """
+        check_batch(keys, x0, lam, step, losses)
         del step, losses
-        chex.assert_equal_shape_prefix([keys, x0, lam], 1)
         plain = draw_candidates(keys, 1, x0.shape[1:], x0.dtype)[:, 0]
         permutation = optimal_assignment(x0, plain)
         changed = permutation != jnp.arange(x0.shape[0], dtype=jnp.int32)

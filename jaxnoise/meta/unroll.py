@@ -1,19 +1,25 @@
 """Exact gradients of the outcome of training with respect to how its examples are weighted."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
-from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.errors import ArgumentError, Described, check_callable, describe, one_of
+from jaxnoise.meta.checks import check_floats, check_result, one_axis, shapes_of
 from jaxnoise.meta.finite_derivatives import with_finite_derivatives
 
 MODES = ("mixed", "first_order", "reverse")
+
+_INNER_LOSS = "(theta, batch) -> float[B]"
+_WEIGHTS = "(eta, batch) -> float[B]"
+_OUTER_LOSS = "(theta, outer_batch) -> float[]"
 
 PyTree = Any
 PerExample = Callable[[PyTree, PyTree], jax.Array]
@@ -23,9 +29,16 @@ PerExample = Callable[[PyTree, PyTree], jax.Array]
 class InnerState(NamedTuple):
     """What inner training carries from step to step.
 
-    Args:
+    Attributes:
       params: pytree of float arrays, theta.
       opt_state: the optimizer's state, as made by its `init(params)`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from jaxnoise.meta import InnerState
+      >>> theta = {"w": jnp.zeros(3)}
+      >>> inner = InnerState(params=theta, opt_state=optax.adam(1e-3).init(theta))
     """
 
     params: PyTree
@@ -33,15 +46,26 @@ class InnerState(NamedTuple):
 
 
 class MetaResult(NamedTuple):
-    """A meta-gradient and what comes with it at no cost.
+    """A meta-gradient and what comes with it at no cost; made by `meta_gradient`.
 
-    Args:
+    Attributes:
       value: float[], the outer loss at theta_T.
       gradient: pytree like eta, the derivative of `value`.
       inner: the inner state after T steps.
       weights: float[T, B], w_ki.
       losses: float[T, B], the unweighted inner losses l_i(theta_k).
       weight_gradients: float[T, B], d value / d w_ki.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from jaxnoise.meta import InnerState, meta_gradient
+      >>> square, theta, sgd = lambda theta, x: (theta - x) ** 2, jnp.array(0.0), optax.sgd(0.5)
+      >>> solve = meta_gradient(square, lambda eta, x: eta * x, square, sgd)
+      >>> inner = InnerState(theta, sgd.init(theta))
+      >>> result = solve(jnp.array(1.0), inner, jnp.array([[1.0, 3.0]]), jnp.array(9.0))
+      >>> result.losses.tolist(), result.weights.tolist(), result.weight_gradients.tolist()
+      ([[1.0, 9.0]], [[1.0, 3.0]], [[2.0, 6.0]])
     """
 
     value: jax.Array
@@ -87,10 +111,16 @@ class _Problem:
     def sum(self, tree: PyTree) -> PyTree:
         return tree if self.axis_name is None else lax.psum(tree, self.axis_name)
 
+    def weigh(self, eta: PyTree, batch: PyTree) -> jax.Array:
+        """The weights w."""
+        w = self.weights(eta, batch)
+        check_result("weights", w, one_axis(w), _WEIGHTS)
+        return w
+
     def outer(self, theta: PyTree, batch: PyTree) -> jax.Array:
         """This device's share of the outer loss, whose mean over devices counts."""
         loss = self.outer_loss(theta, batch)
-        chex.assert_rank(loss, 0)
+        check_result("outer_loss", loss, (), _OUTER_LOSS)
         return loss if self.axis_name is None else loss / lax.axis_size(self.axis_name)
 
     def gradients(self, theta: PyTree, w: jax.Array, batch: PyTree) -> tuple[PyTree, jax.Array]:
@@ -98,8 +128,8 @@ class _Problem:
 
         def weighted(theta: PyTree, w: jax.Array) -> jax.Array:
             losses = self.inner_loss(theta, batch)
-            chex.assert_rank([losses, w], 1)
-            chex.assert_equal_shape([losses, w])
+            check_result("inner_loss", losses, one_axis(losses), _INNER_LOSS)
+            check_result("weights", w, losses.shape, f"{_WEIGHTS}, a weight for each loss")
             return jnp.sum(w * losses)
 
         return jax.grad(weighted, argnums=(0, 1))(theta, w)
@@ -122,6 +152,19 @@ class _Problem:
         return self.advance(inner, gradient), _Record(inner, gradient, w, losses)
 
 
+def _check_state(inner: object, optimizer: optax.GradientTransformation) -> None:
+    """Raises ArgumentError unless `inner` is a state of inner training with this optimizer."""
+    if not isinstance(inner, InnerState):
+        name = type(inner).__name__
+        raise ArgumentError("inner", Described(name), "an InnerState(params, opt_state)")
+    check_floats("inner", inner.params, "an InnerState with params a pytree of float arrays")
+    found: Any = jax.tree.structure(inner.opt_state)
+    made = jax.tree.structure(jax.eval_shape(optimizer.init, shapes_of(inner.params)))
+    if found != made:
+        allowed = f"an InnerState with opt_state of the optimizer's init(params): {made}"
+        raise ArgumentError("inner", Described(f"InnerState with opt_state {found}"), allowed)
+
+
 def _varying(x: jax.Array) -> frozenset[str]:
     return jax.typeof(x).manual_axis_type.varying
 
@@ -142,7 +185,7 @@ class _Steps:
     """Inner steps 0..T-1, as a Python loop (outputs are lists) or as `lax.scan`."""
 
     def __init__(self, batches: PyTree, unroll: bool | None):
-        shapes = [leaf.shape for leaf in jax.tree.leaves(batches)]
+        shapes = [getattr(leaf, "shape", ()) for leaf in jax.tree.leaves(batches)]
         counts = {shape[0] if shape else 0 for shape in shapes}
         if len(counts) != 1 or 0 in counts:
             allowed = "arrays with one leading axis, of T >= 1 inner steps"
@@ -187,13 +230,13 @@ def _reverse(
     def outcome(eta: PyTree, shift: jax.Array) -> tuple[jax.Array, Any]:
         def body(inner: InnerState, k: Any) -> tuple[InnerState, tuple[jax.Array, jax.Array]]:
             batch = steps.batch(k)
-            inner, record = problem.step(inner, problem.weights(eta, batch) + shift[k], batch)
+            inner, record = problem.step(inner, problem.weigh(eta, batch) + shift[k], batch)
             return inner, (record.weights, record.losses)
 
         last, outputs = steps.run(body, inner)
         return problem.outer(problem.local(last.params), outer_batch), (last, steps.stack(outputs))
 
-    w = jax.eval_shape(problem.weights, eta, steps.batch(0))
+    w = jax.eval_shape(problem.weigh, eta, steps.batch(0))
     # The derivative by a shift of the weights is the derivative by the weights.
     shift = jnp.zeros((steps.count, *w.shape), w.dtype)
     differentiate = jax.value_and_grad(outcome, argnums=(0, 1), has_aux=True)
@@ -216,7 +259,7 @@ def _adjoint(
 
     def forward(inner: InnerState, k: Any) -> tuple[InnerState, _Record]:
         batch = steps.batch(k)
-        return problem.step(inner, problem.weights(eta, batch), batch)
+        return problem.step(inner, problem.weigh(eta, batch), batch)
 
     last, records = steps.run(forward, inner)
     value, adjoint = jax.value_and_grad(problem.outer)(problem.local(last.params), outer_batch)
@@ -246,7 +289,7 @@ def _adjoint(
         _, (product, slopes) = jax.jvp(lambda p: problem.gradients(p, w, batch), (theta,), (u,))
         if curved:
             adjoint = jax.tree.map(jnp.add, adjoint, problem.sum(product))
-        _, pull = jax.vjp(lambda eta: problem.weights(eta, batch), problem.local(eta))
+        _, pull = jax.vjp(lambda eta: problem.weigh(eta, batch), problem.local(eta))
         gradient = jax.tree.map(jnp.add, gradient, *pull(slopes))
         return (adjoint, moments_adjoint, gradient), slopes
 
@@ -307,9 +350,16 @@ def meta_gradient(
       meta-steps).
 
     Raises:
-      ArgumentError: no such mode, or `batches` without a common leading axis.
+      ArgumentError: an argument of another kind, or no such mode. The function that is returned
+        raises it where `inner` is no `InnerState` of this optimizer, `eta` no pytree of float
+        arrays, `batches` are without a common leading axis, or one of the functions gives another
+        shape than it says here.
 
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> import optax
+      >>> from jaxnoise.meta import InnerState, meta_gradient
       >>> loss = lambda theta, batch: (theta - batch) ** 2
       >>> weigh = lambda eta, batch: jax.nn.softmax(eta * batch)
       >>> optimizer = optax.sgd(0.5)
@@ -322,12 +372,23 @@ def meta_gradient(
     Reference: the setting is that of DataRater (arXiv 2505.17895); forward-over-reverse as in
     MixFlow-MG (arXiv 2505.00793). The recursion written out is ours.
     """
+    check_callable("inner_loss", inner_loss, _INNER_LOSS)
+    check_callable("weights", weights, _WEIGHTS)
+    check_callable("outer_loss", outer_loss, _OUTER_LOSS)
+    if not all(callable(getattr(optimizer, name, None)) for name in ("init", "update")):
+        raise ArgumentError("optimizer", optimizer, "an optax.GradientTransformation")
     one_of("mode", mode, MODES)
+    if not isinstance(unroll, bool | None):
+        raise ArgumentError("unroll", describe(unroll), "True, False or None")
+    if not isinstance(axis_name, str | None):
+        raise ArgumentError("axis_name", axis_name, "the name of an axis of devices, or None")
     problem = _Problem(inner_loss, weights, outer_loss, optimizer, axis_name)
 
     def differentiate(
         eta: PyTree, inner: InnerState, batches: PyTree, outer_batch: PyTree
     ) -> MetaResult:
+        check_floats("eta", eta, "a pytree of float arrays")
+        _check_state(inner, optimizer)
         steps = _Steps(batches, unroll)
         if mode == "reverse":
             return _reverse(problem, steps, eta, inner, outer_batch)

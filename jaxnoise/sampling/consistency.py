@@ -1,12 +1,19 @@
 """Samples from a consistency model, in one step or several."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.sampling.checks import (
+    check_count,
+    check_image_shape,
+    check_keys,
+    check_level,
+    check_start,
+    checked_steps,
+    estimate,
+)
 
 # (x [B, H, W, C], noise level [B]) -> image estimate [B, H, W, C]
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
@@ -27,17 +34,19 @@ def image_noise(keys: jax.Array, shape: tuple[int, ...], draw_index: int) -> jax
       f32[B, H, W, C].
 
     Raises:
-      ArgumentError: a negative draw index.
+      ArgumentError: keys that are no key[B], a shape that is none, or a negative draw index.
 
     Example:
       >>> import jax
+      >>> from jaxnoise.sampling import image_noise
       >>> keys = jax.random.split(jax.random.key(0), 6)
       >>> noise = image_noise(keys, (2, 2, 1), draw_index=0)
       >>> bool((image_noise(keys[4:], (2, 2, 1), draw_index=0) == noise[4:]).all())
       True
     """
-    if draw_index < 0:
-        raise ArgumentError("draw_index", draw_index, "at least 0")
+    check_keys("keys", keys)
+    check_image_shape("shape", shape)
+    check_count("draw_index", draw_index, 0)
 
     def draw(key: jax.Array) -> jax.Array:
         return jax.random.normal(jax.random.fold_in(key, draw_index), shape, jnp.float32)
@@ -59,10 +68,12 @@ def one_step(denoiser: Denoiser, noise: jax.Array, sigma_max: float) -> jax.Arra
       Images in [-1, 1] units, not clipped, of the shape and dtype of `noise`.
 
     Raises:
-      ArgumentError: sigma_max <= 0.
+      ArgumentError: sigma_max <= 0, noise that is no float[B, H, W, C], or a denoiser that is no
+        function or gives another shape.
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from jaxnoise.sampling import one_step
       >>> mean_of_the_data = lambda x, sigma: 0 * x + 0.5
       >>> float(one_step(mean_of_the_data, jnp.ones((1, 1, 1, 1)), 80.0).squeeze())
       0.5
@@ -70,9 +81,15 @@ def one_step(denoiser: Denoiser, noise: jax.Array, sigma_max: float) -> jax.Arra
     Reference:
       Song et al., "Consistency Models", arXiv 2303.01469, Algorithm 1.
     """
-    if not sigma_max > 0:
-        raise ArgumentError("sigma_max", sigma_max, "a number > 0")
-    return denoiser(sigma_max * noise, jnp.full(noise.shape[0], sigma_max, noise.dtype))
+    check_start(denoiser, noise)
+    check_level("sigma_max", sigma_max)
+    return _denoised(denoiser, sigma_max * noise, sigma_max, noise.dtype)
+
+
+def _denoised(
+    denoiser: Denoiser, x: jax.Array, sigma: float | jax.Array, dtype: jnp.dtype
+) -> jax.Array:
+    return estimate("denoiser", denoiser, x, jnp.full(x.shape[0], sigma, dtype))
 
 
 def multistep(
@@ -103,10 +120,12 @@ def multistep(
       Images in [-1, 1] units, not clipped, of the shape and dtype of `noise`.
 
     Raises:
-      ArgumentError: levels that are out of range or not strictly descending.
+      ArgumentError: levels that are out of range or not strictly descending, keys that are not
+        one for each image, or as `one_step`.
 
     Example:
       >>> import jax
+      >>> from jaxnoise.sampling import image_noise, multistep
       >>> gaussian = lambda x, sigma: x / jax.numpy.sqrt(1 + sigma**2)[:, None, None, None]
       >>> keys = jax.random.split(jax.random.key(0), 3)
       >>> noise = image_noise(keys, (4, 4, 1), draw_index=0)
@@ -116,17 +135,13 @@ def multistep(
     Reference:
       Song et al., "Consistency Models", arXiv 2303.01469, Algorithm 1.
     """
-    if not 0 < sigma_min < sigma_max:
-        raise ArgumentError("sigma_min", sigma_min, f"in (0, sigma_max={sigma_max})")
-    if not all(high > low for high, low in pairwise((sigma_max, *sigmas, sigma_min))):
-        raise ArgumentError(
-            "sigmas",
-            tuple(sigmas),
-            f"strictly descending in (sigma_min={sigma_min}, sigma_max={sigma_max})",
-        )
+    check_start(denoiser, noise)
+    steps = checked_steps(sigmas, sigma_min, sigma_max)
+    if steps:
+        check_keys("keys", keys, noise.shape[0])
     x = one_step(denoiser, noise, sigma_max)
-    for index, tau in enumerate(sigmas, start=1):
+    for index, tau in enumerate(steps, start=1):
         fresh = image_noise(keys, noise.shape[1:], index).astype(noise.dtype)
         noisy = x + (tau**2 - sigma_min**2) ** 0.5 * fresh
-        x = denoiser(noisy, jnp.full(noise.shape[0], tau, noise.dtype))
+        x = _denoised(denoiser, noisy, tau, noise.dtype)
     return x

@@ -4,35 +4,33 @@ The solvers loop with `jax.lax.scan`, so that a sampler compiles the network a f
 times, however many steps it takes.
 """
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 import numpy.typing as npt
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, Described, describe
+from jaxnoise.sampling.checks import ascending, check_start, checked_range, estimate
 from jaxnoise.sampling.consistency import Denoiser
 
 
-def _ascending(argument: str, grid: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    if isinstance(grid, jax.core.Tracer):
-        raise ArgumentError(argument, "a traced array", "concrete: make the grid outside jit")
-    values = np.asarray(grid, np.float64)
-    if values.ndim != 1 or not values.size:
-        raise ArgumentError(argument, values.shape, "of shape [n], n >= 1")
-    if not np.isfinite(values).all() or (np.diff(values) <= 0).any():
-        raise ArgumentError(argument, values.tolist(), "finite and strictly ascending")
-    return values
-
-
 def _descending_levels(levels: npt.ArrayLike, dtype: jnp.dtype) -> jax.Array:
-    values = _ascending("levels", levels)
+    values = ascending("levels", levels)
     if values[0] <= 0:
         raise ArgumentError("levels", values[0].item(), "> 0")
     return jnp.asarray(values[::-1], dtype)
 
 
 def _denoise(denoiser: Denoiser, x: jax.Array, level: jax.Array) -> jax.Array:
-    return denoiser(x, jnp.broadcast_to(level, x.shape[:1]))
+    x0 = estimate("denoiser", denoiser, x, jnp.broadcast_to(level, x.shape[:1]))
+    with jax.numpy_dtype_promotion("standard"):
+        widened = jnp.promote_types(x0.dtype, x.dtype)
+    if widened != x.dtype:
+        # A loop must keep its dtype.
+        shown = Described(f"a function to {describe(x0)}")
+        raise ArgumentError("denoiser", shown, f"a function to {x.dtype}, as noise")
+    return x0
 
 
 def _slope(denoiser: Denoiser, x: jax.Array, sigma: jax.Array) -> jax.Array:
@@ -58,10 +56,12 @@ def heun(denoiser: Denoiser, noise: jax.Array, levels: npt.ArrayLike) -> jax.Arr
       Images in [-1, 1] units, not clipped, of the shape and dtype of `noise`.
 
     Raises:
-      ArgumentError: levels that are not positive or not strictly ascending.
+      ArgumentError: levels that are not positive or not strictly ascending, noise that is no
+        float[B, H, W, C], or a denoiser that is no function or gives another shape.
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from jaxnoise.sampling import heun
       >>> one_image_only = lambda x, sigma: 0 * x + 0.25
       >>> float(heun(one_image_only, jnp.ones((1, 1, 1, 1)), [0.002, 1.0, 80.0]).squeeze())
       0.25
@@ -70,6 +70,7 @@ def heun(denoiser: Denoiser, noise: jax.Array, levels: npt.ArrayLike) -> jax.Arr
       Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models",
       arXiv 2206.00364, Algorithm 1.
     """
+    check_start(denoiser, noise)
     sigmas = _descending_levels(levels, noise.dtype)
 
     def step(x: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
@@ -98,10 +99,12 @@ def euler(denoiser: Denoiser, noise: jax.Array, levels: npt.ArrayLike) -> jax.Ar
       Images in [-1, 1] units, not clipped, of the shape and dtype of `noise`.
 
     Raises:
-      ArgumentError: levels that are not positive or not strictly ascending.
+      ArgumentError: levels that are not positive or not strictly ascending, noise that is no
+        float[B, H, W, C], or a denoiser that is no function or gives another shape.
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from jaxnoise.sampling import euler
       >>> one_image_only = lambda x, sigma: 0 * x + 0.25
       >>> float(euler(one_image_only, jnp.ones((1, 1, 1, 1)), [0.002, 1.0, 80.0]).squeeze())
       0.25
@@ -109,6 +112,7 @@ def euler(denoiser: Denoiser, noise: jax.Array, levels: npt.ArrayLike) -> jax.Ar
     Reference:
       Karras et al., arXiv 2206.00364, Algorithm 1 without the correction.
     """
+    check_start(denoiser, noise)
     sigmas = _descending_levels(levels, noise.dtype)
 
     def step(x: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
@@ -146,10 +150,12 @@ def ddim(
       Images in [-1, 1] units, not clipped, of the shape and dtype of `noise`.
 
     Raises:
-      ArgumentError: a grid that is not strictly ascending, or that leaves the trained range.
+      ArgumentError: a grid that is not strictly ascending, or that leaves the trained range;
+        noise or a denoiser as for `heun`.
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from jaxnoise.sampling import ddim
       >>> one_image_only = lambda x, lam: 0 * x + 0.25
       >>> z = jnp.ones((1, 1, 1, 1))
       >>> float(ddim(one_image_only, z, [-10.0, 0.0, 10.0], trained_range=(-10.0, 10.0)).squeeze())
@@ -161,10 +167,9 @@ def ddim(
     Reference:
       Song et al., "Denoising Diffusion Implicit Models", arXiv 2010.02502, equation 12 at sigma=0.
     """
-    lowest, highest = trained_range
-    if not lowest < highest:
-        raise ArgumentError("trained_range", trained_range, "(lowest, highest), lowest < highest")
-    values = _ascending("lambdas", lambdas)
+    check_start(denoiser, noise)
+    lowest, highest = checked_range(trained_range)
+    values = ascending("lambdas", lambdas)
     for end in (values[0].item(), values[-1].item()):
         # A grid made in float32 may miss the ends of the range by its rounding.
         slack = 1e-6 * max(1.0, abs(end))

@@ -1,10 +1,10 @@
 """Classifier-free guidance: a conditional denoiser pushed away from the unconditional one."""
 
-from math import isfinite
-
 import jax
+import numpy as np
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_callable, check_finite, describe, is_traced
+from jaxnoise.sampling.checks import DENOISER, estimate
 from jaxnoise.sampling.consistency import Denoiser
 
 
@@ -24,23 +24,28 @@ def guided(conditional: Denoiser, unconditional: Denoiser, scale: float) -> Deno
       A denoiser.
 
     Raises:
-      ArgumentError: `scale` is not finite.
+      ArgumentError: `scale` is no finite number, or a denoiser no function; when called, a
+        denoiser that gives another shape.
 
     Example:
       >>> import jax.numpy as jnp
+      >>> from jaxnoise.sampling import guided
       >>> class_mean, mean = lambda x, sigma: 0 * x + 0.5, lambda x, sigma: 0 * x + 0.25
       >>> guided(class_mean, mean, 2.0)(jnp.zeros((1, 1)), jnp.ones(1)).item()
       0.75
 
     Reference: Ho and Salimans (arXiv 2207.12598), equation 6.
     """
-    if not isfinite(scale):
-        raise ArgumentError("scale", scale, "a finite number")
-    if scale == 1:
+    check_callable("conditional", conditional, DENOISER)
+    check_callable("unconditional", unconditional, DENOISER)
+    if np.ndim(scale):
+        raise ArgumentError("scale", describe(scale), "one finite number")
+    check_finite("scale", scale)
+    if not is_traced(scale) and scale == 1:
         return conditional
 
     def denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
-        plain = unconditional(x, sigma)
-        return plain + scale * (conditional(x, sigma) - plain)
+        plain = estimate("unconditional", unconditional, x, sigma)
+        return plain + scale * (estimate("conditional", conditional, x, sigma) - plain)
 
     return denoise

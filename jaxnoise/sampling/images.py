@@ -1,9 +1,12 @@
 """From a model's output to bytes."""
 
+from __future__ import annotations
+
 import numpy as np
 import numpy.typing as npt
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, describe, is_traced
+from jaxnoise.sampling.checks import is_float
 
 
 def to_uint8(images: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -21,12 +24,23 @@ def to_uint8(images: npt.ArrayLike) -> npt.NDArray[np.uint8]:
       uint8[...].
 
     Raises:
-      ArgumentError: a value that is not finite, which no byte can stand for.
+      ArgumentError: anything else than floats, such as images in bytes already; or a value that
+        is not finite, which no byte can stand for.
 
     Example:
+      >>> from jaxnoise.sampling import to_uint8
       >>> to_uint8([-7.0, -1.0, 0.0, 1.0]).tolist()
       [0, 0, 128, 255]
     """
+    if is_traced(images):
+        raise ArgumentError("images", "a traced array", "concrete: call this outside jit")
+    try:
+        given = np.asarray(images)
+    except ValueError:
+        given = None
+    if not is_float(given):
+        shown = describe(images if given is None or not given.ndim else given)
+        raise ArgumentError("images", shown, "float[...] in [-1, 1] units")
     values = np.asarray(images, np.float32)
     if not np.isfinite(values).all():
         raise ArgumentError("images", "nan or inf", "finite")

@@ -8,8 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnoise.errors import ArgumentError, check_positive
+from jaxnoise.errors import ArgumentError, check_callable, check_numbers, check_positive, describe
 from jaxnoise.noise.levels import karras_levels
+from jaxnoise.sampling.checks import (
+    check_concrete,
+    check_count,
+    check_level,
+    checked_range,
+    checked_steps,
+)
 from jaxnoise.sampling.consistency import Denoiser, multistep
 from jaxnoise.sampling.diffusion import ddim, euler, heun
 
@@ -28,12 +35,32 @@ class Sampler:
       nfe: network evaluations per image.
       levels: noise levels visited, from the highest, in data units.
       draw: `(denoiser, noise float[B, H, W, C], keys key[B]) -> float[B, H, W, C]`.
+
+    Raises:
+      ArgumentError: a field of another kind, or no evaluation.
+
+    Example:
+      >>> import jax
+      >>> from jaxnoise.sampling import Sampler, image_noise, one_step
+      >>> own = Sampler("mine", 1, (80.0,), lambda denoiser, z, keys: one_step(denoiser, z, 80.0))
+      >>> keys = jax.random.split(jax.random.key(0), 3)
+      >>> own.draw(lambda x, sigma: 0 * x, image_noise(keys, (8, 8, 1), 0), keys).shape
+      (3, 8, 8, 1)
     """
 
     name: str
     nfe: int
     levels: tuple[float, ...]
     draw: Callable[[Denoiser, jax.Array, jax.Array], jax.Array]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ArgumentError("name", describe(self.name), "a string")
+        check_count("nfe", self.nfe, 1)
+        if not isinstance(self.levels, tuple):
+            raise ArgumentError("levels", describe(self.levels), "a tuple, which can be hashed")
+        check_numbers("levels", self.levels, lambda x: x.ndim == 1, "a tuple of noise levels")
+        check_callable("draw", self.draw, "(denoiser, noise, keys) -> float[B, H, W, C]")
 
 
 def consistency_samplers(
@@ -49,11 +76,16 @@ def consistency_samplers(
     Returns:
       One or two samplers.
 
+    Raises:
+      ArgumentError: levels that are out of range or not strictly descending.
+
     Example:
+      >>> from jaxnoise.sampling import consistency_samplers
       >>> [(s.name, s.nfe) for s in consistency_samplers((0.821,), 0.002, 80.0)]
       [('1step', 1), ('2step', 2)]
     """
-    chains: list[tuple[float, ...]] = [(), sigmas] if sigmas else [()]
+    steps = checked_steps(sigmas, sigma_min, sigma_max)
+    chains: list[tuple[float, ...]] = [(), steps] if steps else [()]
     return tuple(
         Sampler(
             name=f"{len(chain) + 1}step",
@@ -101,6 +133,7 @@ def heun_sampler(
       ArgumentError: an argument is outside its range, or a level outside the trained range.
 
     Example:
+      >>> from jaxnoise.sampling import heun_sampler
       >>> sampler = heun_sampler(18)
       >>> sampler.name, sampler.nfe
       ('heun18', 35)
@@ -140,6 +173,7 @@ def euler_sampler(
       ArgumentError: an argument is outside its range, or a level outside the trained range.
 
     Example:
+      >>> from jaxnoise.sampling import euler_sampler
       >>> sampler = euler_sampler(35)
       >>> sampler.name, sampler.nfe
       ('euler35', 35)
@@ -176,13 +210,14 @@ def ddim_sampler(
       ArgumentError: an argument is outside its range, or a level outside the trained range.
 
     Example:
+      >>> from jaxnoise.sampling import ddim_sampler
       >>> sampler = ddim_sampler(50)
       >>> sampler.name, sampler.nfe
       ('ddim50', 50)
 
     Reference: Song et al. (arXiv 2010.02502), equation 12 at sigma = 0.
     """
-    _check_steps(steps)
+    check_count("steps", steps, 2)
     low, high = _sigma_range(sigma_min, sigma_max, trained_range)
     lambdas = np.linspace(-2 * log(high), -2 * log(low), steps)
 
@@ -199,11 +234,6 @@ def ddim_sampler(
     return Sampler(f"ddim{steps}", steps, tuple(np.exp(-lambdas / 2).tolist()), draw)
 
 
-def _check_steps(steps: int) -> None:
-    if steps < 2:
-        raise ArgumentError("steps", steps, "at least 2")
-
-
 def _karras_sigmas(
     steps: int,
     sigma_min: float | None,
@@ -211,8 +241,10 @@ def _karras_sigmas(
     rho: float,
     trained_range: tuple[float, float],
 ) -> np.ndarray:
-    _check_steps(steps)
+    check_count("steps", steps, 2)
     low, high = _sigma_range(sigma_min, sigma_max, trained_range)
+    check_concrete("rho", rho)
+    check_level("rho", rho)
     # On the host: the solvers check their grid, and a jitted draw must not trace it.
     return np.asarray(karras_levels(steps, low, high, rho))
 
@@ -221,9 +253,11 @@ def _sigma_range(
     sigma_min: float | None, sigma_max: float | None, trained_range: tuple[float, float]
 ) -> tuple[float, float]:
     """The range of levels, with defaults filled in, none of it outside the trained range."""
-    lowest, highest = trained_range
-    if not lowest < highest:
-        raise ArgumentError("trained_range", trained_range, "(lowest, highest), lowest < highest")
+    lowest, highest = checked_range(trained_range)
+    for argument, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
+        if sigma is not None:
+            check_concrete(argument, sigma)
+            check_level(argument, sigma)
     # The range of a Cauchy law is wider than a double can hold as sigma.
     trained_min, trained_max = exp(-highest / 2), exp(min(-lowest / 2, _LARGEST_LOG))
     low = max(USUAL_RANGE[0], trained_min) if sigma_min is None else sigma_min

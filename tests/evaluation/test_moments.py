@@ -64,7 +64,7 @@ def test_images_are_mapped_to_minus_one_to_one() -> None:
     moments = image_moments(images)
     np.testing.assert_allclose(moments.mean, floats.reshape(5000, 4).mean(axis=0), atol=1e-13)
     np.testing.assert_allclose(moments.covariance, np.cov(floats.reshape(5000, 4).T), atol=1e-13)
-    from_floats = image_moments(floats.astype(np.float32))
+    from_floats = Moments.of(floats.astype(np.float32).reshape(5000, 4))
     np.testing.assert_allclose(from_floats.covariance, moments.covariance, atol=1e-7)
 
 
@@ -73,6 +73,13 @@ def test_image_moments_refuse_other_arrays() -> None:
         image_moments(np.zeros((3, 2), np.int64))
     with pytest.raises(ArgumentError, match=r"images=\(3,\)"):
         image_moments(np.zeros(3))
+
+
+@pytest.mark.parametrize("largest", [1.0, 255.0])
+def test_floats_do_not_tell_their_range(largest: float) -> None:
+    images = np.linspace(0, largest, 8).reshape(2, 2, 2, 1)
+    with pytest.raises(ArgumentError, match=r"^images=float64\[2,2,2,1\]: must be uint8 in 0..255"):
+        image_moments(images)
 
 
 # Features like a network's: positive, skewed, correlated, of unequal spread.

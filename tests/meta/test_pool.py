@@ -164,7 +164,7 @@ def test_a_part_of_a_stratified_batch_is_a_pool_like_the_whole():
 
     @partial(jax.jit, static_argnums=(1, 2))
     def share_of_the_cleanest_quarter(key, devices, sampling):
-        objective = DenoisingObjective(Cosine(), uniform_weight("v"), source=sampling)
+        objective = DenoisingObjective(Cosine(), uniform_weight("v"), sampling=sampling)
         lam = objective.draw(key, key, jnp.int32(0), 128).lam
         parts = (x.reshape(devices, -1, *x.shape[1:]) for x in (keys, x0, lam))
         source = jax.vmap(lambda *part: selection.select(*part, 0).source)(*parts)
@@ -231,6 +231,14 @@ def test_no_gradient_flows_into_scores():
         ("bins", lambda: PoolSelection(NearestScore(), 2, bins=3).select(*small(8), 0)),
         ("bins", lambda: PoolSelection(NearestScore(), 1, bins=16).select(*small(8), 0)),
         ("losses", lambda: PoolSelection(LossScore(), 2, bins=1).select(*small(2), 0)),
+        ("score", lambda: PoolSelection("nearest")),
+        ("score", lambda: PoolSelection(lambda seen: seen.lam, 2, bins=1).select(*small(2), 0)),
+        ("candidates", lambda: PoolSelection(NearestScore(), 2.0)),
+        ("bins", lambda: PoolSelection(NearestScore(), 2, bins="all")),
+        ("keys", lambda: PoolSelection(NearestScore(), 2, 1).select(None, *small(2)[1:], 0)),
+        ("x0", lambda: PoolSelection(NearestScore(), 2, 1).select(small(2)[0], *small(3)[1:], 0)),
+        ("lam", lambda: PoolSelection(NearestScore(), 2, 1).select(*small(2)[:2], 0.5, 0)),
+        ("step", lambda: PoolSelection(NearestScore(), 2, 1).select(*small(2), 0.5)),
     ],
 )
 def test_refuses(argument, call):

@@ -21,8 +21,6 @@ from jaxnoise.meta.candidates import (
     RaterScore,
     ShuffledScore,
     draw_candidates,
-    shuffle_within_levels,
-    top_k_by_level,
 )
 from jaxnoise.meta.selection import (
     NoiseAssignment,
@@ -30,6 +28,7 @@ from jaxnoise.meta.selection import (
     noise_moments,
     optimal_assignment,
 )
+from jaxnoise.meta.strata import shuffle_within_levels, top_k_by_level
 
 MANY, PIXELS = 4000, (2, 2, 1)
 FEW = 16
@@ -428,3 +427,108 @@ def ones(count):
 def test_refuses(argument, call):
     with pytest.raises(ArgumentError, match=f"^{argument}="):
         call()
+
+
+KEYS = jax.random.split(jax.random.key(0), 3)
+X0, LAM = jnp.ones((3, 2, 2, 1)), jnp.zeros(3)
+SEEN = Candidates(X0, jnp.ones((3, 4, 2, 2, 1)), LAM, KEYS, lambda x0, eps: jnp.sum(eps))
+
+
+def select(score=RandomScore(), keys=KEYS, x0=X0, lam=LAM, step=0, losses=None):  # noqa: B008
+    return NoiseSelection(score, 4).select(keys, x0, lam, step, losses)
+
+
+@pytest.mark.parametrize(
+    "message,call",
+    [
+        (r"score=3: must be a function Candidates", lambda: NoiseSelection(3)),
+        (r"candidates=2\.0: must be a Python integer", lambda: NoiseSelection(RandomScore(), 2.0)),
+        (r"candidates='4'", lambda: NoiseSelection(RandomScore(), "4")),
+        (r"plain_share='half'", lambda: NoiseSelection(RandomScore(), plain_share="half")),
+        (r"anneal_steps=1\.5", lambda: NoiseSelection(RandomScore(), anneal_steps=1.5)),
+        (r"step=0\.5: must be an integer", lambda: NoiseSelection(RandomScore()).in_use(0.5)),
+        (r"step=int32\[2\]", lambda: NoiseSelection(RandomScore()).in_use(jnp.arange(2))),
+        (r"keys=key<fry>\[\]: must be key\[B\]", lambda: select(keys=jax.random.key(0))),
+        (r"keys=float32\[3\]", lambda: select(keys=LAM)),
+        (r"keys=None", lambda: select(keys=None)),
+        (r"x0=float32\[2,2,2,1\]: must be float\[3, \.\.\.\]", lambda: select(x0=X0[:2])),
+        (r"x0=uint8\[3,2,2,1\]", lambda: select(x0=X0.astype(jnp.uint8))),
+        (r"x0=float32\[3\]", lambda: select(x0=LAM, lam=X0)),
+        (r"x0=float32\[3,1\]: must be of at least 2 pixels", lambda: select(x0=X0[:, 0, 0])),
+        (r"lam=float32\[2\]: must be of shape \[3\]", lambda: select(lam=LAM[:2])),
+        (r"lam=0\.0: must be of shape \[3\]", lambda: select(lam=0.0)),
+        (r"lam=int32\[3\]", lambda: select(lam=LAM.astype(int))),
+        (r"lam=float32\[3\]: must be finite: log SNR", lambda: select(lam=LAM / 0.0)),
+        (r"step=None", lambda: select(step=None)),
+        (r"losses=float32\[3\]: must be a function \(x0, eps\)", lambda: select(losses=LAM)),
+        (r"losses=a function to float32\[\]", lambda: LossScore()(SEEN)),
+        (
+            r"losses=a function to float32\[3,2,2,1\]: .* here float\[3\]",
+            lambda: select(LossScore(), losses=lambda x0, eps: eps),
+        ),
+        (
+            r"score=a function to float32\[3\]: .*Candidates -> float\[B, M\], here float\[3,4\]",
+            lambda: select(lambda seen: seen.lam),
+        ),
+        (r"score=a function to NoneType", lambda: select(lambda seen: None)),
+        (r"score=a function to int32\[3,4\]", lambda: select(lambda s: jnp.ones((3, 4), int))),
+        (r"lam=float32\[2\]", lambda: NoiseAssignment().select(KEYS, X0, LAM[:2], 0)),
+        (r"eps=float32\[2,2,2,1\]: must be of shape", lambda: noise_moments(X0, X0[:2])),
+        (r"x0=\[1\.0\]", lambda: noise_moments([1.0], X0)),
+        (r"eps=float32\[3,2\]: must be of shape", lambda: optimal_assignment(X0, X0[:, 0, :, 0])),
+        (r"rate=None: must be a function \(x0, eps, lam\)", lambda: RaterScore(None)),
+        (
+            r"rate=a function to float32\[3,2,2,1\]: .* here float\[3\]",
+            lambda: RaterScore(lambda x0, eps, lam: eps)(SEEN),
+        ),
+        (r"candidates=float32\[3\]: must be Candidates\(", lambda: NearestScore()(LAM)),
+        (
+            r"candidates=Candidates of x0 float32\[2,2,2,1\], .*: must be Candidates of x0",
+            lambda: NearestScore()(SEEN._replace(x0=X0[:2])),
+        ),
+        (r"candidates=.*lam float32\[2\]", lambda: NearestScore()(SEEN._replace(lam=LAM[:2]))),
+        (r"candidates=.*eps 1", lambda: NearestScore()(SEEN._replace(eps=1))),
+        (r"candidates=Candidates of keys None", lambda: RandomScore()(SEEN._replace(keys=None))),
+        (
+            r"candidates=Candidates of keys key<fry>\[2\]",
+            lambda: ShuffledScore(NearestScore(), 1)(SEEN._replace(keys=KEYS[:2])),
+        ),
+        (r"losses=3: must be a function", lambda: LossScore()(SEEN._replace(losses=3))),
+        (r"score=None", lambda: ShuffledScore(None)),
+        (r"score=a function to", lambda: ShuffledScore(lambda seen: LAM, 1)(SEEN)),
+        (r"bins=2\.0", lambda: ShuffledScore(NearestScore(), bins=2.0)),
+        (r"order=3", lambda: LossScore(3)),
+        (r"keys=key<fry>\[\]", lambda: draw_candidates(KEYS[0], 2, (2,), jnp.float32)),
+        (r"count=0: must be at least 1", lambda: draw_candidates(KEYS, 0, (2,), jnp.float32)),
+        (r"count=2\.0", lambda: draw_candidates(KEYS, 2.0, (2,), jnp.float32)),
+        (r"shape=2: must be a tuple", lambda: draw_candidates(KEYS, 2, 2, jnp.float32)),
+        (r"shape=\(2\.0,\)", lambda: draw_candidates(KEYS, 2, (2.0,), jnp.float32)),
+        (r"dtype=.*int32.*: must be a float", lambda: draw_candidates(KEYS, 2, (2,), jnp.int32)),
+        (r"dtype='floaty'", lambda: draw_candidates(KEYS, 2, (2,), "floaty")),
+        (r"scores=float32\[2\]", lambda: shuffle_within_levels(LAM[:2], LAM, KEYS, 1)),
+        (r"lam=float32\[\]", lambda: shuffle_within_levels(LAM, LAM[0], KEYS, 1)),
+        (r"keys=key<fry>\[2\]", lambda: shuffle_within_levels(LAM, LAM, KEYS[:2], 1)),
+        (r"bins='1'", lambda: shuffle_within_levels(LAM, LAM, KEYS, "1")),
+        (r"scores=float32\[3,2,2,1\]", lambda: top_k_by_level(X0, LAM, 1, 1)),
+        (r"lam=float32\[2\]", lambda: top_k_by_level(LAM, LAM[:2], 1, 1)),
+        (r"k=1\.0", lambda: top_k_by_level(LAM, LAM, 1.0, 1)),
+    ],
+)
+def test_refuses_what_does_not_fit(message, call):
+    with pytest.raises(ArgumentError, match=f"^{message}"):
+        call()
+
+
+def test_only_values_that_are_known_are_checked():
+    """Shapes are refused under jit too; values there are not looked at."""
+    run = jax.jit(lambda lam: select(lam=lam).info["score_margin"])
+    assert np.isfinite(run(LAM / 0.0))
+    with pytest.raises(ArgumentError, match=r"^lam=float32\[2\]"):
+        run(LAM[:2])
+    step = jax.jit(lambda k: NoiseSelection(NearestScore(), 4, anneal_steps=4).in_use(k))
+    assert [int(step(k)) for k in (0, 3)] == [4, 1]
+
+
+def test_keys_as_rows_of_numbers_are_keys():
+    raw = jax.vmap(jax.random.key_data)(KEYS)
+    np.testing.assert_array_equal(select(keys=raw).eps, select(keys=KEYS).eps)
