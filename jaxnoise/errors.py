@@ -1,5 +1,6 @@
 """Errors that name the value, the allowed range and the argument."""
 
+import operator
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from math import inf
@@ -15,7 +16,13 @@ class ArgumentError(ValueError):
     Configs use the argument's name to name the key, so `argument` is always the name of a
     parameter of the function that raised.
 
+    Args:
+      argument: the parameter's name.
+      value: what came, or its description.
+      allowed: what must come instead; it follows on "must be".
+
     Example:
+      >>> from jaxnoise.errors import ArgumentError
       >>> raise ArgumentError("curve", -1.0, "a number > 0")
       Traceback (most recent call last):
       jaxnoise.errors.ArgumentError: curve=-1.0: must be a number > 0
@@ -46,8 +53,15 @@ class Described(str):
 def describe(value: object) -> object:
     """An array by dtype and shape, "float32[2,8,8,1]"; anything else as it is.
 
+    Args:
+      value: what came.
+
+    Returns:
+      What a message shows.
+
     Example:
       >>> import numpy as np
+      >>> from jaxnoise.errors import describe
       >>> describe(np.zeros((2, 3), np.float32)), describe("x")
       (float32[2,3], 'x')
     """
@@ -60,7 +74,13 @@ def describe(value: object) -> object:
 def one_of(argument: str, value: object, choices: Iterable[str]) -> None:
     """Raises ArgumentError unless `value` is one of `choices`, with the nearest one named.
 
+    Args:
+      argument: whose value it is.
+      value: what came.
+      choices: what is allowed.
+
     Example:
+      >>> from jaxnoise.errors import one_of
       >>> one_of("rule", "evn", ["even"])
       Traceback (most recent call last):
       jaxnoise.errors.ArgumentError: rule='evn': must be one of even (did you mean 'even'?)
@@ -74,7 +94,16 @@ def one_of(argument: str, value: object, choices: Iterable[str]) -> None:
 
 
 def is_traced(tree: object) -> bool:
-    """Whether a number, or any in a pytree of them, is known only when a program runs."""
+    """Whether a number, or any in a pytree of them, is known only when a program runs.
+
+    Args:
+      tree: a pytree, or a number.
+
+    Example:
+      >>> from jaxnoise.errors import is_traced
+      >>> is_traced({"mu": 1.0})
+      False
+    """
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
 
 
@@ -92,6 +121,7 @@ def check_numbers(
       allowed: for the message.
 
     Example:
+      >>> from jaxnoise.errors import check_numbers
       >>> check_numbers("width", 2.0, lambda x: (0 < x) & (x <= 1), "a number in (0, 1]")
       Traceback (most recent call last):
       jaxnoise.errors.ArgumentError: width=2.0: must be a number in (0, 1]
@@ -112,7 +142,12 @@ def check_numbers(
 def check_positive(argument: str, value: object) -> None:
     """Raises ArgumentError unless `value` is a finite number above 0, or traced.
 
+    Args:
+      argument: whose value it is.
+      value: a number or an array of any shape.
+
     Example:
+      >>> from jaxnoise.errors import check_positive
       >>> check_positive("scale", 0.0)
       Traceback (most recent call last):
       jaxnoise.errors.ArgumentError: scale=0.0: must be a finite number > 0
@@ -121,7 +156,18 @@ def check_positive(argument: str, value: object) -> None:
 
 
 def check_finite(argument: str, value: object) -> None:
-    """Raises ArgumentError unless `value` is a finite number, or traced."""
+    """Raises ArgumentError unless `value` is a finite number, or traced.
+
+    Args:
+      argument: whose value it is.
+      value: a number or an array of any shape.
+
+    Example:
+      >>> from jaxnoise.errors import check_finite
+      >>> check_finite("mu", float("inf"))
+      Traceback (most recent call last):
+      jaxnoise.errors.ArgumentError: mu=inf: must be a finite number
+    """
     check_numbers(argument, value, np.isfinite, "a finite number")
 
 
@@ -137,6 +183,8 @@ def check_shape(
       meaning: what the axes are, for the message.
 
     Example:
+      >>> import numpy as np
+      >>> from jaxnoise.errors import check_shape
       >>> check_shape("sigma", np.zeros((2, 3)), (2,), "one level for each image")
       Traceback (most recent call last):
       jaxnoise.errors.ArgumentError: sigma=float64[2,3]: must be of shape [2], one level for each image
@@ -159,6 +207,76 @@ def check_callable(argument: str, value: object, form: str) -> None:
       argument: whose value it is.
       value: what came.
       form: such as "(a, b) -> float[B]".
+
+    Example:
+      >>> from jaxnoise.errors import check_callable
+      >>> check_callable("distance", 1.0, "(a, b) -> float[B]")
+      Traceback (most recent call last):
+      jaxnoise.errors.ArgumentError: distance=1.0: must be a function (a, b) -> float[B]
     """
     if not callable(value):
         raise ArgumentError(argument, describe(value), f"a function {form}")
+
+
+def check_count(argument: str, value: object, lowest: int = 1) -> None:
+    """Raises ArgumentError unless `value` is an integer, at least `lowest`, and not traced.
+
+    Example:
+      >>> from jaxnoise.errors import check_count
+      >>> check_count("candidates", 2.0)
+      Traceback (most recent call last):
+      jaxnoise.errors.ArgumentError: candidates=2.0: must be a Python integer, at least 1
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise ArgumentError(argument, describe(value), f"a Python integer, at least {lowest}")
+    if number < lowest:
+        raise ArgumentError(argument, value, f"at least {lowest}")
+
+
+def is_float(value: object) -> bool:
+    """Whether `value` is an array of floats."""
+    dtype: Any = getattr(value, "dtype", None)
+    return dtype is not None and bool(jax.dtypes.issubdtype(dtype, np.floating))
+
+
+def are_keys(keys: object, count: int | None = None) -> bool:
+    """Whether `keys` are PRNG keys, key[B], of `count` examples if that is given."""
+    shape: tuple[int, ...] = getattr(keys, "shape", ())
+    dtype: Any = getattr(keys, "dtype", None)
+    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    # A key of jax.random.PRNGKey is a row of numbers.
+    fits = len(shape) == 1 if typed else len(shape) == 2 and dtype == np.uint32
+    return fits and count in (None, shape[0])
+
+
+def check_keys(argument: str, keys: object, count: int | None = None) -> None:
+    """Raises ArgumentError unless `keys` are PRNG keys, key[B], of `count` examples if given.
+
+    Example:
+      >>> import jax
+      >>> from jaxnoise.errors import check_keys
+      >>> check_keys("keys", jax.random.key(0))
+      Traceback (most recent call last):
+      jaxnoise.errors.ArgumentError: keys=key<fry>[]: must be key[B], a PRNG key for each example
+    """
+    if not are_keys(keys, count):
+        size = "B" if count is None else count
+        raise ArgumentError(argument, describe(keys), f"key[{size}], a PRNG key for each example")
+
+
+def result_of(found: object) -> Described:
+    """What a caller's function gave, for a message.
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.errors import result_of
+      >>> result_of(np.zeros(3, np.float32)), result_of((1, 2))
+      (a function to float32[3], a function to tuple)
+    """
+    given = describe(found)
+    what = given if isinstance(given, Described) else type(found).__name__
+    return Described(f"a function to {what}")

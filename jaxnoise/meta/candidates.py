@@ -12,14 +12,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, Described, check_callable, describe, one_of
-from jaxnoise.meta.checks import (
-    LOSSES,
+from jaxnoise.errors import (
+    ArgumentError,
+    Described,
     are_keys,
+    check_callable,
     check_count,
     check_keys,
-    check_result,
+    describe,
+    one_of,
 )
+from jaxnoise.meta.checks import LOSSES, check_result
 from jaxnoise.meta.strata import shuffle_within_levels
 
 Losses = Callable[[jax.Array, jax.Array], jax.Array]

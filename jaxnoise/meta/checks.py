@@ -1,6 +1,5 @@
 """Checks of what this room is given: kinds, shapes and dtypes, which are known before a run."""
 
-import operator
 from typing import Any
 
 import jax
@@ -11,62 +10,16 @@ from jaxnoise.errors import (
     ArgumentError,
     Described,
     check_callable,
+    check_keys,
     check_numbers,
     check_shape,
     describe,
+    is_float,
+    result_of,
 )
 
 LOSSES = "(x0, eps) -> float[B]"
 """The form of a student's losses."""
-
-
-def check_count(argument: str, value: object, lowest: int = 1) -> None:
-    """Raises ArgumentError unless `value` is an integer, at least `lowest`, and not traced.
-
-    Example:
-      >>> check_count("candidates", 2.0)
-      Traceback (most recent call last):
-      jaxnoise.errors.ArgumentError: candidates=2.0: must be a Python integer, at least 1
-    """
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise ArgumentError(argument, describe(value), f"a Python integer, at least {lowest}")
-    if number < lowest:
-        raise ArgumentError(argument, value, f"at least {lowest}")
-
-
-def is_float(value: object) -> bool:
-    """Whether `value` is an array of floats."""
-    dtype = getattr(value, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jnp.floating)
-
-
-def are_keys(keys: object, count: int | None = None) -> bool:
-    """Whether `keys` are PRNG keys, key[B], of `count` examples if that is given."""
-    shape: tuple[int, ...] = getattr(keys, "shape", ())
-    dtype = getattr(keys, "dtype", None)
-    if dtype is None or not shape or count not in (None, shape[0]):
-        return False
-    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        return len(shape) == 1
-    # A key of jax.random.PRNGKey is a row of numbers.
-    return len(shape) == 2 and bool(dtype == jnp.uint32)
-
-
-def check_keys(argument: str, keys: object, count: int | None = None) -> None:
-    """Raises ArgumentError unless `keys` are PRNG keys, key[B].
-
-    Example:
-      >>> check_keys("keys", jax.random.key(0))
-      Traceback (most recent call last):
-      jaxnoise.errors.ArgumentError: keys=key<fry>[]: must be key[B], a PRNG key for each example
-    """
-    if not are_keys(keys, count):
-        size = "B" if count is None else count
-        raise ArgumentError(argument, describe(keys), f"key[{size}], a PRNG key for each example")
 
 
 def check_images(argument: str, images: object, count: int | None = None) -> None:
@@ -93,11 +46,9 @@ def check_result(argument: str, found: object, shape: tuple[int, ...], form: str
 (x0, eps) -> float[B], here float[2]
     """
     if not is_float(found) or getattr(found, "shape", None) != shape:
-        given = describe(found)
-        what = given if isinstance(given, Described) else type(found).__name__
         sizes = ",".join(map(str, shape))
         allowed = f"a function {form}, here float[{sizes}]"
-        raise ArgumentError(argument, Described(f"a function to {what}"), allowed)
+        raise ArgumentError(argument, result_of(found), allowed)
 
 
 def check_step(step: Any) -> None:

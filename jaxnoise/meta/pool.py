@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError, check_callable
+from jaxnoise.errors import ArgumentError, check_callable, check_count
 from jaxnoise.meta.candidates import SCORE, Candidates, Losses, Score, draw_candidates, named_keys
-from jaxnoise.meta.checks import check_batch, check_count, check_result
+from jaxnoise.meta.checks import check_batch, check_result
 from jaxnoise.meta.selection import Selected, noise_moments
 from jaxnoise.meta.strata import top_k_by_level
 

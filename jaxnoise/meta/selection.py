@@ -23,13 +23,14 @@ from jax.typing import ArrayLike
 from jaxnoise.errors import (
     ArgumentError,
     check_callable,
+    check_count,
     check_numbers,
     check_shape,
     describe,
     is_traced,
 )
 from jaxnoise.meta.candidates import SCORE, Candidates, Losses, Score, draw_candidates, named_keys
-from jaxnoise.meta.checks import check_batch, check_count, check_images, check_result, check_step
+from jaxnoise.meta.checks import check_batch, check_images, check_result, check_step
 
 Info = dict[str, jax.Array]
 

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnoise.errors import ArgumentError, check_shape, describe
-from jaxnoise.meta.checks import check_count, check_keys
+from jaxnoise.errors import ArgumentError, check_count, check_keys, check_shape, describe
 
 
 def level_strata(lam: jax.Array, bins: int) -> tuple[jax.Array, np.ndarray]:

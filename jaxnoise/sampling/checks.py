@@ -1,38 +1,25 @@
 """Checks of what samplers are given: kinds, shapes and dtypes, which are known before a run."""
 
-import operator
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
 from jaxnoise.errors import (
     ArgumentError,
-    Described,
     check_callable,
     check_numbers,
     check_positive,
     describe,
+    is_float,
     is_traced,
+    result_of,
 )
 
 DENOISER = "(x float[B, H, W, C], level float[B]) -> float[B, H, W, C]"
-
-
-def check_count(argument: str, value: object, lowest: int) -> None:
-    """Raises ArgumentError unless `value` is an integer, at least `lowest`, and not traced."""
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise ArgumentError(argument, describe(value), f"a Python integer, at least {lowest}")
-    if number < lowest:
-        raise ArgumentError(argument, value, f"at least {lowest}")
 
 
 def check_concrete(argument: str, value: object) -> None:
@@ -48,24 +35,6 @@ def check_level(argument: str, sigma: Any) -> None:
     check_positive(argument, sigma)
 
 
-def check_keys(argument: str, keys: Any, count: int | None = None) -> None:
-    """Raises ArgumentError unless `keys` are PRNG keys, key[B], of `count` images if given.
-
-    Example:
-      >>> check_keys("keys", jax.random.key(0))
-      Traceback (most recent call last):
-      jaxnoise.errors.ArgumentError: keys=key<fry>[]: must be key[B], a PRNG key for each image
-    """
-    shape: tuple[int, ...] = getattr(keys, "shape", ())
-    dtype = getattr(keys, "dtype", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    # A key of jax.random.PRNGKey is a row of numbers.
-    fits = len(shape) == 1 if typed else len(shape) == 2 and dtype == jnp.uint32
-    if not fits or count not in (None, shape[0]):
-        size = "B" if count is None else count
-        raise ArgumentError(argument, describe(keys), f"key[{size}], a PRNG key for each image")
-
-
 def check_image_shape(argument: str, shape: Any) -> None:
     """Raises ArgumentError unless `shape` is a tuple of sizes, which may be symbolic."""
 
@@ -78,17 +47,11 @@ def check_image_shape(argument: str, shape: Any) -> None:
         raise ArgumentError(argument, describe(shape), "a tuple of sizes, (H, W, C)")
 
 
-def is_float(value: object) -> bool:
-    """Whether `value` is an array of floats."""
-    dtype = getattr(value, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jnp.floating)
-
-
 def check_start(denoiser: object, noise: Any) -> None:
     """Raises ArgumentError unless a sampler can start from `noise` with `denoiser`."""
     check_callable("denoiser", denoiser, DENOISER)
-    if not is_float(noise) or len(noise.shape) != 4:
-        raise ArgumentError("noise", describe(noise), "float[B, H, W, C]")
+    if not is_float(noise) or len(noise.shape) < 2:
+        raise ArgumentError("noise", describe(noise), "float[B, ...], such as float[B, H, W, C]")
 
 
 def estimate(
@@ -116,27 +79,25 @@ floats of the shape of x, here float[2,8]
     """
     found = denoiser(x, level)
     if not is_float(found) or getattr(found, "shape", None) != x.shape:
-        given = describe(found)
-        what = given if isinstance(given, Described) else type(found).__name__
         sizes = ",".join(map(str, x.shape))
         allowed = f"a function to floats of the shape of x, here float[{sizes}]"
-        raise ArgumentError(argument, Described(f"a function to {what}"), allowed)
+        raise ArgumentError(argument, result_of(found), allowed)
     return found
 
 
 def checked_steps(sigmas: Any, sigma_min: Any, sigma_max: Any) -> tuple[Any, ...]:
-    """The levels of a consistency model's further steps, refused where they are out of order.
+    """The levels of a consistency model's further steps, from the noisiest on.
 
-    What is traced is not compared.
+    What is traced is not compared, and taken to be descending.
 
     Raises:
-      ArgumentError: levels that are no numbers, out of range or not strictly descending.
+      ArgumentError: levels that are no numbers, out of range, or neither ascending nor descending.
     """
     check_level("sigma_min", sigma_min)
     check_level("sigma_max", sigma_max)
     if not is_traced((sigma_min, sigma_max)) and not sigma_min < sigma_max:
         raise ArgumentError("sigma_min", sigma_min, f"in (0, sigma_max={sigma_max})")
-    allowed = f"strictly descending in (sigma_min={sigma_min}, sigma_max={sigma_max})"
+    allowed = f"in order, all in (sigma_min={sigma_min}, sigma_max={sigma_max})"
     try:
         steps = tuple(sigmas)
     except TypeError:
@@ -146,6 +107,8 @@ def checked_steps(sigmas: Any, sigma_min: Any, sigma_max: Any) -> tuple[Any, ...
     check_numbers("sigmas", steps, lambda x: x == x, f"numbers, {allowed}")
     if is_traced((steps, sigma_min, sigma_max)):
         return steps
+    if len(steps) > 1 and steps[0] < steps[-1]:
+        steps = steps[::-1]
     if not all(high > low for high, low in pairwise((sigma_max, *steps, sigma_min))):
         raise ArgumentError("sigmas", steps, allowed)
     return steps
@@ -168,11 +131,11 @@ def _is_range(x: np.ndarray) -> bool:
     return x.shape == (2,) and bool(x[0] < x[1])
 
 
-def ascending(argument: str, grid: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """A grid of levels in float64, refused where it is not ascending.
+def ordered(argument: str, grid: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """A grid of levels in float64, ascending, from one that ascends or descends.
 
     Raises:
-      ArgumentError: a traced grid, or anything else than finite numbers in ascending order.
+      ArgumentError: a traced grid, or anything else than finite numbers in strict order.
     """
     if is_traced(grid):
         raise ArgumentError(argument, "a traced array", "concrete: make the grid outside jit")
@@ -180,8 +143,8 @@ def ascending(argument: str, grid: npt.ArrayLike) -> npt.NDArray[np.float64]:
     values = np.asarray(grid, np.float64)
     if values.ndim != 1 or not values.size:
         raise ArgumentError(argument, values.shape, "of shape [n], n >= 1")
-    steps = np.diff(values)
-    if not np.isfinite(values).all() or (steps <= 0).any():
-        hint = ": reverse their order" if values.size > 1 and (steps < 0).all() else ""
-        raise ArgumentError(argument, values.tolist(), f"finite and strictly ascending{hint}")
+    values = values[::-1] if values[0] > values[-1] else values
+    if not np.isfinite(values).all() or (np.diff(values) <= 0).any():
+        allowed = "finite and strictly ascending, or strictly descending"
+        raise ArgumentError(argument, np.asarray(grid).tolist(), allowed)
     return values

@@ -1,25 +1,25 @@
 """Samples from a consistency model, in one step or several."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxnoise.errors import ArgumentError, check_count, check_keys
+from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.sampling.checks import (
-    check_count,
     check_image_shape,
-    check_keys,
     check_level,
     check_start,
     checked_steps,
     estimate,
 )
 
-# (x [B, H, W, C], noise level [B]) -> image estimate [B, H, W, C]
-Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 
-
-def image_noise(keys: jax.Array, shape: tuple[int, ...], draw_index: int) -> jax.Array:
+def image_noise(
+    keys: jax.Array, shape: tuple[int, ...], draw_index: int, dtype: Any = jnp.float32
+) -> jax.Array:
     """Standard normal noise from one key per image.
 
     `z_i ~ N(0, I)` from `fold_in(keys[i], draw_index)`. An image's noise depends on its own key
@@ -29,12 +29,14 @@ def image_noise(keys: jax.Array, shape: tuple[int, ...], draw_index: int) -> jax
       keys: typed PRNG keys, key[B].
       shape: shape of one image, (H, W, C).
       draw_index: which draw of the image this is, from 0; the start of sampling is draw 0.
+      dtype: of the noise, and so of the images that a sampler makes of it.
 
     Returns:
-      f32[B, H, W, C].
+      dtype[B, H, W, C]; of half precision rounded from float32, so that it is the same noise.
 
     Raises:
-      ArgumentError: keys that are no key[B], a shape that is none, or a negative draw index.
+      ArgumentError: keys that are no key[B], a shape that is none, a negative draw index, or a
+        dtype of no floats.
 
     Example:
       >>> import jax
@@ -47,11 +49,14 @@ def image_noise(keys: jax.Array, shape: tuple[int, ...], draw_index: int) -> jax
     check_keys("keys", keys)
     check_image_shape("shape", shape)
     check_count("draw_index", draw_index, 0)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise ArgumentError("dtype", dtype, "of floats, such as jnp.float32")
+    wide = dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32
 
     def draw(key: jax.Array) -> jax.Array:
-        return jax.random.normal(jax.random.fold_in(key, draw_index), shape, jnp.float32)
+        return jax.random.normal(jax.random.fold_in(key, draw_index), shape, wide)
 
-    return jax.vmap(draw)(keys)
+    return jax.vmap(draw)(keys).astype(dtype)
 
 
 def one_step(denoiser: Denoiser, noise: jax.Array, sigma_max: float) -> jax.Array:
@@ -110,8 +115,8 @@ def multistep(
     Args:
       denoiser: the consistency function f(x f32[B, H, W, C], sigma f32[B]) -> f32[B, H, W, C].
       noise: z ~ N(0, I), f32[B, H, W, C]; `image_noise` with draw_index 0 gives it.
-      sigmas: levels tau of the further steps in data units, strictly descending, each in
-        (sigma_min, sigma_max); static. iCT's two-step sampling of CIFAR-10 is (0.821,).
+      sigmas: levels tau of the further steps in data units, in order, each in (sigma_min,
+        sigma_max), visited from the noisiest on; static. iCT's two steps of CIFAR-10 are (0.821,).
       keys: one PRNG key per image, key[B]; the noise at the i-th tau is an image's draw i, from 1.
       sigma_min: the lowest noise level of the training, > 0.
       sigma_max: the highest noise level of the training, > sigma_min.
@@ -120,7 +125,7 @@ def multistep(
       Images in [-1, 1] units, not clipped, of the shape and dtype of `noise`.
 
     Raises:
-      ArgumentError: levels that are out of range or not strictly descending, keys that are not
+      ArgumentError: levels that are out of range or in no order, keys that are not
         one for each image, or as `one_step`.
 
     Example:
@@ -141,7 +146,7 @@ def multistep(
         check_keys("keys", keys, noise.shape[0])
     x = one_step(denoiser, noise, sigma_max)
     for index, tau in enumerate(steps, start=1):
-        fresh = image_noise(keys, noise.shape[1:], index).astype(noise.dtype)
+        fresh = image_noise(keys, noise.shape[1:], index, noise.dtype)
         noisy = x + (tau**2 - sigma_min**2) ** 0.5 * fresh
         x = _denoised(denoiser, noisy, tau, noise.dtype)
     return x

@@ -1,5 +1,7 @@
 """Samples from a denoiser by a deterministic ODE solver: Heun, Euler and DDIM.
 
+Grids may ascend or descend: every sampler starts at the noisiest level.
+
 The solvers loop with `jax.lax.scan`, so that a sampler compiles the network a fixed number of
 times, however many steps it takes.
 """
@@ -11,12 +13,12 @@ import jax.numpy as jnp
 import numpy.typing as npt
 
 from jaxnoise.errors import ArgumentError, Described, describe
-from jaxnoise.sampling.checks import ascending, check_start, checked_range, estimate
-from jaxnoise.sampling.consistency import Denoiser
+from jaxnoise.objectives.objective import Denoiser
+from jaxnoise.sampling.checks import check_start, checked_range, estimate, ordered
 
 
 def _descending_levels(levels: npt.ArrayLike, dtype: jnp.dtype) -> jax.Array:
-    values = ascending("levels", levels)
+    values = ordered("levels", levels)
     if values[0] <= 0:
         raise ArgumentError("levels", values[0].item(), "> 0")
     return jnp.asarray(values[::-1], dtype)
@@ -49,15 +51,15 @@ def heun(denoiser: Denoiser, noise: jax.Array, levels: npt.ArrayLike) -> jax.Arr
     Args:
       denoiser: D(x f32[B, H, W, C], sigma f32[B]) -> f32[B, H, W, C], the mean of the clean image.
       noise: z ~ N(0, I), f32[B, H, W, C].
-      levels: noise levels in data units, > 0, ascending as `jaxnoise.noise.karras_levels` gives
-        them, [n]; concrete numbers, not traced. They are visited from the top.
+      levels: noise levels in data units, > 0, [n], in order, as `jaxnoise.noise.karras_levels`
+        gives them; concrete numbers, not traced. They are visited from the noisiest on.
 
     Returns:
       Images in [-1, 1] units, not clipped, of the shape and dtype of `noise`.
 
     Raises:
-      ArgumentError: levels that are not positive or not strictly ascending, noise that is no
-        float[B, H, W, C], or a denoiser that is no function or gives another shape.
+      ArgumentError: levels that are not positive or in no strict order, noise that is no
+        float[B, ...], or a denoiser that is no function or gives another shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -93,14 +95,14 @@ def euler(denoiser: Denoiser, noise: jax.Array, levels: npt.ArrayLike) -> jax.Ar
     Args:
       denoiser: D(x f32[B, H, W, C], sigma f32[B]) -> f32[B, H, W, C], the mean of the clean image.
       noise: z ~ N(0, I), f32[B, H, W, C].
-      levels: noise levels in data units, > 0, ascending, [n]; concrete numbers, not traced.
+      levels: noise levels in data units, > 0, [n], in order; concrete numbers, not traced.
 
     Returns:
       Images in [-1, 1] units, not clipped, of the shape and dtype of `noise`.
 
     Raises:
-      ArgumentError: levels that are not positive or not strictly ascending, noise that is no
-        float[B, H, W, C], or a denoiser that is no function or gives another shape.
+      ArgumentError: levels that are not positive or in no strict order, noise that is no
+        float[B, ...], or a denoiser that is no function or gives another shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -142,7 +144,8 @@ def ddim(
       denoiser: D(x f32[B, H, W, C], lambda f32[B]) -> f32[B, H, W, C]; lambda is the log
         signal-to-noise ratio log(alpha^2 / s^2). Models of eps or v are converted before.
       noise: z ~ N(0, I), f32[B, H, W, C].
-      lambdas: grid of lambda, ascending (from noise to data), [n]; concrete, not traced.
+      lambdas: grid of lambda, [n], in order; concrete, not traced. It is visited from the noisiest,
+        the lowest lambda, on.
       trained_range: (lowest, highest) lambda that training has seen; a law truncated to a range
         has that range, an untruncated one (-inf, inf). Outside it the network extrapolates.
 
@@ -150,7 +153,7 @@ def ddim(
       Images in [-1, 1] units, not clipped, of the shape and dtype of `noise`.
 
     Raises:
-      ArgumentError: a grid that is not strictly ascending, or that leaves the trained range;
+      ArgumentError: a grid in no strict order, or that leaves the trained range;
         noise or a denoiser as for `heun`.
 
     Example:
@@ -169,7 +172,7 @@ def ddim(
     """
     check_start(denoiser, noise)
     lowest, highest = checked_range(trained_range)
-    values = ascending("lambdas", lambdas)
+    values = ordered("lambdas", lambdas)
     for end in (values[0].item(), values[-1].item()):
         # A grid made in float32 may miss the ends of the range by its rounding.
         slack = 1e-6 * max(1.0, abs(end))

@@ -4,8 +4,8 @@ import jax
 import numpy as np
 
 from jaxnoise.errors import ArgumentError, check_callable, check_finite, describe, is_traced
+from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.sampling.checks import DENOISER, estimate
-from jaxnoise.sampling.consistency import Denoiser
 
 
 def guided(conditional: Denoiser, unconditional: Denoiser, scale: float) -> Denoiser:

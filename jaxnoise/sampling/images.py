@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from jaxnoise.errors import ArgumentError, describe, is_traced
-from jaxnoise.sampling.checks import is_float
+from jaxnoise.errors import ArgumentError, describe, is_float, is_traced
 
 
 def to_uint8(images: npt.ArrayLike) -> npt.NDArray[np.uint8]:

@@ -8,16 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnoise.errors import ArgumentError, check_callable, check_numbers, check_positive, describe
-from jaxnoise.noise.levels import karras_levels
-from jaxnoise.sampling.checks import (
-    check_concrete,
+from jaxnoise.errors import (
+    ArgumentError,
+    check_callable,
     check_count,
-    check_level,
-    checked_range,
-    checked_steps,
+    check_numbers,
+    check_positive,
+    describe,
 )
-from jaxnoise.sampling.consistency import Denoiser, multistep
+from jaxnoise.noise.levels import karras_levels
+from jaxnoise.objectives.objective import Denoiser
+from jaxnoise.sampling.checks import check_concrete, check_level, checked_range, checked_steps
+from jaxnoise.sampling.consistency import multistep
 from jaxnoise.sampling.diffusion import ddim, euler, heun
 
 USUAL_RANGE = (0.002, 80.0)
@@ -69,7 +71,7 @@ def consistency_samplers(
     """One-step sampling, and multistep sampling through `sigmas` if there are any.
 
     Args:
-      sigmas: levels of the steps after the first, descending, in data units.
+      sigmas: levels of the steps after the first, in order, in data units.
       sigma_min: lowest level of the training.
       sigma_max: highest level of the training.
 
@@ -77,7 +79,7 @@ def consistency_samplers(
       One or two samplers.
 
     Raises:
-      ArgumentError: levels that are out of range or not strictly descending.
+      ArgumentError: levels that are out of range or in no strict order.
 
     Example:
       >>> from jaxnoise.sampling import consistency_samplers

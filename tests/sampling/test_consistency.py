@@ -114,9 +114,27 @@ def test_noise_is_standard_normal_and_fresh_at_every_draw() -> None:
     assert abs(np.corrcoef(images[:-1].ravel(), images[1:].ravel())[0, 1]) < 0.06
 
 
+def test_levels_may_ascend_or_descend(keys: jax.Array) -> None:
+    noise = image_noise(keys, SHAPE, draw_index=0)
+    ends = {"sigma_min": SIGMA_MIN, "sigma_max": SIGMA_MAX}
+    down, up = (multistep(gaussian, noise, s, keys, **ends) for s in ((5.0, 0.8), (0.8, 5.0)))
+    np.testing.assert_array_equal(up, down)
+
+
+def test_noise_has_the_dtype_asked_for(keys: jax.Array) -> None:
+    whole = image_noise(keys, SHAPE, 1)
+    assert whole.dtype == jnp.float32
+    half = image_noise(keys, SHAPE, 1, jnp.bfloat16)
+    np.testing.assert_array_equal(half, whole.astype(jnp.bfloat16))
+    with jax.enable_x64(True):
+        assert image_noise(keys, SHAPE, 1, jnp.float64).dtype == jnp.float64
+    with pytest.raises(ArgumentError, match=r"^dtype=.*: must be of floats"):
+        image_noise(keys, SHAPE, 1, jnp.int32)
+
+
 @pytest.mark.parametrize(
     "sigmas",
-    [(0.8, 5.0), (5.0, 5.0), (80.0,), (0.002,), (5.0, 0.001), (float("nan"),), (90.0, 1.0)],
+    [(0.8, 5.0, 1.0), (5.0, 5.0), (80.0,), (0.002,), (5.0, 0.001), (float("nan"),), (90.0, 1.0)],
 )
 def test_levels_out_of_order_or_range_are_refused(keys: jax.Array, sigmas: tuple) -> None:
     with pytest.raises(ArgumentError, match=r"sigma_min=0\.002, sigma_max=80\.0") as error:
