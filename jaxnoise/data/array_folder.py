@@ -56,8 +56,8 @@ def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -
         should be, a negative label, or a sampled float example that is not finite.
 
     Example:
-      >>> import numpy as np
       >>> import tempfile
+      >>> import numpy as np
       >>> from jaxnoise.data.array_folder import open_arrays
       >>> folder = tempfile.TemporaryDirectory()
       >>> np.save(f"{folder.name}/images_00000.npy", np.zeros((3, 4, 4, 2), np.float16))
@@ -99,10 +99,10 @@ def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -
 
 @dataclass(frozen=True, eq=False)
 class ArrayFolder:
-    """Memory-mapped examples; made by `open_arrays`.
+    """Memory-mapped examples; made by `open_images("arrays", data_dir=...)`.
 
-    `fingerprint` covers labels and every byte of the shards. Of float examples 64, evenly spaced,
-    are checked for NaN and infinities at once, the others when they are loaded.
+    Of float examples 64, evenly spaced, are checked for NaN and infinities at once, the others when
+    they are loaded.
 
     Args:
       name: what messages and records call the set.
@@ -113,8 +113,21 @@ class ArrayFolder:
       num_classes: how many classes; 0 for an unlabelled set.
       class_names: one for each class; by default their numbers.
 
+    Attributes:
+      fingerprint: 16 hex digits of a SHA-256 over the labels and every byte of the shards.
+
     Raises:
       ConfigError: on making it or on `load`, a float example that holds NaN or an infinity.
+
+    Example:
+      >>> import tempfile
+      >>> import numpy as np
+      >>> from jaxnoise.data import open_images
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     np.save(f"{folder}/images.npy", np.zeros((3, 4, 4, 1), np.uint8))
+      ...     images = open_images("arrays", data_dir=folder)
+      >>> type(images).__name__, images.num_examples, images.image_shape
+      ('ArrayFolder', 3, (4, 4, 1))
     """
 
     name: str
@@ -140,23 +153,39 @@ class ArrayFolder:
 
     @property
     def num_examples(self) -> int:
+        """How many images, at least 1."""
         return len(self.labels)
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
+        """How many examples each class has, int64[num_classes]."""
         return counted(self.labels, self.num_classes)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
         _, height, width, channels = self.shards[0].shape
         return height, width, channels
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Of the loaded examples, uint8 or float32."""
         return np.dtype(np.uint8 if self.shards[0].dtype == np.uint8 else np.float32)
 
     def load(self, indices: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        """See `Images.load`; float16 is widened to float32."""
+        """Images and labels at `indices`, in that order.
+
+        Args:
+          indices: int[n], each in [0, num_examples); repeats are allowed.
+
+        Returns:
+          uint8 or float32[n, height, width, channels] (float16 is widened), the caller's own copy,
+          and labels int32[n].
+
+        Raises:
+          ArgumentError: no integers of rank 1, or one out of range.
+          ConfigError: a float example that holds NaN or an infinity.
+        """
         indices = checked_indices(indices, self.num_examples).astype(np.int64)
         images = np.empty((len(indices), *self.image_shape), self.dtype)
         order = np.argsort(indices)  # every file is read front to back, one gather each

@@ -28,7 +28,13 @@ _RECORD = 1 + 3 * 32 * 32  # a label, then the red, green and blue planes in row
 
 
 class Archive(NamedTuple):
-    """What tensorflow-datasets records of the archive: address, file name, SHA-256."""
+    """What tensorflow-datasets records of the archive.
+
+    Args:
+      url: its address.
+      filename: its file's name.
+      sha256: SHA-256 of the file, in hex.
+    """
 
     url: str
     filename: str

@@ -14,7 +14,8 @@ from jaxnoise.errors import ArgumentError
 class Images(Protocol):
     """A finite, ordered set of equally large images with labels.
 
-    The examples are uint8 images, or float32 arrays (latents) that are trained on as they are.
+    The examples are uint8 images, or float32 arrays (latents) that are trained on as they are. A
+    class of one's own needs no base.
 
     Attributes:
       name: what messages and records call the set.
@@ -84,6 +85,8 @@ def digest(*parts: bytes | str) -> str:
 def fits_on_device(images: Images, budget_bytes: int = 512 * 2**20) -> bool:
     """Whether all images (of their dtype) and labels (int32) together take `budget_bytes` at most.
 
+    To choose between a data set that lies on the device and batches that are sent to it.
+
     Args:
       images: the data set.
       budget_bytes: device memory that the data may take, at least 0 (default 512 MiB).
@@ -111,6 +114,9 @@ def fits_on_device(images: Images, budget_bytes: int = 512 * 2**20) -> bool:
 @dataclass(frozen=True, eq=False)
 class ArrayImages:
     """Images in memory.
+
+    For a data set of one's own that fits there; larger ones are read by `ArrayFolder` or
+    `RecordImages`.
 
     Args:
       name: what messages and records call the set.
@@ -159,27 +165,42 @@ class ArrayImages:
 
     @property
     def num_examples(self) -> int:
+        """How many images, at least 1."""
         return len(self.images)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
         _, height, width, channels = self.images.shape
         return height, width, channels
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Of the loaded examples, uint8."""
         return np.dtype(np.uint8)
 
     @cached_property
     def class_counts(self) -> NDArray[np.int64]:
+        """How many examples each class has, int64[num_classes]."""
         return counted(self.labels, self.num_classes)
 
     @cached_property
     def fingerprint(self) -> str:
+        """16 hex digits of a SHA-256 over all content."""
         return digest(str(self.images.shape), self.images.tobytes(), self.labels.tobytes())
 
     def load(self, indices: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-        """See `Images.load`."""
+        """Images and labels at `indices`, in that order.
+
+        Args:
+          indices: int[n], each in [0, num_examples); repeats are allowed.
+
+        Returns:
+          uint8[n, height, width, channels], the caller's own copy, and labels int32[n].
+
+        Raises:
+          ArgumentError: no integers of rank 1, or one out of range.
+        """
         indices = checked_indices(indices, self.num_examples)
         return self.images[indices], self.labels[indices]
 

@@ -27,6 +27,8 @@ def batch_indices(seed: int, num_examples: int, batch: int, step: int) -> NDArra
     batch to batch and no device appears, so neither resuming nor the number of devices changes the
     order.
 
+    For a training loop of one's own that should resume exactly.
+
     Args:
       seed: seed of the data order, at least 0.
       num_examples: n, at least 1.

@@ -43,6 +43,8 @@ class RecordImages:
     All images must be as large as example 0; nothing is resized or cropped behind the user's back.
     From 64 x 64 pixels on a small pool of threads decodes.
 
+    For a data set of one's own that does not fit in memory.
+
     Args:
       name: what messages and records call the set.
       source: records by index, at least one; any thread may read it.
@@ -51,6 +53,9 @@ class RecordImages:
       fingerprint: 16 hex digits that identify the records' content.
       class_names: one for each class; by default their numbers.
       label_of: record -> label, without decoding the image; None to decode it all the same.
+
+    Attributes:
+      image_shape: (height, width, channels), those of example 0.
 
     Raises:
       ArgumentError: an empty source, a negative number of classes, or another number of names.
@@ -87,15 +92,20 @@ class RecordImages:
 
     @property
     def num_examples(self) -> int:
+        """How many images, at least 1."""
         return len(self.source)
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Of the loaded examples, uint8."""
         return np.dtype(np.uint8)
 
     @cached_property
     def class_counts(self) -> NDArray[np.int64]:
-        """Counted over all records, or over 65,536 of them, evenly spaced, where there are more."""
+        """How many examples each class has, int64[num_classes].
+
+        Counted over all records, or over 65,536 of them, evenly spaced, where there are more.
+        """
         if not self.num_classes:
             return np.zeros(0, np.int64)
         chosen = np.unique(np.linspace(0, self.num_examples - 1, _LABELS_COUNTED).astype(np.int64))
@@ -110,7 +120,18 @@ class RecordImages:
         return counted(np.asarray(labels), self.num_classes)
 
     def load(self, indices: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-        """See `Images.load`."""
+        """Images and labels at `indices`, in that order.
+
+        Args:
+          indices: int[n], each in [0, num_examples); repeats are allowed.
+
+        Returns:
+          uint8[n, height, width, channels], the caller's own copy, and labels int32[n].
+
+        Raises:
+          ArgumentError: no integers of rank 1, or one out of range.
+          ConfigError: an example that cannot be read or decoded, or is of another size.
+        """
         indices = checked_indices(indices, self.num_examples)
         images = np.empty((len(indices), *self.image_shape), np.uint8)
         labels = np.empty(len(indices), np.int32)

@@ -19,6 +19,8 @@ class ResizedImages:
     rounded to the nearest number, halves to even; else Pillow's bicubic filter, which averages
     where it reduces.
 
+    For studies that a laptop can afford. What it has beside its arguments is that of `Images`.
+
     Args:
       base: uint8 images, as wide as they are high.
       size: of the smaller images in pixels, from 1 to the images' own.
@@ -80,7 +82,14 @@ class ResizedImages:
         return digest(self.base.fingerprint, f"resized to {self.size}")
 
     def load(self, indices: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int32]]:
-        """See `Images.load`."""
+        """Images and labels at `indices`, in that order.
+
+        Args:
+          indices: int[n], each in [0, num_examples); repeats are allowed.
+
+        Returns:
+          uint8[n, size, size, channels], the caller's own copy, and labels int32[n].
+        """
         images, labels = self.base.load(indices)
         return _resized(images, self.size), labels
 

@@ -8,7 +8,7 @@ import jax.export
 import jax.numpy as jnp
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.sampling.consistency import Denoiser
+from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.sampling.guidance import guided
 from jaxnoise.sampling.samplers import Sampler
 
@@ -24,6 +24,8 @@ _KEY_KIND = "threefry2x32"
 def argument_names(sampler: Sampler, num_classes: int) -> tuple[str, ...]:
     """The arguments of a sampler's program, in order.
 
+    For code that calls what `export_sampler` wrote.
+
     Args:
       sampler: the sampler.
       num_classes: 0 for an unconditional network.
@@ -32,6 +34,7 @@ def argument_names(sampler: Sampler, num_classes: int) -> tuple[str, ...]:
       "noise"; then "keys" if the sampler draws further noise; then "labels" if there are classes.
 
     Example:
+      >>> from jaxnoise.export import argument_names
       >>> from jaxnoise.sampling import consistency_samplers
       >>> [argument_names(s, 10) for s in consistency_samplers((0.8,), 0.002, 80.0)]
       [('noise', 'labels'), ('noise', 'keys', 'labels')]
@@ -43,7 +46,9 @@ def argument_names(sampler: Sampler, num_classes: int) -> tuple[str, ...]:
 def sampling_program(
     sampler: Sampler, denoiser: LabelledDenoiser, num_classes: int = 0, guidance: float = 1.0
 ) -> Callable[..., jax.Array]:
-    """The function that is exported: from noise to images.
+    """The function that `export_sampler` exports: from noise to images.
+
+    For exports of another kind, and to compare a program with.
 
     Args:
       sampler: how images are drawn.
@@ -58,6 +63,14 @@ def sampling_program(
 
     Raises:
       ArgumentError: guidance without classes.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.export import sampling_program
+      >>> from jaxnoise.sampling import heun_sampler
+      >>> grey = lambda labels: lambda x, sigma: 0 * x
+      >>> sampling_program(heun_sampler(3), grey)(jnp.ones((2, 8, 8, 1))).shape
+      (2, 8, 8, 1)
     """
     names = argument_names(sampler, num_classes)
     if guidance != 1 and not num_classes:
@@ -85,7 +98,8 @@ def export_sampler(
 ) -> bytes:
     """Serialises `sampling_program` as StableHLO, for every platform and every batch size.
 
-    The bytes depend on the arguments and on the version of jax alone.
+    For use where jaxnoise is not installed. The bytes depend on the arguments and on the version of
+    jax alone.
 
     Args:
       sampler: how images are drawn.
@@ -97,7 +111,13 @@ def export_sampler(
     Returns:
       What `jax.export.deserialize` takes. Needs the package flatbuffers.
 
+    Raises:
+      ArgumentError: guidance without classes.
+
     Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.export import export_sampler
       >>> from jaxnoise.sampling import heun_sampler
       >>> grey = lambda labels: lambda x, sigma: 0 * x
       >>> program = jax.export.deserialize(export_sampler(heun_sampler(3), grey, (8, 8, 1)))

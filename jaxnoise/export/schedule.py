@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.sampling.consistency import Denoiser
+from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.sampling.samplers import Sampler
 
 
@@ -25,8 +25,9 @@ def evaluations(
       One dict for each evaluation: sigma, c_skip, c_out, c_in, c_noise; float32 values.
 
     Example:
-      >>> from jaxnoise.objectives import DenoisingObjective, Prediction, edm_weight
+      >>> from jaxnoise.export import evaluations
       >>> from jaxnoise.noise import Cosine
+      >>> from jaxnoise.objectives import DenoisingObjective, Prediction, edm_weight
       >>> from jaxnoise.sampling import euler_sampler
       >>> objective = DenoisingObjective(Cosine(), edm_weight(0.5), Prediction("eps"))
       >>> first, last = evaluations(euler_sampler(2, 0.25, 4.0), objective.denoiser)

@@ -146,6 +146,9 @@ class MultiHeadAttention(nn.Module):
 
     Products of queries with keys and the softmax are float32.
 
+    Args:
+      num_heads: how many heads; divides the tokens' width.
+
     Reference: https://arxiv.org/abs/1706.03762, section 3.2.2.
     """
 
@@ -171,6 +174,12 @@ class DiTBlock(nn.Module):
 
     `x <- x + g_1 attention((1 + s_1) norm(x) + t_1)`; `x <- x + g_2 mlp((1 + s_2) norm(x) + t_2)`;
     `(t_1, s_1, g_1, t_2, s_2, g_2)` is an affine map of the condition, zero at the start.
+
+    Args:
+      num_heads: attention heads.
+      mlp_width: width inside the perceptron.
+      layer: number of the block, by which its dropout masks differ from others'.
+      dropout: rate inside the perceptron, 0 or in [1/256, 255/256].
 
     Reference: https://arxiv.org/abs/2212.09748, section 3.2 (adaLN-Zero), figure 3.
     """
@@ -204,9 +213,11 @@ class DiT(nn.Module):
 
     Noise label and class are embedded and summed to one condition, which sets scale, shift and
     gate of every block (adaLN-Zero). A fresh network returns zero. Positions are fixed sines and
-    cosines, so one set of parameters takes images of any size. See `DIT_PRESETS`.
+    cosines, so one set of parameters takes images of any size.
 
-    Fields:
+    For latents and large images, where a transformer is wanted; `DIT_PRESETS` names its sizes.
+
+    Args:
       out_channels: channels of the output.
       patch_size: side of a patch in pixels; divides both sides of the image.
       hidden_size: width of a token, a multiple of 4 and of `num_heads`.

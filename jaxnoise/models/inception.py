@@ -80,7 +80,11 @@ def _concatenate(*branches: jax.Array) -> jax.Array:
 
 
 class BlockA(nn.Module):
-    """35x35 block: 1x1, 5x5, two 3x3, pool; to 224 + `pool_features` channels."""
+    """35x35 block: 1x1, 5x5, two 3x3, pool; to 224 + `pool_features` channels.
+
+    Args:
+      pool_features: channels of the branch that pools.
+    """
 
     pool_features: int
 
@@ -111,7 +115,11 @@ class BlockB(nn.Module):
 
 
 class BlockC(nn.Module):
-    """17x17 block of factorised 7x7 convolutions, `width` channels inside; to 768 channels."""
+    """17x17 block of factorised 7x7 convolutions; to 768 channels.
+
+    Args:
+      width: channels inside.
+    """
 
     width: int
 
@@ -147,9 +155,13 @@ class BlockD(nn.Module):
 
 
 class BlockE(nn.Module):
-    """8x8 block of 3x3 convolutions split into 1x3 beside 3x1; to 2048 channels."""
+    """8x8 block of 3x3 convolutions split into 1x3 beside 3x1; to 2048 channels.
 
-    last: bool = False  # the graph's last block pools by the maximum
+    Args:
+      last: whether it is the graph's last block, which pools by the maximum.
+    """
+
+    last: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

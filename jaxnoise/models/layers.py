@@ -233,7 +233,12 @@ def dropout(x: jax.Array, keys: jax.Array, layer: int, rate: float) -> jax.Array
 
 
 class GroupNorm(nn.Module):
-    """`group_norm` with learned scale and bias."""
+    """`group_norm` with learned scale and bias.
+
+    Args:
+      silu: whether SiLU follows.
+      fused: whether the backward pass is hand-written, as in `UNet`.
+    """
 
     silu: bool = False
     fused: bool = True
@@ -246,7 +251,14 @@ class GroupNorm(nn.Module):
 
 
 class Conv(nn.Module):
-    """3x3 convolution with bias; weights xavier-uniform times `gain`."""
+    """3x3 convolution with bias; weights xavier-uniform times `gain`.
+
+    Args:
+      features: channels of the output.
+      gain: factor of the first weights.
+      padding: zeros on each side, in pixels.
+      fused: whether the backward pass is hand-written, as in `UNet`.
+    """
 
     features: int
     gain: float = 1.0

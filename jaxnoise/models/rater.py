@@ -40,7 +40,11 @@ def _head(x: jax.Array) -> jax.Array:
 
 
 class LevelEmbedding(nn.Module):
-    """Positional embedding of `-lambda / 4`, bounded, through two dense layers with SiLU."""
+    """Positional embedding of `-lambda / 4`, bounded, through two dense layers with SiLU.
+
+    Args:
+      width: of the embedding and the layers, even.
+    """
 
     width: int
 
@@ -84,7 +88,7 @@ class ConvRater(nn.Module):
     layer of the pooled values and the level leads to the head. 81,088 parameters by default for
     images of 3 channels.
 
-    Fields:
+    Args:
       width: channels, at least 4 and a multiple of `min(32, width // 4)`, the groups of a norm; the
         level's embedding and the hidden layer are twice as wide.
       depth: residual blocks, at least 1.
@@ -162,7 +166,7 @@ class LevelRater(nn.Module):
     `r = head(embedding(lambda))`; x0 and eps are ignored. Its softmax over candidates of one
     (x0, lambda) is uniform.
 
-    Fields:
+    Args:
       width: width of the embedding, even, at least 4.
       dtype: float32, bfloat16 or float64. A level is float32 at least, so the first two agree.
 
@@ -203,7 +207,7 @@ class FeatureRater(nn.Module):
     `h = silu((1 + g) dense(f) + b)` with g and b linear in the embedding of the level, a second
     hidden layer, the head. 5,632 parameters by default.
 
-    Fields:
+    Args:
       width: width of embedding and hidden layers, even, at least 4.
       bands: frequency bands of `noise_features`.
       dtype: float32, bfloat16 or float64, of the hidden layers; features and level are float32 at

@@ -23,6 +23,9 @@ class SelfAttention(nn.Module):
 
     The sum with x is the caller's. Products of queries with keys and the softmax are float32.
 
+    Args:
+      fused: as in `UNet`.
+
     Reference: https://arxiv.org/abs/1706.03762, equation 1; initialisation as in EDM.
     """
 
@@ -48,6 +51,14 @@ class ResidualBlock(nn.Module):
 
     `h = conv(resample(silu(norm(x)))) + affine(e)`; `h = conv(dropout(silu(norm(h))))`;
     `y = skip_scale (skip(x) + h)`; with attention, `y <- skip_scale (y + attention(y))`.
+
+    Args:
+      features: channels of the output.
+      layer: number of the block, by which its dropout masks differ from others'.
+      resample: "up", "down" or "".
+      attention: whether attention follows.
+      taps: weights of the filter that resamples.
+      dropout, skip_scale, fused: as in `UNet`.
 
     Reference: EDM, https://arxiv.org/abs/2206.00364, appendix F (blocks of DDPM++ and NCSN++).
     """
@@ -99,9 +110,11 @@ class UNet(nn.Module):
 
     Encoder levels halve the image, the decoder mirrors them with one more block per level and
     takes every encoder output through a skip connection; two blocks, the first with attention,
-    sit between them at the lowest resolution. See `preset` for named members of the family.
+    sit between them at the lowest resolution.
 
-    Fields:
+    For images of up to about 64x64; `preset` names members of the family.
+
+    Args:
       out_channels: channels of the output.
       model_channels: base width; level l has `model_channels * channel_mult[l]` channels.
       channel_mult: one multiplier per level; L levels need sides divisible by 2^(L-1).
@@ -340,7 +353,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 def preset(name: str, **overrides: Any) -> dict[str, Any]:
-    """Fields of a named U-Net, with `overrides` on top.
+    """The arguments of a named U-Net, with `overrides` on top.
 
     * `tiny`: .7M parameters, for 8x8 digits on a CPU.
     * `small`: 3M, for 32x32 images on a laptop.

@@ -284,8 +284,8 @@ class KarrasGrid:
     def with_room(self, num_levels: int) -> "KarrasGrid":
         """This grid, of the length `num_levels` where it had none.
 
-        Raises:
-          ArgumentError: it has a length, and that is shorter.
+        Args:
+          num_levels: the most levels that will be in use; ArgumentError if its length is shorter.
         """
         if self.max_levels is None:
             return replace(self, max_levels=num_levels)
@@ -361,8 +361,8 @@ class PredefinedGrid:
     def with_room(self, num_levels: int) -> "PredefinedGrid":
         """This grid, whose table has `num_levels` levels where it had no size.
 
-        Raises:
-          ArgumentError: it has a size, and that is smaller.
+        Args:
+          num_levels: the most levels that will be in use; ArgumentError if its table is smaller.
         """
         if self.table_size is None:
             return replace(self, table_size=num_levels)

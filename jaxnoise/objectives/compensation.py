@@ -35,6 +35,8 @@ def compensation_ess(law: LogSnrLaw, weight: SnrWeight, max_ratio: float | None 
     node from the rate at which the integrand falls. Where it does not fall, E_p r^2 is infinite and
     the result is 0: e.g. for a Laplace proposal of b <= 1 under the weight of a cosine law.
 
+    To judge a proposal, and a `max_ratio`, before training with it.
+
     Args:
       law: the proposal p.
       weight: w, taken on the error of v whatever its declared space.
@@ -48,8 +50,7 @@ def compensation_ess(law: LogSnrLaw, weight: SnrWeight, max_ratio: float | None 
 
     Example:
       >>> from jaxnoise.noise import Cosine, Laplace
-      >>> from jaxnoise.objectives import compensation_ess
-      >>> from jaxnoise.objectives.weighting import density_weight
+      >>> from jaxnoise.objectives import compensation_ess, density_weight
       >>> cosine = density_weight(Cosine(), space="v")
       >>> compensation_ess(Laplace(0.0, 1.0), cosine)
       0.0

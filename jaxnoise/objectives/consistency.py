@@ -38,13 +38,20 @@ PairWeight = Callable[[jax.Array, jax.Array], jax.Array]
 
 @struct.dataclass
 class Pairs:
-    """Noise levels of a batch of training pairs.
+    """Noise levels of a batch of training pairs, as `ConsistencyObjective.draw` gives them.
 
     Args:
       sigma_lo: float[B], the teacher's level.
       sigma_hi: float[B], the student's level, > sigma_lo.
       log_prob: float[B], ln of the probability that the pair was drawn with, pacing included; None
         where nobody drew it. For importance weights.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import Pairs
+      >>> pairs = Pairs(sigma_lo=jnp.array([0.5]), sigma_hi=jnp.array([1.0]))
+      >>> pairs.sigma.tolist(), pairs.lam.tolist()
+      ([1.0], [-0.0])
     """
 
     sigma_lo: jax.Array
@@ -75,6 +82,9 @@ def consistency_losses(
 
       L_b = w(lo_b, hi_b) d( f(x0_b + hi_b eps_b, hi_b), stopgrad f'(x0_b + lo_b eps_b, lo_b) )
 
+    For a training loop of one's own. Noisy images, levels and losses have the dtype of x0, and at
+    least 32 bits.
+
     Args:
       student: `f(x float[B, ...], sigma float[B]) -> float[B, ...]`.
       teacher: `f'`, same form; no gradient flows through it.
@@ -83,8 +93,6 @@ def consistency_losses(
       pairs: the levels, float[B] each.
       distance: `d(a, b) -> float[B]`.
       weight: `w(sigma_lo, sigma_hi) -> float[B]`.
-
-    Noisy images, levels and losses have the dtype of x0, and at least 32 bits.
 
     Returns:
       float[B], one loss per image.
@@ -138,6 +146,8 @@ def _one_each(argument: str, found: Any, takes: str, x0: jax.Array) -> jax.Array
 @dataclass(frozen=True)
 class ConsistencyObjective:
     """Consistency training under a grid of levels, a law over its pairs and a curriculum N(k).
+
+    For models that sample in one or few steps: CM, iCT, HNS and what lies between them.
 
     Attributes:
       grid: `(num_levels, key) -> float[max_levels]`, the levels in use; its `sigma_min` is where
@@ -230,22 +240,42 @@ class ConsistencyObjective:
         return self.ema_teacher is not None
 
     def teacher_rate(self, step: jax.Array) -> jax.Array:
-        """The teacher's EMA rate at `step`."""
+        """The teacher's EMA rate.
+
+        Args:
+          step: int32[], training step.
+
+        Returns:
+          A scalar in [0, 1).
+
+        Raises:
+          ValueError: the teacher has the student's own weights.
+        """
         if self.ema_teacher is None:
             raise ValueError("this objective's teacher has the student's own weights")
         return self.ema_teacher(self.curriculum(step))
 
     def init(self, key: jax.Array) -> dict[str, jax.Array]:
-        """No learned parameters of its own: {}."""
+        """No learned parameters of its own.
+
+        Args:
+          key: of no effect.
+
+        Returns:
+          {}.
+        """
         del key
         return {}
 
     def levels(self, key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The padded levels float[max_levels] and how many of them are in use at `step`.
+        """The levels in use at a step.
 
         Args:
           key: PRNG key that stays the same through training (random grids fold in the plateau).
           step: int32[], training step.
+
+        Returns:
+          The padded levels, float[max_levels], and how many of them are in use, int32[].
         """
         plateau_key = jax.random.fold_in(key, self.curriculum.plateau(step))
         num_levels = self.curriculum(step)
@@ -285,7 +315,14 @@ class ConsistencyObjective:
         return Pairs(levels[index], levels[index + 1], jnp.log(probs[index]))
 
     def denoiser(self, network: Denoiser) -> Denoiser:
-        """The consistency function `f(x, sigma)` of a network `F(x, c_noise)`."""
+        """The consistency function of a raw network, `f(x, sigma_min) = x`.
+
+        Args:
+          network: `F(x float[B, ...], c_noise float[B]) -> float[B, ...]`.
+
+        Returns:
+          `f(x float[B, ...], sigma float[B]) -> float[B, ...]`, x = x0 + sigma eps.
+        """
         return preconditioned(
             network, lambda s: karras_preconditioning(s, self.sigma_data, self.sigma_min)
         )
@@ -299,7 +336,22 @@ class ConsistencyObjective:
         eps: jax.Array,
         levels: Pairs,
     ) -> jax.Array:
-        """`consistency_losses` of two raw networks `F(x, c_noise)`: float[B]."""
+        """`consistency_losses` of two raw networks `F(x, c_noise)`.
+
+        Args:
+          student: the network with the parameters that are trained.
+          teacher: the network with the teacher's parameters; no gradient flows through it.
+          own: of no effect.
+          x0: float[B, ...], clean images in [-1, 1].
+          eps: float[B, ...], standard normal.
+          levels: from `draw`.
+
+        Returns:
+          float[B], one loss per image.
+
+        Raises:
+          ArgumentError: shapes that differ, or levels that do not ascend.
+        """
         del own
         return consistency_losses(
             self.denoiser(seen_as(student, x0.dtype)),
@@ -312,11 +364,28 @@ class ConsistencyObjective:
         )
 
     def errors(self, losses: jax.Array, own: Any, levels: Pairs) -> jax.Array:
-        """`losses`: nothing that is learned balances them."""
+        """`losses` as they are: nothing that is learned balances them.
+
+        Args:
+          losses: float[B], from `losses`.
+          own: of no effect.
+          levels: of no effect.
+
+        Returns:
+          float[B].
+        """
         del own, levels
         return losses
 
     def metrics(self, step: jax.Array, pace: Any = ()) -> dict[str, jax.Array]:
-        """The number of levels and where the pacing stands at `step`."""
+        """The number of levels and where the pacing stands.
+
+        Args:
+          step: int32[], training step.
+          pace: the pacing's state.
+
+        Returns:
+          `num_levels`, and the pacing's metrics.
+        """
         num_levels = jnp.asarray(self.curriculum(step))
         return {"num_levels": num_levels, **self.pacing.metrics(pace, step)}

@@ -35,12 +35,22 @@ _LARGEST_LOG_WEIGHT = 80.0
 
 @struct.dataclass
 class LogSnrLevels:
-    """Noise levels of a batch of denoising examples."""
+    """Noise levels of a batch of denoising examples, as `DenoisingObjective.draw` gives them.
+
+    Args:
+      lam: float[B], log SNR.
+      log_prob: float[B], ln of the density that lam was drawn from, pacing included.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import LogSnrLevels
+      >>> levels = LogSnrLevels(lam=jnp.array([0.0, -4.0]), log_prob=jnp.zeros(2))
+      >>> [round(sigma, 3) for sigma in levels.sigma.tolist()]
+      [1.0, 7.389]
+    """
 
     lam: jax.Array
-    """float[B], log SNR."""
     log_prob: jax.Array
-    """float[B], ln of the density that lam was drawn from, pacing included."""
 
     @property
     def sigma(self) -> jax.Array:
@@ -52,12 +62,13 @@ class LogSnrLevels:
 class DenoisingObjective:
     """Denoising under a proposal p(lambda), a weight w(lambda) and, if wanted, compensation w/p.
 
-    The three are set apart: `law` says which noise is drawn, `weight` how much an error counts
-    there, `compensation` whether the loss is rid of the influence of the law.
-
       lambda_b = law.inverse_survival(pacing.warp(u_b)),   L_b = mean_pixels (F_b - target_b)^2
       "none"         loss_b = w(lambda_b) L_b              E = integral of p w L
       "importance"   loss_b = (w / p)(lambda_b) L_b        E = integral of w L, whatever p is
+
+    For diffusion and flow models. The three are set apart: `law` says which noise is drawn,
+    `weight` how much an error counts there, `compensation` whether the loss is rid of the influence
+    of the law.
 
     The mean over pixels, not the sum, so that a loss is of order 1 at every image size. w is
     converted from the error that it was declared for to that of the network's target. The ratio w/p
@@ -153,7 +164,14 @@ class DenoisingObjective:
         return self.range_under(self.pacing.settled())
 
     def range_under(self, pace: Any) -> tuple[float, float]:
-        """`trained_range` of a training whose pacing got to the state `pace`."""
+        """`trained_range` of a training whose pacing got to a state.
+
+        Args:
+          pace: the pacing's state, where training ended.
+
+        Returns:
+          Lowest and highest lambda.
+        """
         last = _LARGEST_STEP if self.total_steps is None else self.total_steps - 1
         steps = np.unique(np.linspace(0, last, _MOMENTS).astype(np.int64)).tolist()
         # Doubles, in which both tails of a warped uniform keep their digits.
@@ -166,11 +184,25 @@ class DenoisingObjective:
             return float(lowest), float(highest)
 
     def teacher_rate(self, step: jax.Array) -> jax.Array:
-        """Raises ValueError: there is no teacher."""
+        """There is no teacher, and so no rate.
+
+        Args:
+          step: of no effect.
+
+        Raises:
+          ValueError: always.
+        """
         raise ValueError("denoising has no teacher")
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """{"uncertainty": its parameters}, or {} without one."""
+        """The parameters of the learned uncertainty.
+
+        Args:
+          key: PRNG key.
+
+        Returns:
+          {"uncertainty": its parameters}, or {} without one.
+        """
         return {} if self.uncertainty is None else {"uncertainty": self.uncertainty.init(key)}
 
     def draw(
@@ -219,6 +251,9 @@ class DenoisingObjective:
 
         Returns:
           float[B].
+
+        Raises:
+          ArgumentError: shapes that differ, or levels of another kind.
         """
         del teacher
         check_callable("student", student, "(x, c_noise) -> float[B, ...]")
@@ -241,10 +276,18 @@ class DenoisingObjective:
         return jnp.exp(log_factor - u) * error + u
 
     def errors(self, losses: jax.Array, own: Any, levels: LogSnrLevels) -> jax.Array:
-        """The weighted errors `w L` in `losses`, without a learned uncertainty: float[B] >= 0.
+        """The weighted errors `w L` in `losses`, without a learned uncertainty.
 
         They say how well the network does, where `w L / e^u + u` may be negative and falls as u is
         learned.
+
+        Args:
+          losses: float[B], from `losses`.
+          own: parameters from `init`.
+          levels: from `draw`.
+
+        Returns:
+          float[B] >= 0.
         """
         if self.uncertainty is None:
             return losses
@@ -256,12 +299,26 @@ class DenoisingObjective:
 
         For the variance-preserving form x is rescaled by `alpha = 1 / sqrt(1 + sigma^2)` and
         `lambda = -2 ln sigma`; the prediction of eps, x0 or v is turned into one of x0.
+
+        Args:
+          network: `F(x float[B, ...], c_noise float[B]) -> float[B, ...]`.
+
+        Returns:
+          `D(x float[B, ...], sigma float[B]) -> float[B, ...]`.
         """
 
         return preconditioned(network, self.prediction.preconditioning)
 
     def metrics(self, step: jax.Array, pace: Any = ()) -> dict[str, jax.Array]:
-        """Where the pacing stands at `step`."""
+        """Where the pacing stands.
+
+        Args:
+          step: int32[], training step.
+          pace: the pacing's state.
+
+        Returns:
+          The pacing's metrics.
+        """
         return self.pacing.metrics(pace, step)
 
     def _log_factor(self, levels: LogSnrLevels) -> jax.Array:

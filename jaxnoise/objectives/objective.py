@@ -15,40 +15,54 @@ denoiser D(x, sigma) that preconditioning makes of it."""
 
 
 class Levels(Protocol):
-    """The noise levels of a batch: a pytree whose leaves have the leading axis [B]."""
+    """The noise levels of a batch: a pytree whose leaves have the leading axis [B].
+
+    `Pairs` and `LogSnrLevels` are such; a class of one's own needs no base.
+
+    Attributes:
+      sigma: float[B], noise over signal, by which an example is reported; may overflow.
+      lam: float[B], log SNR, by which noise is rated and selected; finite.
+    """
 
     @property
-    def sigma(self) -> jax.Array:
-        """float[B], noise over signal, by which an example is reported; may overflow."""
-        ...
+    def sigma(self) -> jax.Array: ...
 
     @property
-    def lam(self) -> jax.Array:
-        """float[B], log SNR, by which noise is rated and selected; finite."""
-        ...
+    def lam(self) -> jax.Array: ...
 
 
 class Objective(Protocol):
-    """A rule that draws noise levels and gives one loss per image."""
+    """A rule that draws noise levels and gives one loss per image.
+
+    For an objective of one's own, which needs no base. `DenoisingObjective` and
+    `ConsistencyObjective` are such.
+
+    Attributes:
+      pacing: which part of the noise is trained on when; its state lies in the train state.
+      has_teacher: whether a teacher keeps parameters of its own.
+    """
 
     @property
-    def pacing(self) -> Pacing:
-        """Which part of the noise is trained on when; its state lies in the train state."""
-        ...
+    def pacing(self) -> Pacing: ...
 
     @property
-    def has_teacher(self) -> bool:
-        """Whether a teacher keeps parameters of its own."""
-        ...
+    def has_teacher(self) -> bool: ...
 
     def init(self, key: jax.Array) -> Any:
-        """Learned parameters of the objective's own, or {}."""
+        """Learned parameters of the objective's own, at the start of training.
+
+        Args:
+          key: PRNG key.
+
+        Returns:
+          A pytree of arrays, or {}.
+        """
         ...
 
     def draw(
         self, key: jax.Array, fixed_key: jax.Array, step: jax.Array, count: int, pace: Any
     ) -> Any:
-        """The levels of one whole GLOBAL batch, `Levels` of float[count].
+        """Draws the levels of one whole GLOBAL batch.
 
         Args:
           key: PRNG key of this step.
@@ -56,6 +70,9 @@ class Objective(Protocol):
           step: int32[], training step.
           count: the global batch (static), since a stratified law sees the batch.
           pace: the pacing's state.
+
+        Returns:
+          `Levels` of float[count].
         """
         ...
 
@@ -68,7 +85,7 @@ class Objective(Protocol):
         eps: jax.Array,
         levels: Any,
     ) -> jax.Array:
-        """float[B], one loss per image, from raw networks.
+        """The loss of each image, from raw networks `F(x, c_noise)`.
 
         Args:
           student: the network with the parameters that are trained.
@@ -77,29 +94,57 @@ class Objective(Protocol):
           x0: float[B, ...], clean images in [-1, 1].
           eps: float[B, ...], standard normal.
           levels: from `draw`.
+
+        Returns:
+          float[B].
         """
         ...
 
     def errors(self, losses: jax.Array, own: Any, levels: Any) -> jax.Array:
-        """float[B] >= 0, `losses` without what is learned to balance them: what a pacing follows.
+        """`losses` without what is learned to balance them: what a pacing follows.
 
         Args:
-          losses: from `losses`.
+          losses: float[B], from `losses`.
           own: parameters from `init`.
           levels: from `draw`.
+
+        Returns:
+          float[B] >= 0.
         """
         ...
 
     def teacher_rate(self, step: jax.Array) -> jax.Array:
-        """The teacher's EMA rate at `step`; asked only if `has_teacher`."""
+        """The teacher's EMA rate; asked only if `has_teacher`.
+
+        Args:
+          step: int32[], training step.
+
+        Returns:
+          A scalar in [0, 1).
+        """
         ...
 
     def denoiser(self, network: Denoiser) -> Denoiser:
-        """`(x, sigma) -> estimate of the clean image`, x = x0 + sigma eps."""
+        """The estimate of the clean image, from `x = x0 + sigma eps`.
+
+        Args:
+          network: raw network, `F(x float[B, ...], c_noise float[B]) -> float[B, ...]`.
+
+        Returns:
+          `D(x float[B, ...], sigma float[B]) -> float[B, ...]`.
+        """
         ...
 
     def metrics(self, step: jax.Array, pace: Any) -> dict[str, jax.Array]:
-        """What the record shows of the objective at `step`, beside losses."""
+        """What the record shows of the objective, beside losses.
+
+        Args:
+          step: int32[], training step.
+          pace: the pacing's state.
+
+        Returns:
+          Named scalars.
+        """
         ...
 
 

@@ -10,7 +10,25 @@ from jaxnoise.errors import ArgumentError, check_callable
 
 
 class Preconditioning(NamedTuple):
-    """Coefficients of `D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`, each float[...]."""
+    """Coefficients of a denoiser, `D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`.
+
+    What `preconditioned` asks for at the noise levels of a batch.
+
+    Args:
+      c_skip: float[...], factor of the noisy image.
+      c_out: float[...], factor of the network's output.
+      c_in: float[...], factor of the network's input.
+      c_noise: float[...], what the network is told of the noise level.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import Preconditioning, preconditioned
+      >>> def plain(sigma):
+      ...     return Preconditioning(0 * sigma, 1 + 0 * sigma, 1 + 0 * sigma, jnp.log(sigma) / 4)
+      >>> denoise = preconditioned(lambda x, c_noise: x / 2, plain)
+      >>> denoise(jnp.ones((1, 1, 1, 1)), jnp.array([2.0])).tolist()
+      [[[[0.5]]]]
+    """
 
     c_skip: jax.Array
     c_out: jax.Array
@@ -121,9 +139,10 @@ def preconditioned(
     network: Callable[[jax.Array, jax.Array], jax.Array],
     coefficients: Callable[[jax.Array], Preconditioning],
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """`D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`.
+    """The denoiser of a raw network, `D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`.
 
-    The network sees x's dtype, and D gives it; between them nothing has fewer than 32 bits.
+    For samplers, which take a denoiser, and for losses of one's own. The network sees x's dtype,
+    and D gives it; between them nothing has fewer than 32 bits.
 
     Args:
       network: F, `(x float[B, ...], c_noise float[B]) -> float[B, ...]`.
@@ -158,7 +177,23 @@ def preconditioned(
 
 
 def over_pixels(coefficient: jax.Array, like: jax.Array) -> jax.Array:
-    """Shapes one number per image, float[B], so that it multiplies images float[B, ...]."""
+    """Shapes one number per image so that it multiplies images.
+
+    For a loss or a preconditioning of one's own.
+
+    Args:
+      coefficient: float[B].
+      like: float[B, ...], images of the wanted rank.
+
+    Returns:
+      float[B, 1, ...], of the rank of `like`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import over_pixels
+      >>> over_pixels(jnp.ones(2), jnp.zeros((2, 8, 8, 3))).shape
+      (2, 1, 1, 1)
+    """
     return coefficient.reshape(coefficient.shape + (1,) * (like.ndim - coefficient.ndim))
 
 

@@ -28,6 +28,8 @@ TARGETS = ("eps", "x0", "v", "edm")
 def vp_coefficients(lam: jax.Array) -> tuple[jax.Array, jax.Array]:
     """`alpha = sqrt(sigmoid(lambda))` and `s = sqrt(sigmoid(-lambda))`, so `alpha^2 + s^2 = 1`.
 
+    For images of the variance-preserving form, `alpha x0 + s eps`.
+
     Args:
       lam: float[...], log SNR.
 
@@ -102,7 +104,14 @@ class Prediction:
         return over_pixels(alpha / total, x0) * x0 + over_pixels(s / total, x0) * eps
 
     def c_noise(self, lam: jax.Array) -> jax.Array:
-        """What the network is told of the noise level, a multiple of lambda: float[B]."""
+        """What the network is told of the noise level, a multiple of lambda.
+
+        Args:
+          lam: float[B], log SNR.
+
+        Returns:
+          float[B].
+        """
         return -lam / (8 if self.target == "edm" else 4)
 
     def wanted(self, x0: jax.Array, eps: jax.Array, lam: jax.Array) -> jax.Array:

@@ -22,6 +22,8 @@ class LearnedUncertainty:
     with j = 1..harmonics and all coefficients 0 at the start: then the loss is the plain one.
     The series is our choice of features, in the style of EDM2, whose frequencies are random.
 
+    For `DenoisingObjective`, where a weight of the noise levels should not be chosen by hand.
+
     Args:
       harmonics: how many frequencies, at least 1.
       period: of the series, > 0, in units of log SNR, about the width of the law: wider learns
@@ -52,10 +54,13 @@ class LearnedUncertainty:
             raise ArgumentError("period", self.period, "a number > 0")
 
     def init(self, key: jax.Array) -> Params:
-        """Zeros: {"weight": float32[2 harmonics], "bias": float32[]}.
+        """The parameters at the start of training: zeros.
 
         Args:
           key: PRNG key, of no effect.
+
+        Returns:
+          {"weight": float32[2 harmonics], "bias": float32[]}.
         """
         del key
         return {

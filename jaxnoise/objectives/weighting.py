@@ -43,7 +43,9 @@ def inverse_gap(sigma_lo: jax.Array, sigma_hi: jax.Array) -> jax.Array:
 
 
 def uniform(sigma_lo: jax.Array, sigma_hi: jax.Array) -> jax.Array:
-    """The same weight, 1, for every pair of levels (the original consistency training).
+    """The same weight, 1, for every pair of levels.
+
+    For consistency training as first published, and for comparisons.
 
     Args:
       sigma_lo: float[...], unused but for its shape.
@@ -69,7 +71,7 @@ class SnrWeight:
     `w ||eps - eps^||^2`, `w ||x0 - x0^||^2` and `w ||v - v^||^2` are three different losses: the
     errors differ by `||x0 - x0^||^2 = e^-lambda ||eps - eps^||^2` and
     `||v - v^||^2 = (1 + e^-lambda) ||eps - eps^||^2`. So a weight says which error it means, and
-    `log_on` converts it to whatever the network predicts.
+    `log_on` converts it to whatever the network predicts. For a weight of one's own.
 
     Args:
       space: "eps", "x0" or "v", the error that the weight multiplies.
@@ -155,7 +157,8 @@ class _Density:
 def uniform_weight(space: str = "v") -> SnrWeight:
     """The same weight, 1, at every lambda; on eps it is DDPM's simple loss.
 
-    The default is the error of v, which is of order 1 at both ends of lambda.
+    The default is the error of v, which is of order 1 at both ends of lambda. For training as DDPM
+    does, and for comparisons.
 
     Args:
       space: "eps", "x0" or "v".

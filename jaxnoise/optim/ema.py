@@ -40,6 +40,8 @@ def debiased_ema(
       ArgumentError: `rate` outside [0, 1), or a concrete `count` below 1.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.optim import debiased_ema
       >>> first = debiased_ema(jnp.float32(3.0), jnp.float32(100.0), 0.5, jnp.int32(1))
       >>> round(float(debiased_ema(jnp.float32(6.0), first, 0.5, jnp.int32(2))), 5)
       5.0

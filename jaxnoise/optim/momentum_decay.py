@@ -18,6 +18,8 @@ def decayed_momentum(progress: ArrayLike, b1: float = 0.9) -> jax.Array:
 
     `beta = b1 (1 - tau) / ((1 - b1) + b1 (1 - tau))`
 
+    What `momentum_decay` uses, for pictures and for optimizers of one's own.
+
     Args:
       progress: float[...], tau = k/K in [0, 1].
       b1: decay rate at tau = 0, in [0, 1).
@@ -26,6 +28,7 @@ def decayed_momentum(progress: ArrayLike, b1: float = 0.9) -> jax.Array:
       float[...], falling from b1 to 0.
 
     Example:
+      >>> from jaxnoise.optim import decayed_momentum
       >>> print(f"{decayed_momentum(0.5):.3f}")
       0.818
 
@@ -40,6 +43,8 @@ def learning_rate_compensation(progress: ArrayLike, b1: float = 0.9) -> jax.Arra
 
     `lr / lr0 = (1 - b1) / (1 - beta) = 1 - b1 tau`
 
+    What `momentum_decay` uses, for pictures and for optimizers of one's own.
+
     Args:
       progress: float[...], tau = k/K in [0, 1].
       b1: decay rate at tau = 0, in [0, 1).
@@ -48,6 +53,7 @@ def learning_rate_compensation(progress: ArrayLike, b1: float = 0.9) -> jax.Arra
       float[...], falling from 1 to 1 - b1.
 
     Example:
+      >>> from jaxnoise.optim import learning_rate_compensation
       >>> print(f"{learning_rate_compensation(0.5):.2f}")
       0.55
 
@@ -60,10 +66,17 @@ class MomentumDecayState(NamedTuple):
     """State of `momentum_decay`.
 
     Args:
-      taken: int32, steps taken so far.
-      mass: scalar, `1 - prod_i beta_i` over the steps taken: what the weights in `mu` sum to.
+      taken: int32[], steps taken so far.
+      mass: float[], `1 - prod_i beta_i` over the steps taken: what the weights in `mu` sum to.
       mu: first moment, like the parameters.
       nu: second moment, like the parameters; the empty tuple without one.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.optim import momentum_decay
+      >>> state = momentum_decay(0.1, total_steps=10).init(jnp.zeros(3))
+      >>> int(state.taken), state.mu.shape
+      (0, (3,))
     """
 
     taken: jax.Array
@@ -91,6 +104,9 @@ def momentum_decay(
     The compensation is a learning-rate decay, and so a confound: compare with
     `decay_momentum=False`, which keeps beta = b1 and decays the learning rate alike.
 
+    For diffusion models that should train in fewer steps; its authors combine it with a curriculum
+    (`jaxnoise.noise.CLTS`). Numbers may be traced, as `optax.inject_hyperparams` hands them over.
+
     Args:
       learning_rate: lr, a number or a schedule of the step, multiplied by the compensation.
       total_steps: an integer K >= 1; from K on, beta = 0 and the factor on lr is 1 - b1.
@@ -100,8 +116,6 @@ def momentum_decay(
       decay_momentum: whether beta decays; otherwise it stays b1.
       compensate: whether lr is multiplied by 1 - b1 tau.
 
-    Numbers may be traced, as `optax.inject_hyperparams` hands them over.
-
     Returns:
       An optax transformation; chain weight decay or clipping around it.
 
@@ -109,6 +123,8 @@ def momentum_decay(
       ArgumentError: an argument is outside its range.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.optim import momentum_decay
       >>> optimizer = momentum_decay(0.5, total_steps=10, b2=None)
       >>> params = jnp.asarray([1.0, -2.0])
       >>> updates, state = optimizer.update(params, optimizer.init(params))

@@ -27,14 +27,16 @@ class Batch(struct.PyTreeNode):
 
     Either the whole data set lies on every device and `index` says which examples to train on, or
     `index` is None and `images`, `labels` are the examples themselves.
+
+    Args:
+      index: int32[b] into the resident data set, or None.
+      images: uint8 or float32[n or b, H, W, C].
+      labels: int32[n or b].
     """
 
     index: jax.Array | None
-    """int32[b] into the resident data set, or None."""
     images: jax.Array
-    """uint8 or float32[n or b, H, W, C]."""
     labels: jax.Array
-    """int32[n or b]."""
 
     def read(self) -> tuple[jax.Array, jax.Array]:
         """The examples: images uint8 or float32[b, H, W, C] and labels int32[b]."""
@@ -44,18 +46,21 @@ class Batch(struct.PyTreeNode):
 
 
 class Examples(struct.PyTreeNode):
-    """All that the loss of some examples depends on but the parameters; arrays have b rows."""
+    """All that the loss of some examples depends on but the parameters; arrays have b rows.
+
+    Args:
+      x0: float[b, H, W, C], clean images.
+      eps: float[b, H, W, C], or None as long as it is not drawn.
+      levels: as the objective draws them.
+      labels: int32[b], as the network sees them, or None if it is unconditional.
+      dropout_keys: key[b], or None without dropout.
+    """
 
     x0: jax.Array
-    """float[b, H, W, C], clean images."""
     eps: jax.Array | None
-    """float[b, H, W, C], or None as long as it is not drawn."""
     levels: Levels
-    """As the objective draws them."""
     labels: jax.Array | None
-    """int32[b], as the network sees them, or None if it is unconditional."""
     dropout_keys: jax.Array | None
-    """key[b], or None without dropout."""
 
     def take(self, source: jax.Array) -> "Examples":
         """The examples of these indices, int32[b]."""

@@ -35,6 +35,9 @@ def labels_by_frequency(keys: jax.Array, class_counts: npt.NDArray[np.integer]) 
       int32[B], never a class without examples.
 
     Example:
+      >>> import jax
+      >>> import numpy as np
+      >>> from jaxnoise.training.generation import labels_by_frequency
       >>> print(labels_by_frequency(jax.random.split(jax.random.key(0), 3), np.array([0, 5, 0])))
       [1 1 1]
     """

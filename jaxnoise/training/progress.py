@@ -50,6 +50,8 @@ class Progress:
       ArgumentError: an argument outside its range.
 
     Example:
+      >>> import sys
+      >>> from jaxnoise.training.progress import Progress
       >>> clock = iter([0.0, 4.0, 8.0]).__next__
       >>> with Progress(total_steps=2, batch=8, stream=sys.stdout, clock=clock) as progress:
       ...     progress.update(1, loss=0.5)

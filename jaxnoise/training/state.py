@@ -21,19 +21,23 @@ State = TypeVar("State", bound=Stepped)
 
 
 class TrainState(struct.PyTreeNode):
-    """The state of a run: a plain pytree, replicated over devices."""
+    """The state of a run: a plain pytree, replicated over devices.
+
+    Args:
+      step: int32[], how many updates were made.
+      params: {"network": the student's parameters, "objective": the objective's own}, float32.
+      opt_state: the optimizer's state.
+      ema: bias-corrected moving average of `params`, or None without one.
+      teacher: the teacher's own parameters under a teacher EMA, or None.
+      pace: state of the pacing of noise levels, () for one without.
+    """
 
     step: jax.Array
-    """int32[], how many updates were made."""
     params: Params
-    """{"network": the student's parameters, "objective": the objective's own}, float32."""
     opt_state: optax.OptState
     ema: Params
-    """Bias-corrected moving average of `params`, or None without one."""
     teacher: Params
-    """The teacher's own parameters under a teacher EMA, or None."""
     pace: Any
-    """State of the pacing of noise levels, () for one without."""
 
     @property
     def sampling_params(self) -> Params:
