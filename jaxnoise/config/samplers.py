@@ -1,6 +1,5 @@
 """What `sample.method` of a config can name: how images are drawn."""
 
-import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,12 +19,11 @@ def _multistep(
     objective: ConsistencyObjective, sigmas: tuple[float, ...] = (0.821,)
 ) -> tuple[Sampler, ...]:
     low, high = objective.sigma_min, objective.sigma_max
-    inside = all(low < sigma < high for sigma in sigmas)
-    if not inside or any(a <= b for a, b in itertools.pairwise(sigmas)):
-        raise ArgumentError(
-            "sigmas", sigmas, f"descending within (grid.sigma_min={low}, grid.sigma_max={high})"
-        )
-    return consistency_samplers(sigmas, low, high)
+    try:
+        return consistency_samplers(sigmas, low, high)
+    except ArgumentError as error:
+        allowed = f"in order within (grid.sigma_min={low}, grid.sigma_max={high})"
+        raise ArgumentError("sigmas", sigmas, allowed) from error
 
 
 def _solver(sampler: Callable[..., Sampler]) -> Callable[..., tuple[Sampler, ...]]:

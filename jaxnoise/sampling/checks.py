@@ -72,6 +72,8 @@ def estimate(
       ArgumentError: the denoiser gives no floats of the shape of x.
 
     Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.sampling.checks import estimate
       >>> estimate("denoiser", lambda x, sigma: x[:, 0], jnp.ones((2, 8)), jnp.ones(2))
       Traceback (most recent call last):
       jaxnoise.errors.ArgumentError: denoiser=a function to float32[2]: must be a function to \
