@@ -127,7 +127,7 @@ def test_reading_a_resolved_config_gives_it_back():
             ["config.train.log_every=3", "multiple of train.steps_per_dispatch=2"],
         ),
         ({"train.mapping": "pmaps"}, ["config.train.mapping='pmaps'"]),
-        ({"sample.method.sigmas": (0.5, 0.8)}, ["config.sample.method.sigmas", "descend"]),
+        ({"sample.method.sigmas": (0.5, 0.8, 0.6)}, ["config.sample.method.sigmas", "in order"]),
         ({"sample.method.sigmas": (90.0,)}, ["config.sample.method.sigmas", "sigma_max=80.0"]),
         ({"sample.count": 0}, ["config.sample.count=0"]),
         ({"evaluate.n": 1}, ["config.evaluate.n=1"]),
