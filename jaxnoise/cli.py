@@ -1,7 +1,8 @@
 """Runs a config: python run.py --config=configs/digits_poly.py [--mode=...] [--workdir=...].
 
-Any key of the config can be set: --config.train.steps=500. The same command resumes. Installed, the
-command is also called `jaxnoise`.
+Any key of the config can be set: --config.train.steps=500. The same command resumes. A study, many
+runs that are compared: python run.py --study=studies/high_noise.py --budget=smoke [--jobs=2].
+Installed, the command is also called `jaxnoise`.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxnoise import experiment
-from jaxnoise.commands import compare
+from jaxnoise.commands import compare, study
 from jaxnoise.compilation import keep_programs
 from jaxnoise.config import files, overrides
 from jaxnoise.errors import ArgumentError, ConfigError, NonFiniteError
@@ -41,6 +42,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--workdir", help="run folder; runs/<config's name> by default")
     parser.add_argument("--mode", choices=MODES, default="train", help="what to do")
     parser.add_argument("--runs", nargs="*", default=[], help="run folders to compare")
+    parser.add_argument("--study", help="study file, whose arms and seeds are all run")
+    parser.add_argument("--budget", default="smoke", help="how much of a study is run")
+    parser.add_argument("--index", type=int, help="make this run of a study alone, from 0")
+    parser.add_argument("--jobs", type=int, default=1, help="runs of a study at a time")
     parser.add_argument("--distributed", action="store_true", help="one of several processes")
     return parser.parse_args(argv)
 
@@ -52,6 +57,12 @@ def shared_batch(config: Mapping[str, Any]) -> int | None:
     name = selection.get("name") if isinstance(selection, Mapping) else None
     shared = isinstance(batch, int) and batch > 0 and name not in WITHIN_A_DEVICE
     return batch if shared else None
+
+
+def use_shared_cores(config: Mapping[str, Any]) -> None:
+    """Lets several host devices share the batch of a config, where they may."""
+    if batch := shared_batch(config):
+        use_all_cores(batch)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,11 +84,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             compare.main([user_path(run) for run in flags.runs], user_path(flags.workdir or "runs"))
             return 0
         keep_programs(cache_folder() / "programs")
+        if flags.study:
+            if settings:
+                raise ConfigError(f"--config.{next(iter(settings))}: a study has its own settings")
+            return study.main(flags, lambda planned: use_shared_cores(planned.config))
         config = overrides.apply(files.load(flags.config), settings)
         if flags.distributed:
             connect()
-        elif batch := shared_batch(config):
-            use_all_cores(batch)
+        else:
+            use_shared_cores(config)
         run = experiment.read(config)
         name = Path(flags.config.partition(":")[0]).stem
         folder = RunFolder(user_path(flags.workdir or f"runs/{name}"))

@@ -22,7 +22,7 @@ FLOORS = (
     {"report"},
     {"config"},
     {"experiment"},
-    {"run"},
+    {"run", "study"},
     {"commands"},
     {"cli"},
 )

@@ -3,10 +3,12 @@
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxnoise.errors import ConfigError
 from jaxnoise.files import user_path
+
+Made = TypeVar("Made")
 
 
 def load(spec: str) -> Mapping[str, Any]:
@@ -21,25 +23,7 @@ def load(spec: str) -> Mapping[str, Any]:
     Raises:
       ConfigError: no such file, no `get_config` in it, or no mapping from it.
     """
-    name, _, argument = spec.partition(":")
-    path = user_path(name)
-    if path.suffix != ".py" or not path.is_file():
-        raise ConfigError(f"--config={spec}: {name} is no Python file{_nearby(path)}")
-    module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    try:
-        module_spec.loader.exec_module(module)
-        get_config = getattr(module, "get_config", None)
-        if get_config is None:
-            raise ConfigError(f"--config={spec}: {name} has no function get_config")
-        config = get_config(argument) if argument else get_config()
-    # The file is the user's own code, so anything can come out of it.
-    except Exception as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"--config={spec}: {type(error).__name__}: {error}") from error
+    config = _made("--config", spec, "get_config")
     if hasattr(config, "to_dict"):
         config = config.to_dict()
     if not isinstance(config, Mapping) or not all(isinstance(key, str) for key in config):
@@ -47,6 +31,49 @@ def load(spec: str) -> Mapping[str, Any]:
             f"--config={spec}: get_config gave {type(config).__name__}, no mapping of names"
         )
     return config
+
+
+def load_object(flag: str, path: str, function: str, kind: type[Made]) -> Made:
+    """What a function of a Python file gives.
+
+    Args:
+      flag: that names the file, for messages.
+      path: of the file.
+      function: its name, called without arguments.
+      kind: of what it gives.
+
+    Raises:
+      ConfigError: no such file or function, or it gives something else.
+    """
+    made = _made(flag, path, function)
+    if not isinstance(made, kind):
+        raise ConfigError(
+            f"{flag}={path}: {function} gave {type(made).__name__}, no {kind.__name__}"
+        )
+    return made
+
+
+def _made(flag: str, spec: str, function: str) -> Any:
+    """What a function of a file gives for the argument after the colon, if there is one."""
+    name, _, argument = spec.partition(":")
+    path = user_path(name)
+    if path.suffix != ".py" or not path.is_file():
+        raise ConfigError(f"{flag}={spec}: {name} is no Python file{_nearby(path)}")
+    module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+        make = getattr(module, function, None)
+        if make is None:
+            raise ConfigError(f"{flag}={spec}: {name} has no function {function}")
+        return make(argument) if argument else make()
+    # The file is the user's own code, so anything can come out of it.
+    except Exception as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{flag}={spec}: {type(error).__name__}: {error}") from error
 
 
 def _nearby(path: Path) -> str:

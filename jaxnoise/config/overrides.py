@@ -61,15 +61,36 @@ def apply(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, 
       >>> apply({"law": {"name": "beta"}}, {"law.a": "2", "law.name": "polynomial"})
       {'law': {'name': 'polynomial', 'a': 2}}
     """
+    return replaced(config, {path: _value(text) for path, text in overrides.items()})
+
+
+def replaced(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with values in place; a mapping takes the place of a whole section.
+
+    Args:
+      config: nested mapping.
+      settings: dotted keys and their values.
+
+    Returns:
+      A new nested dict.
+
+    Raises:
+      ConfigError: a key that goes through a value that is no section.
+
+    Example:
+      >>> config = {"law": {"name": "beta", "a": 2.0}}
+      >>> replaced(config, {"law": {"name": "uniform"}, "train.steps": 5})
+      {'law': {'name': 'uniform'}, 'train': {'steps': 5}}
+    """
     changed = _copied(config)
-    for path, text in overrides.items():
+    for path, value in settings.items():
         *parents, last = path.split(".")
         node = changed
         for parent in parents:
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"config.{path}: config.{parent} is a value, not a section")
-        node[last] = _value(text)
+        node[last] = _copied(value) if isinstance(value, Mapping) else value
     return changed
 
 

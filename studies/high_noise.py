@@ -1,0 +1,108 @@
+"""Which part of high noise scheduling carries its effect? Every factor against the same base cell.
+
+Command:      python run.py --study=studies/high_noise.py --budget=smoke
+Hardware:     two CPU cores; smoke: two minutes, laptop: hours.
+Paper:        high noise scheduling, arXiv 2404.06353.
+
+The base cell is the baseline of the paper in the smallest form: lognormal law, independent draws,
+levels recomputed for every number of levels, which stays at 20. Each arm of the digits changes one
+factor of it; the corners change all four, some or none.
+"""
+
+from itertools import product
+from typing import Any
+
+from jaxnoise.study import Budget, Comparison, Study
+
+LAWS = {
+    "lognormal": {"name": "lognormal", "p_mean": -1.1, "p_std": 2.0},
+    "uniform": {"name": "uniform"},
+    "polynomial1.5": {"name": "polynomial", "curve": 1.5},
+    "polynomial2.5": {"name": "polynomial", "curve": 2.5},
+    "polynomial4": {"name": "polynomial", "curve": 4.0},
+    "prototype2.5": {"name": "polynomial", "curve": 2.5, "variant": "prototype"},
+    "beta": {"name": "beta", "a": 1.5, "b": 5.0},
+}
+LEVELS = {
+    "recomputed": {"name": "karras"},
+    "predefined": {"name": "predefined", "rule": "nested", "table_size": 251},
+}
+CURRICULA = {
+    "constant": {"name": "constant", "s0": 20},
+    "doubling": {"name": "doubling", "s0": 20, "s1": 250},
+    "sinusoidal": {"name": "sinusoidal", "s0": 20, "s1": 250},
+    "rising": {"name": "sinusoidal_rising", "s0": 20, "s1": 250},
+}
+BASE = ("lognormal", "iid", "recomputed", "constant")
+HIGH_NOISE = ("polynomial4", "stratified", "predefined", "sinusoidal")
+
+
+def cell(law: str, sampling: str, levels: str, curriculum: str) -> dict[str, Any]:
+    return {
+        "law": {**LAWS[law], "sampling": sampling},
+        "grid": LEVELS[levels],
+        "curriculum": CURRICULA[curriculum],
+    }
+
+
+def name_of(factors: tuple[str, ...]) -> str:
+    return "-".join(factors)
+
+
+def one_factor_at_a_time() -> list[tuple[str, ...]]:
+    law, sampling, levels, curriculum = BASE
+    return [
+        BASE,
+        *((other, sampling, levels, curriculum) for other in LAWS if other != law),
+        (law, "stratified", levels, curriculum),
+        (law, sampling, "predefined", curriculum),
+        *((law, sampling, levels, other) for other in CURRICULA if other != curriculum),
+    ]
+
+
+def corners() -> list[tuple[str, ...]]:
+    return list(product(*zip(BASE, HIGH_NOISE, strict=True)))
+
+
+def get_study() -> Study:
+    digits = dict.fromkeys([*one_factor_at_a_time(), *corners()])
+    claims = [
+        BASE,
+        ("polynomial4", "stratified", "predefined", "constant"),
+        ("lognormal", "iid", "recomputed", "doubling"),
+        HIGH_NOISE,
+    ]
+    names = tuple(map(name_of, claims))
+    smoke = {"train.steps": 8, "train.log_every": 4, "train.checkpoint_every": 8}
+    smoke |= {"train.sample_every": 8, "evaluate.n": 64}
+    smoke |= {"model.model_channels": 8, "model.channel_mult": (1,), "model.num_blocks": 1}
+    clothes = {
+        "data": {"dataset": "fashion_mnist", "size": 14},
+        "train.steps": 1_200,
+        "train.batch": 128,
+        "train.sample_every": 300,
+        "train.checkpoint_every": 300,
+        "evaluate.n": 5_000,
+        "evaluate.every": 300,
+    }
+    return Study(
+        question="Which part of high noise scheduling carries its effect?",
+        comparisons={
+            "digits": Comparison(
+                base="configs/digits_poly.py",
+                arms={name_of(factors): cell(*factors) for factors in digits},
+                control=name_of(BASE),
+                budgets={
+                    "smoke": Budget((0,), smoke, names[:2]),
+                    "laptop": Budget((0, 1, 2), {"evaluate.every": 550}),
+                },
+            ),
+            "fashion_mnist_14x14": Comparison(
+                base="configs/digits_poly.py",
+                arms={name_of(factors): cell(*factors) for factors in claims},
+                control=name_of(BASE),
+                budgets={"laptop": Budget((0, 1, 2, 3, 4))},
+                settings=clothes,
+            ),
+        },
+    )

@@ -1,0 +1,22 @@
+"""A study of the smallest network, in the form of a user's file."""
+
+import tiny
+
+from jaxnoise.study import Budget, Comparison, Study
+
+ARMS = {"plain": {}, "uniform": {"law": {"name": "uniform"}}}
+
+
+def shrunk(steps: int = 8) -> dict:
+    """The settings that make a config of the digits a run of seconds."""
+    config = tiny.digits_config()
+    names = ("model", "train", "sample", "evaluate")
+    return {name: config[name] for name in names} | {"train.steps": steps}
+
+
+def comparison(arms=ARMS, control="plain", base="configs/digits_poly.py", **budgets) -> Comparison:
+    return Comparison(base, arms, control, budgets or {"smoke": Budget((0, 1))}, shrunk())
+
+
+def get_study(**given) -> Study:
+    return Study("Is it the law?", {"digits": comparison(**given)})

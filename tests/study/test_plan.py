@@ -1,0 +1,110 @@
+"""What a study plans, and what it refuses before anything runs."""
+
+import json
+
+import pytest
+from study import small_study
+
+from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.study import Budget, Comparison, Study, planned_runs
+from jaxnoise.study.folder import StudyFolder
+from jaxnoise.study.local import checked_index
+
+
+def test_every_arm_runs_with_every_seed_and_seeds_come_outside():
+    runs = planned_runs(small_study.get_study(), "smoke")
+    assert [run.name for run in runs] == [
+        "digits/plain/seed_0",
+        "digits/uniform/seed_0",
+        "digits/plain/seed_1",
+        "digits/uniform/seed_1",
+    ]
+    assert [run.run.seed for run in runs] == [0, 0, 1, 1]
+    assert [run.run.evaluate.seed for run in runs] == [1, 1, 2, 2]
+    assert [run.run.config["law"]["name"] for run in runs[:2]] == ["polynomial", "uniform"]
+    # A section takes the place of the whole one: no key of the base's law is left.
+    assert set(runs[1].config["law"]) == {"name"}
+
+
+def test_a_budget_names_its_arms_and_what_they_get_on_top():
+    arms = {"plain": {}, "a": {"law.curve": 2.0}, "b": {"law.curve": 3.0, "train.steps": 4}}
+    few = Budget((5,), {"train.steps": 6}, ("b",))
+    study = small_study.get_study(arms=arms, few=few)
+    runs = planned_runs(study, "few")
+    # The control is always there.
+    assert [run.name for run in runs] == ["digits/plain/seed_5", "digits/b/seed_5"]
+    assert {run.run.train.steps for run in runs} == {6}
+    assert study.budgets == ["few"]
+
+
+def test_the_shipped_studies_are_planned_at_every_budget():
+    from studies import high_noise
+
+    study = high_noise.get_study()
+    counts = {budget: len(planned_runs(study, budget)) for budget in study.budgets}
+    assert counts == {"laptop": 23 * 3 + 4 * 5, "smoke": 2}
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: small_study.get_study(base="configs/no_such.py"), "configs/no_such.py"),
+        (
+            lambda: small_study.get_study(arms={"plain": {}, "odd": {"law.curv": 2.0}}),
+            "study arm digits/odd: config.law.curv: unknown key; did you mean config.law.curve?",
+        ),
+        (
+            lambda: small_study.get_study(arms={"plain": {}, "same": {"law.curve": 4.0}}),
+            "study arm digits/same: is the same as digits/plain",
+        ),
+        (
+            lambda: small_study.get_study(arms={"plain": {"evaluate.n": 0}}),
+            "study arm digits/plain: must train a model and score it",
+        ),
+    ],
+)
+def test_arms_that_cannot_be_compared_are_named(make, said):
+    with pytest.raises(ConfigError) as caught:
+        planned_runs(make(), "smoke")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("argument", "make"),
+    [
+        ("seeds", lambda: Budget((0, 1, 0))),
+        ("seeds", lambda: Budget(())),
+        ("seeds", lambda: Budget((-1,))),
+        ("control", lambda: small_study.comparison(control="plane")),
+        ("arms", lambda: small_study.comparison(smoke=Budget((0,), {}, ("plane",)))),
+    ],
+)
+def test_budgets_and_controls_are_checked(argument, make):
+    with pytest.raises(ArgumentError) as refused:
+        make()
+    assert refused.value.argument == argument
+
+
+def test_budget_and_index_are_checked():
+    study = small_study.get_study()
+    with pytest.raises(ConfigError, match="--budget=gpu: must be one of smoke"):
+        planned_runs(study, "gpu")
+    runs = planned_runs(study, "smoke")
+    assert checked_index(3, runs) is runs[3]
+    for index in (-1, 4):
+        with pytest.raises(ConfigError, match=f"--index={index}: must be from 0 to 3"):
+            checked_index(index, runs)
+
+
+def test_a_folder_keeps_its_runs_and_takes_more_of_them(tmp_path):
+    folder = StudyFolder(tmp_path / "study")
+    folder.claim(planned_runs(small_study.get_study(), "smoke"))
+    more = small_study.get_study(smoke=Budget((0, 1, 2)))
+    folder.claim(planned_runs(more, "smoke"))
+    assert len(json.loads(folder.plan.read_text())) == 6
+    other = {"plain": {}, "uniform": {"law": {"name": "beta"}}}
+    with pytest.raises(ConfigError, match=r"digits/uniform/seed_0 is a run of another config: law"):
+        folder.claim(planned_runs(small_study.get_study(arms=other), "smoke"))
+    assert Study("", {}).budgets == []
+    assert isinstance(more.comparisons["digits"], Comparison)

@@ -1,0 +1,73 @@
+"""Means, paired differences and intervals of a study."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+from study import small_study
+
+from jaxnoise.study import planned_runs
+from jaxnoise.study.folder import StudyFolder
+from jaxnoise.study.tables import as_csv, as_markdown, paired_difference, rows_of
+
+
+def test_intervals_are_those_of_the_paired_t_test():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(1.0, 0.5, 6), rng.normal(0.7, 0.5, 6)
+    found = paired_difference(dict(enumerate(a)), dict(enumerate(b)))
+    test = stats.ttest_rel(a, b)
+    interval = test.confidence_interval(0.95)
+    assert found.mean == pytest.approx(np.mean(a - b))
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.effect == pytest.approx(np.mean(a - b) / np.std(a - b, ddof=1))
+    assert found.seeds == 6
+
+
+def test_one_seed_has_no_interval_and_no_seed_no_difference():
+    found = paired_difference({3: 2.0, 4: 1.0}, {3: 1.5})
+    assert (found.mean, found.low, found.high, found.effect) == (0.5, -np.inf, np.inf, None)
+    assert paired_difference({0: 1.0}, {1: 1.0}) is None
+    assert paired_difference({0: 1.0, 1: 2.0}, {0: 0.0, 1: 1.0}).effect is None
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Three of four runs of the small study with scores of our own."""
+    runs = planned_runs(small_study.get_study(), "smoke")
+    folder = StudyFolder(tmp_path)
+    for planned, score in zip(runs[:3], (3.0, 2.0, 5.0), strict=True):
+        root = folder.run_folder(planned).root
+        root.mkdir(parents=True)
+        result = {
+            "frechet_1step": score,
+            "frechet_floor": 0.5,
+            "untrained_frechet_1step": 9.0,
+            "images_seen": 128,
+            "nfe": {"1step": 1},
+        }
+        (root / "result.json").write_text(json.dumps(result))
+    return folder, runs
+
+
+def test_rows_pair_arms_by_seed_and_leave_out_what_is_not_finished(finished):
+    folder, runs = finished
+    uniform, plain = rows_of(folder, runs, {"digits": "plain"})
+    assert (uniform.arm, uniform.values, uniform.mean) == ("uniform", {0: 2.0}, 2.0)
+    assert (plain.values, plain.mean, plain.difference) == ({0: 3.0, 1: 5.0}, 4.0, None)
+    assert plain.spread == pytest.approx(np.sqrt(2))
+    assert (uniform.difference.mean, uniform.difference.seeds) == (-1.0, 1)
+    assert (plain.floor, plain.images_seen) == (0.5, 128)
+
+
+def test_tables_say_all_of_it(finished):
+    rows = rows_of(*finished, {"digits": "plain"})
+    table = as_markdown(rows)
+    assert "### digits: frechet_1step" in table
+    assert "| uniform | 2.000 | 1 | -1.000 (one seed) |  |" in table
+    assert "128 images seen; floor 0.500" in table
+    assert as_csv(rows).splitlines()[1:] == [
+        "digits,uniform,frechet_1step,0,2.0",
+        "digits,plain,frechet_1step,0,3.0",
+        "digits,plain,frechet_1step,1,5.0",
+    ]
