@@ -1,4 +1,5 @@
 import importlib
+import pickle
 from pathlib import Path
 
 import jax
@@ -353,3 +354,13 @@ def test_baseline_is_that_of_the_high_noise_experiments():
     assert own.baseline.law == own.objective.law
     assert own.baseline.grid == own.objective.grid
     assert experiment.read(cifar_poly.get_config()).baseline.curriculum == own.baseline.curriculum
+
+
+@pytest.mark.parametrize("teacher", ["student", "ema"])
+def test_equal_configs_make_equal_objectives_which_pickle(teacher):
+    config = tiny.digits_config(**{"objective.teacher": teacher})
+    first, second = (experiment.read(config).objective for _ in range(2))
+    assert first == second
+    assert pickle.loads(pickle.dumps(first)) == first
+    other = tiny.digits_config(**{"objective.teacher": teacher, "objective.distance.c": 0.03})
+    assert experiment.read(other).objective != first

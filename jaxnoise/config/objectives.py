@@ -1,6 +1,7 @@
 """What the objective's section of a config can name: objectives, their distances and weights."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from typing import Any
@@ -47,7 +48,7 @@ def consistency(
     if teacher == "ema":
         if s0 is None:
             raise ArgumentError("teacher", teacher, "'student' where the curriculum has no key s0")
-        rate = partial(noise.square_root_ema_rate, mu0=mu0, s0=s0)
+        rate = _TeacherRate(mu0, s0)
     return ConsistencyObjective(
         grid=grid,
         law=law,
@@ -92,10 +93,30 @@ def denoising(
         raise ArgumentError("objective.weight", error.value, error.allowed) from error
 
 
+@dataclass(frozen=True)
+class _PseudoHuber:
+    """A class instead of a partial function, so that equal ones compare equal."""
+
+    c: float | None
+    elementwise: bool
+
+    def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        return objectives.pseudo_huber(a, b, self.c, self.elementwise)
+
+
+@dataclass(frozen=True)
+class _TeacherRate:
+    mu0: float
+    s0: int
+
+    def __call__(self, num_levels: jax.Array) -> jax.Array:
+        return noise.square_root_ema_rate(num_levels, self.mu0, self.s0)
+
+
 def _pseudo_huber(c: float | None = None, elementwise: bool = False) -> Distance:
     if c is not None and not 0 < c < inf:
         raise ArgumentError("c", c, "a finite number > 0, or None for the default")
-    return partial(objectives.pseudo_huber, c=c, elementwise=elementwise)
+    return _PseudoHuber(c, elementwise)
 
 
 def _uniform(space: str = "v") -> Callable[[float], SnrWeight]:
