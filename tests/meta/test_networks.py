@@ -33,8 +33,15 @@ NETWORKS = {
         dtype=jnp.float64,
     ),
 }
+
+
+def without_jit(optimizer):
+    """The same optimizer, whose operations are compiled once and not once per inner step."""
+    return optax.GradientTransformation(optimizer.init, jax.disable_jit()(optimizer.update))
+
+
 # One each: all of them are tried on a small network, in test_unroll.py.
-OPTIMIZERS = {"unet": optax.adam(0.02), "dit": optax.radam(0.02)}
+OPTIMIZERS = {"unet": without_jit(optax.adam(0.02)), "dit": without_jit(optax.radam(0.02))}
 ETA = np.linspace(-0.4, 0.5, 10)
 
 
@@ -80,6 +87,7 @@ def problem(name):
     return losses, theta
 
 
+@jax.jit
 def weights(eta, batch):
     return jax.nn.softmax(batch["noise"].reshape(BATCH, -1)[:, :10] @ eta)
 

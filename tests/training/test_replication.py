@@ -46,7 +46,7 @@ pytestmark = pytest.mark.slow
 
 BATCH, DEVICES = 8, 2
 RANDOM = np.random.RandomState(0)
-KEY = jax.random.key(5)
+KEY = linear_network.quick_key(5)
 OPTIMIZER = optax.sgd(1e-2, momentum=0.9)
 DENOISING = DenoisingObjective(Cosine().truncated(-8.0, 8.0), min_snr_weight())
 BALANCED = DenoisingObjective(
@@ -88,6 +88,7 @@ def differing(found):
         lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x,
         found,
     )
+    found = jax.tree.map(np.asarray, found)
     return [
         jax.tree_util.keystr(path)
         for path, leaf in jax.tree_util.tree_leaves_with_path(found)
