@@ -33,6 +33,7 @@ CURRICULA = {
     "sinusoidal": {"name": "sinusoidal", "s0": 20, "s1": 250},
     "rising": {"name": "sinusoidal_rising", "s0": 20, "s1": 250},
 }
+METRICS = ("frechet", "precision_recall")
 BASE = ("lognormal", "iid", "recomputed", "constant")
 HIGH_NOISE = ("polynomial4", "stratified", "predefined", "sinusoidal")
 
@@ -84,6 +85,7 @@ def get_study() -> Study:
         "train.checkpoint_every": 300,
         "evaluate.n": 5_000,
         "evaluate.every": 300,
+        "evaluate.metrics": METRICS,
     }
     return Study(
         question="Which part of high noise scheduling carries its effect?",
@@ -94,7 +96,9 @@ def get_study() -> Study:
                 control=name_of(BASE),
                 budgets={
                     "smoke": Budget((0,), smoke, names[:2]),
-                    "laptop": Budget((0, 1, 2), {"evaluate.every": 550}),
+                    "laptop": Budget(
+                        (0, 1, 2), {"evaluate.every": 550, "evaluate.metrics": METRICS}
+                    ),
                 },
             ),
             "fashion_mnist_14x14": Comparison(

@@ -3,6 +3,7 @@
 FLOOR = "frechet_floor"
 """The distance of held-out real images to the reference; every row of scores holds it."""
 
+_BETTER_HIGH = ("precision_", "recall_", "inception_score_")
 _PREFIX, _UNTRAINED = "frechet_", "untrained_"
 
 
@@ -29,3 +30,13 @@ def sampler_of(key: str) -> str | None:
 def is_untrained(key: str) -> bool:
     """Whether a key holds a number of the untrained model."""
     return key.startswith(_UNTRAINED)
+
+
+def higher_is_better(key: str) -> bool:
+    """Whether more of a score is better; distances are better small.
+
+    Example:
+      >>> higher_is_better("recall_1step"), higher_is_better("frechet_1step")
+      (True, False)
+    """
+    return key.startswith(_BETTER_HIGH)

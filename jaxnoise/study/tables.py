@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from jaxnoise.evaluation.score_keys import FLOOR, is_untrained
+from jaxnoise.evaluation.score_keys import FLOOR, higher_is_better, is_untrained
 from jaxnoise.report.formats import with_deviation
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
@@ -146,7 +146,7 @@ def rows_of(
                 )
                 for arm, values in by_arm.items()
             ]
-            rows += sorted(found, key=lambda row: row.mean)
+            rows += sorted(found, key=lambda row: row.mean, reverse=higher_is_better(key))
     return rows
 
 
