@@ -72,11 +72,18 @@ jaxnoise.__version__ + 1
 """
 
 
-def check(script):
+def check(script, *options):
     """What `mypy --strict` prints of a script beside no configuration, and its exit code."""
     cache = Path(__file__).parents[1] / ".cache" / "mypy_of_users"
     out, error, code = api.run(
-        ["--strict", "--config-file=", f"--cache-dir={cache}", "--no-error-summary", script]
+        [
+            "--strict",
+            "--config-file=",
+            f"--cache-dir={cache}",
+            "--no-error-summary",
+            *options,
+            script,
+        ]
     )
     assert not error
     return out, code
@@ -103,3 +110,11 @@ def test_what_is_misspelt_is_found(tmp_path):
     assert '"model_chanels" for "UNet"' in errors[1]
     assert '"nosie"' in errors[2]
     assert '"Cosign"' in errors[3]
+
+
+@pytest.mark.parametrize("script", ["linen", "nnx", "eqx"])
+def test_the_scripts_of_the_docs_call_what_there_is(script):
+    """Their own functions have no annotations; all that they call of jaxnoise has."""
+    own = ("--allow-untyped-defs", "--allow-untyped-calls", "--ignore-missing-imports")
+    path = Path(__file__).parents[1] / "docs" / "own_loop" / f"{script}.py"
+    assert check(str(path), *own) == ("", 0)

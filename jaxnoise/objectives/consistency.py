@@ -119,7 +119,8 @@ def consistency_losses(
     check_callable("weight", weight, "(sigma_lo, sigma_hi) -> float[B]")
     check_images(x0, eps)
     if not isinstance(pairs, Pairs):
-        raise ArgumentError("pairs", describe(pairs), "Pairs, such as the objective's `draw` gives")
+        kind = Described(type(pairs).__name__)
+        raise ArgumentError("pairs", kind, "Pairs, such as the objective's `draw` gives")
     for argument, level in (("sigma_lo", pairs.sigma_lo), ("sigma_hi", pairs.sigma_hi)):
         check_shape(argument, level, x0.shape[:1], "one level for each image")
     if not is_traced(pairs) and not bool(jnp.all(pairs.sigma_lo < pairs.sigma_hi)):
@@ -354,8 +355,8 @@ class ConsistencyObjective:
         """
         del own
         return consistency_losses(
-            self.denoiser(seen_as(student, x0.dtype)),
-            self.denoiser(seen_as(teacher, x0.dtype)),
+            self.denoiser(seen_as("student", student, x0.dtype)),
+            self.denoiser(seen_as("teacher", teacher, x0.dtype)),
             x0,
             eps,
             levels,

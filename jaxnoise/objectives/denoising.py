@@ -10,13 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from jaxnoise.errors import ArgumentError, check_callable, check_shape, describe, is_traced, one_of
+from jaxnoise.errors import (
+    ArgumentError,
+    Described,
+    check_callable,
+    check_shape,
+    describe,
+    is_traced,
+    one_of,
+)
 from jaxnoise.noise.logsnr_law import LogSnrLaw, check_law
 from jaxnoise.noise.pacing import NoPacing, Pacing
 from jaxnoise.noise.uniforms import SOURCES
 from jaxnoise.objectives.compensation import COMMON, compensation_ess
 from jaxnoise.objectives.objective import Denoiser, check_images, check_pace
-from jaxnoise.objectives.parameterization import preconditioned, wide_dtype
+from jaxnoise.objectives.parameterization import check_output, preconditioned, wide_dtype
 from jaxnoise.objectives.prediction import Prediction
 from jaxnoise.objectives.uncertainty import LearnedUncertainty
 from jaxnoise.objectives.weighting import SnrWeight
@@ -259,14 +267,19 @@ class DenoisingObjective:
         check_callable("student", student, "(x, c_noise) -> float[B, ...]")
         check_images(x0, eps)
         if not isinstance(levels, LogSnrLevels):
-            raise ArgumentError("levels", describe(levels), "LogSnrLevels, as `draw` gives them")
+            kind = type(levels).__name__
+            raise ArgumentError("levels", Described(kind), "LogSnrLevels, as `draw` gives them")
+        if self.uncertainty is not None and "uncertainty" not in own:
+            raise ArgumentError("own", own, "the parameters that the objective's `init` gave")
         for argument, level in (("lam", levels.lam), ("log_prob", levels.log_prob)):
             check_shape(argument, level, x0.shape[:1], "one number for each image")
         wide = wide_dtype(x0)
         levels = jax.tree.map(lambda x: x.astype(wide), levels)
         lam, clean, noise = levels.lam, x0.astype(wide), eps.astype(wide)
         seen = self.prediction.network_input(clean, noise, lam).astype(x0.dtype)
-        raw = student(seen, self.prediction.c_noise(lam)).astype(wide)
+        raw = student(seen, self.prediction.c_noise(lam))
+        check_output("student", raw, x0)
+        raw = raw.astype(wide)
         error = (raw - self.prediction.wanted(clean, noise, lam)) ** 2
         error = jnp.mean(error, axis=tuple(range(1, error.ndim)))
         log_factor = self._log_factor(levels)

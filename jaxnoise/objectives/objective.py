@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, check_shape, describe
+from jaxnoise.errors import ArgumentError, check_callable, check_shape, describe
 from jaxnoise.noise.pacing import Pacing
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
@@ -148,8 +148,18 @@ class Objective(Protocol):
         ...
 
 
-def seen_as(network: Denoiser, dtype: jnp.dtype) -> Denoiser:
-    """A network that sees images of a dtype, whatever noise was added in."""
+def seen_as(argument: str, network: Denoiser, dtype: jnp.dtype) -> Denoiser:
+    """A network that sees images of a dtype, whatever noise was added in.
+
+    Args:
+      argument: the parameter that holds the network.
+      network: `(x, level) -> float[B, ...]`.
+      dtype: of the images.
+
+    Raises:
+      ArgumentError: it cannot be called.
+    """
+    check_callable(argument, network, "(x, c_noise) -> float[B, ...]")
 
     def cast(x: jax.Array, level: jax.Array) -> jax.Array:
         return network(x.astype(dtype), level)

@@ -1,12 +1,12 @@
 """How a network's raw output becomes an estimate of the clean image."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, check_callable
+from jaxnoise.errors import ArgumentError, check_callable, is_float, result_of
 
 
 class Preconditioning(NamedTuple):
@@ -135,6 +135,20 @@ def wide_dtype(x: jax.Array) -> jnp.dtype:
     return x.dtype if jnp.finfo(x.dtype).bits >= 32 else jnp.dtype(jnp.float32)
 
 
+def check_output(argument: str, raw: Any, x: jax.Array) -> None:
+    """Raises ArgumentError unless a network gave as many numbers as it takes, none broadcast.
+
+    Args:
+      argument: the parameter that holds the network.
+      raw: what it gave.
+      x: what it took.
+    """
+    if not is_float(raw) or raw.shape != x.shape:
+        sizes = ",".join(map(str, x.shape))
+        allowed = f"a function to floats of the shape of x, here float[{sizes}]"
+        raise ArgumentError(argument, result_of(raw), allowed)
+
+
 def preconditioned(
     network: Callable[[jax.Array, jax.Array], jax.Array],
     coefficients: Callable[[jax.Array], Preconditioning],
@@ -152,7 +166,7 @@ def preconditioned(
       `(x float[B, ...], sigma float[B]) -> float[B, ...]`.
 
     Raises:
-      ArgumentError: `network` cannot be called.
+      ArgumentError: `network` cannot be called, or gives another shape than it takes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -168,6 +182,7 @@ def preconditioned(
         noisy = x.astype(wide_dtype(x))
         c = coefficients(jnp.asarray(sigma).astype(noisy.dtype))
         raw = network((over_pixels(c.c_in, noisy) * noisy).astype(x.dtype), c.c_noise)
+        check_output("network", raw, x)
         found = over_pixels(c.c_skip, noisy) * noisy + over_pixels(c.c_out, noisy) * raw.astype(
             noisy.dtype
         )

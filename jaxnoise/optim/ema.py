@@ -1,12 +1,13 @@
 """Exponential moving averages of parameters."""
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnoise.errors import check_numbers
+from jaxnoise.errors import ArgumentError, Described, check_numbers, is_float
 
 
 def check_rate(argument: str, rate: float) -> None:
@@ -27,8 +28,10 @@ def debiased_ema(
     For the parameters that samples are drawn with; the first steps need no warm-up of the rate.
 
     Args:
-      new: pytree of arrays, the parameters p_k.
-      average: pytree of new's structure, a_{k-1}; kept in float32.
+      new: pytree, the parameters p_k. Leaves that are no float arrays (counters, keys) are
+        handed on as they are.
+      average: pytree of new's structure, a_{k-1}; it keeps its dtype, best float32: half
+        precision cannot hold small steps.
       rate: r in [0, 1).
       count: int or int[], k = 1, 2, ... the number of this update: 1 for the first. A traced 0 is
         taken for 1.
@@ -37,7 +40,8 @@ def debiased_ema(
       The pytree a_k.
 
     Raises:
-      ArgumentError: `rate` outside [0, 1), or a concrete `count` below 1.
+      ArgumentError: `rate` outside [0, 1), a concrete `count` below 1, or pytrees of different
+        structure.
 
     Example:
       >>> import jax.numpy as jnp
@@ -54,4 +58,16 @@ def debiased_ema(
     # expm1 keeps 1 - r^k accurate where r^k is close to 1; at k = 1 the quotient is 1 to the bit.
     unbiased = (1 - rate) / -jnp.expm1(jnp.asarray(count, jnp.float32) * log_rate)
     step_size = jnp.where(jnp.asarray(count) <= 1, 1.0, unbiased)
-    return optax.incremental_update(new, average, step_size)
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (new, average)]
+    if structures[0] != structures[1]:
+        given, wanted = (Described(f"a pytree {structure}") for structure in structures[::-1])
+        raise ArgumentError("average", given, f"{wanted}, as `new` is")
+
+    def mixed(now: Any, held: Any) -> Any:
+        if not (is_float(now) and is_float(held)):
+            return now
+        wide = held.dtype if jnp.finfo(held.dtype).bits >= 32 else jnp.dtype(jnp.float32)
+        size, now, held_wide = (x.astype(wide) for x in (step_size, now, held))
+        return (size * now + (1 - size) * held_wide).astype(held.dtype)
+
+    return jax.tree.map(mixed, new, average)

@@ -96,7 +96,5 @@ def test_a_config_trains_on_them_at_half_the_size(folder):
     images = experiment.read(config).data.open()
     assert (images.image_shape, images.name) == ((14, 14, 1), "fashion_mnist at 14x14")
     config["data"]["size"] = 29
-    with pytest.raises(
-        ConfigError, match=r"config\.data\.size=29: must be an integer from 1"
-    ):
+    with pytest.raises(ConfigError, match=r"config\.data\.size=29: must be an integer from 1"):
         experiment.read(config).data.open()

@@ -308,3 +308,22 @@ def test_a_pacing_with_a_state_asks_for_it():
         objective.draw(key, key, jnp.int32(0), 8)
     state = objective.pacing.update(objective.pacing.init(), 1.0)
     assert objective.draw(key, key, jnp.int32(0), 8, state).sigma_hi.shape == (8,)
+
+
+@pytest.mark.parametrize("network", [lambda x, c: x[:, :1, :1], lambda x, c: x[:1], lambda x, c: c])
+def test_a_network_that_gives_another_shape_is_refused(network):
+    """Broadcast against the images, its loss would be a number all the same."""
+    objective = make(constant(s0=12), KarrasGrid())
+    key, x0 = jax.random.key(0), jnp.ones((4, 2, 2, 1))
+    pairs = objective.draw(key, key, 0, 4)
+    with pytest.raises(ArgumentError, match=r"must be a function to floats of the shape of x"):
+        objective.losses(network, network, {}, x0, x0, pairs)
+    with pytest.raises(ArgumentError, match=r"^network=a function to float32"):
+        objective.denoiser(network)(x0, jnp.ones(4))
+
+
+def test_a_teacher_is_asked_for():
+    objective = make(constant(s0=12), KarrasGrid())
+    key, x0 = jax.random.key(0), jnp.ones((4, 2, 2, 1))
+    with pytest.raises(ArgumentError, match="teacher=None: must be a function"):
+        objective.losses(lambda x, c: x, None, {}, x0, x0, objective.draw(key, key, 0, 4))

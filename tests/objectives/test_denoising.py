@@ -478,3 +478,15 @@ def test_an_objective_may_be_made_of_a_law_whose_numbers_are_traced():
         return jnp.mean(objective.draw(key, key, jnp.int32(0), 16).lam)
 
     assert float(jax.jit(jax.grad(mean_level))(0.3)) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_losses_name_what_is_wrong_with_network_levels_or_own_parameters():
+    objective = make(Cosine().truncated(-9.0, 9.0), uniform_weight("v"))
+    x0, levels = jnp.ones((4, 2, 2, 1)), draw(objective, 4)
+    with pytest.raises(ArgumentError, match=r"^student=a function to float32\[4,2,2\]"):
+        objective.losses(lambda x, c: x[..., 0], None, {}, x0, x0, levels)
+    with pytest.raises(ArgumentError, match=r"^levels=ArrayImpl: must be LogSnrLevels"):
+        objective.losses(lambda x, c: x, None, {}, x0, x0, levels.lam)
+    learned = make(Cosine(), uniform_weight("v"), uncertainty=LearnedUncertainty())
+    with pytest.raises(ArgumentError, match=r"^own=\{\}: must be the parameters"):
+        learned.losses(lambda x, c: x, None, {}, x0, x0, levels)

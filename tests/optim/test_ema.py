@@ -30,3 +30,19 @@ def test_the_first_update_is_number_one():
         debiased_ema(jnp.ones(1), jnp.ones(1), 0.9, 0)
     found = jax.jit(lambda count: debiased_ema(jnp.full(1, 3.0), jnp.ones(1), 0.9, count))(0)
     assert float(found[0]) == 3.0
+
+
+def test_only_float_arrays_are_averaged_and_the_average_keeps_its_dtype():
+    key, act = jax.random.key(3), jnp.tanh
+    new = {"w": jnp.full(2, 3.0, jnp.bfloat16), "n": jnp.int32(7), "key": key, "act": act}
+    held = {"w": jnp.ones(2), "n": jnp.int32(1), "key": key, "act": act}
+    found = debiased_ema(new, held, 0.5, 2)
+    assert (found["n"], found["act"], found["w"].dtype) == (7, act, jnp.float32)
+    np.testing.assert_allclose(found["w"], 1 + (3 - 1) * 0.5 / 0.75, rtol=1e-6)
+    half = debiased_ema(new, held | {"w": jnp.ones(2, jnp.bfloat16)}, 0.5, 2)
+    assert half["w"].dtype == jnp.bfloat16
+
+
+def test_pytrees_of_different_structure_are_refused():
+    with pytest.raises(ArgumentError, match=r"^average=a pytree .*'v'.* must be a pytree .*'w'"):
+        debiased_ema({"w": jnp.ones(1)}, {"v": jnp.ones(1)}, 0.5, 1)
