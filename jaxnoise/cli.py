@@ -38,16 +38,32 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="configs/digits_poly.py", help="config file")
+    parser.add_argument("--config", help="config file; configs/digits_poly.py by default")
     parser.add_argument("--workdir", help="run folder; runs/<config's name> by default")
     parser.add_argument("--mode", choices=MODES, default="train", help="what to do")
     parser.add_argument("--runs", nargs="*", default=[], help="run folders to compare")
     parser.add_argument("--study", help="study file, whose arms and seeds are all run")
-    parser.add_argument("--budget", default="smoke", help="how much of a study is run")
+    parser.add_argument("--budget", help="how much of a study is run; smoke by default")
     parser.add_argument("--index", type=int, help="make this run of a study alone, from 0")
-    parser.add_argument("--jobs", type=int, default=1, help="runs of a study at a time")
+    parser.add_argument("--jobs", type=int, help="runs of a study at a time; 1 by default")
     parser.add_argument("--distributed", action="store_true", help="one of several processes")
-    return parser.parse_args(argv)
+    flags = parser.parse_args(argv)
+    for name in ("budget", "index", "jobs"):
+        if not flags.study and getattr(flags, name) is not None:
+            raise ConfigError(f"--{name}={getattr(flags, name)}: belongs to --study")
+    if flags.study:
+        for name, unset in (
+            ("config", None),
+            ("mode", "train"),
+            ("runs", []),
+            ("distributed", False),
+        ):
+            if getattr(flags, name) != unset:
+                raise ConfigError(f"--{name}={getattr(flags, name)}: has no place beside --study")
+    flags.budget = flags.budget or "smoke"
+    flags.jobs = 1 if flags.jobs is None else flags.jobs
+    flags.config = flags.config or "configs/digits_poly.py"
+    return flags
 
 
 def shared_batch(config: Mapping[str, Any]) -> int | None:

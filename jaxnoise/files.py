@@ -1,9 +1,12 @@
 """Where files lie, and how they are written so that a kill leaves none of them half."""
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from jaxnoise.errors import ConfigError
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
@@ -38,3 +41,33 @@ def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Keeps a folder for this process; a lock that dies with it, whatever kills it.
+
+    Args:
+      folder: must exist.
+
+    Raises:
+      ConfigError: another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        # Elsewhere than on Unix nobody is kept out.
+        yield
+        return
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        # Some shared file systems have no locks.
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                why = f"--workdir={folder}: another process is at work in it"
+                raise ConfigError(why) from None
+        yield
+    finally:
+        os.close(held)

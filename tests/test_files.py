@@ -1,5 +1,6 @@
 """Paths as a user writes them, and files that are never half written."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 from PIL import Image
 
 from jaxnoise.data import open_images
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.evaluation.moments import Moments
 from jaxnoise.evaluation.statistics_files import load_statistics, save_statistics
-from jaxnoise.files import user_path, write_whole
+from jaxnoise.files import exclusive, user_path, write_whole
 from jaxnoise.models.rater_file import load_rater
 
 CONFIG = """
@@ -75,3 +76,19 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         write_whole(file, cut_short)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert file.read_text(encoding="utf-8") == "tëxt"
+
+
+def test_a_folder_is_for_one_process_and_its_lock_dies_with_it(tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from jaxnoise.files import exclusive\n"
+        "with exclusive(Path(sys.argv[1])):\n    print('in', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(ConfigError, match="another process is at work"), exclusive(tmp_path):
+            pass
+        other.kill()
+        other.wait()
+    with exclusive(tmp_path):
+        assert list(tmp_path.iterdir()) == []

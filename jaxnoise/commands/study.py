@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxnoise.commands import train
 from jaxnoise.errors import ConfigError
 from jaxnoise.figures.arms import save_arms
-from jaxnoise.files import user_path, write_whole
+from jaxnoise.files import exclusive, user_path, write_whole
 from jaxnoise.report import write_comparison
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.local import checked_index, run_all, say
@@ -51,8 +51,9 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
             f"--index={index}",
         ]
 
-    failed = run_all(folder, runs, command, flags.jobs)
-    show(study, folder, runs)
+    with exclusive(folder.root):
+        failed = run_all(folder, runs, command, flags.jobs)
+        show(study, folder, runs)
     if failed:
         say(f"{len(failed)} runs failed: {', '.join(failed)}")
     return 1 if failed else 0

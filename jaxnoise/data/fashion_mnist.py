@@ -44,7 +44,7 @@ def fashion_mnist_folder(data_dir: str | os.PathLike[str] | None) -> Path | None
     return folder if any(folder.glob("*-images-idx3-ubyte*")) else None
 
 
-def open_fashion_mnist(folder: Path, split: str = "train") -> ArrayImages:
+def open_fashion_mnist(folder: str | os.PathLike[str], split: str = "train") -> ArrayImages:
     """Fashion-MNIST from its four IDX files, gzipped or not.
 
     Args:
@@ -63,6 +63,7 @@ def open_fashion_mnist(folder: Path, split: str = "train") -> ArrayImages:
     """
     if split not in _PREFIXES:
         raise ArgumentError("split", split, f"one of {', '.join(_PREFIXES)}")
+    folder = user_path(folder)
     pixels, labels = [], []
     for prefix in _PREFIXES[split]:
         pixels.append(_read(folder, f"{prefix}-images-idx3-ubyte", 3))

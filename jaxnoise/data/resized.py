@@ -46,7 +46,8 @@ class ResizedImages:
         if height != width:
             allowed = f"None: the images are {height}x{width}, and only square ones are resized"
             raise ArgumentError("size", self.size, allowed)
-        if not isinstance(self.size, int) or not 1 <= self.size <= height:
+        whole = isinstance(self.size, int | np.integer) and not isinstance(self.size, bool)
+        if not whole or not 1 <= self.size <= height:
             raise ArgumentError("size", self.size, f"an integer from 1 to {height}, the images'")
 
     @property

@@ -105,16 +105,17 @@ def noise_moments(x0: jax.Array, eps: jax.Array) -> Info:
     """Moments of noise by which N(0, I) can be told from what was selected.
 
     Args:
-      x0: float[B, ...], images of D pixels, D at least 2.
+      x0: float[B, ...], images of D pixels.
       eps: float[B, ...], their noise.
 
     Returns:
       Scalars, means over the batch, with their values under N(0, I): `noise_mean`, mean over the
-      pixels (0); `noise_variance`, unbiased variance over the pixels (1); `noise_square`,
-      ||eps||^2 / D (1); `noise_along_image`, <x0, eps> / ||x0||, 0 for a black image (0).
+      pixels (0); `noise_variance`, unbiased variance over the pixels (1), if there are several;
+      `noise_square`, ||eps||^2 / D (1); `noise_along_image`, <x0, eps> / ||x0||, 0 for a black
+      image (0).
 
     Raises:
-      ArgumentError: arrays that are not float[B, ...] of one shape, or a single pixel.
+      ArgumentError: arrays that are not float[B, ...] of one shape.
 
     Example:
       >>> import jax.numpy as jnp
@@ -124,17 +125,17 @@ def noise_moments(x0: jax.Array, eps: jax.Array) -> Info:
       {'noise_mean': 2.0, 'noise_variance': 2.0, 'noise_square': 5.0, 'noise_along_image': 2.828}
     """
     _check_pair(x0, eps)
-    if x0.size == x0.shape[0]:
-        raise ArgumentError("x0", describe(x0), "of at least 2 pixels")
     x0, eps = (x.reshape(x.shape[0], -1) for x in (x0, eps))
     norm = jnp.linalg.norm(x0, axis=1)
     inner = jnp.sum(x0 * eps, axis=1)
-    return {
+    moments = {
         "noise_mean": jnp.mean(eps),
-        "noise_variance": jnp.mean(jnp.var(eps, axis=1, ddof=1)),
         "noise_square": jnp.mean(eps * eps),
         "noise_along_image": jnp.mean(inner / jnp.where(norm > 0, norm, 1)),
     }
+    if eps.shape[1] > 1:
+        moments["noise_variance"] = jnp.mean(jnp.var(eps, axis=1, ddof=1))
+    return moments
 
 
 def _check_pair(x0: jax.Array, eps: jax.Array) -> None:

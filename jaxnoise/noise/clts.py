@@ -10,9 +10,9 @@ from jax.scipy.special import ndtr
 from jax.typing import ArrayLike
 
 from jaxnoise.errors import ArgumentError, check_positive
-from jaxnoise.noise.logsnr_law import as_level
 from jaxnoise.noise.logsnr_mixture import bisect
 from jaxnoise.noise.pacing import Pacing, below_one, check_at_least_one, progress_of
+from jaxnoise.noise.parameters import as_level
 
 
 @dataclass(frozen=True)

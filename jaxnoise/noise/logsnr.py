@@ -18,8 +18,8 @@ from jax.scipy.special import ndtri
 from jax.typing import ArrayLike
 
 from jaxnoise.errors import check_finite, check_numbers, check_positive, is_traced
-from jaxnoise.noise.logsnr_law import LogSnrLaw, Number, Tails, as_level, within
-from jaxnoise.noise.parameters import log_of, log_of_expm1
+from jaxnoise.noise.logsnr_law import LogSnrLaw, Tails, within
+from jaxnoise.noise.parameters import Number, as_level, log_of, log_of_expm1
 
 
 class _Symmetric(LogSnrLaw):
@@ -325,7 +325,7 @@ class LinearBeta(LogSnrLaw):
         whole = (self.beta_min + self.beta_max) / 2
         from_end = whole - s * (self.beta_max - rise * s / 2)
         total = jnp.where(t <= s, t * (self.beta_min + rise * t / 2), from_end)
-        return -jnp.log(jnp.expm1(total))
+        return -log_of_expm1(total)
 
     def _rate(self, total: jax.Array) -> jax.Array:
         """beta where the integral of beta is `total`."""

@@ -23,23 +23,10 @@ from jaxnoise.errors import (
     is_traced,
     one_of,
 )
-from jaxnoise.noise.parameters import Parameterized, log_of
+from jaxnoise.noise.parameters import Number, Parameterized, as_level, floor_of, log_of
 from jaxnoise.noise.uniforms import SOURCES, Warp, unpaced
 
 Tails = tuple[jax.Array, jax.Array]
-Number = float | jax.Array
-"""A parameter of a law: a number, or one that is traced."""
-
-
-def as_level(x: ArrayLike) -> jax.Array:
-    """`x` as a float array of at least 32 bits: noise levels are never in half precision."""
-    x = jnp.asarray(x)
-    return x if x.dtype in (jnp.float32, jnp.float64) else x.astype(jnp.result_type(float))
-
-
-def floor_of(dtype: jnp.dtype) -> float:
-    """Half of the spacing of uniform draws: 2^-24 in float32, 2^-53 in float64."""
-    return float(jnp.finfo(dtype).eps) / 2
 
 
 def check_law(argument: str, value: object) -> None:
@@ -289,6 +276,13 @@ class _Restricted(LogSnrLaw):
         return jnp.where(inside, self.law.log_prob(lam) - jnp.log(mass), -jnp.inf)
 
 
+def _tails_at(law: LogSnrLaw, end: jax.Array, survival: int) -> Tails:
+    """A law's tails at an end, which may be infinite: 0 inf in a derivative would be NaN."""
+    finite = jnp.isfinite(end)
+    t, s = law.tails(jnp.where(finite, end, 0))
+    return jnp.where(finite, t, survival), jnp.where(finite, s, 1 - survival)
+
+
 @dataclass(frozen=True)
 class Truncated(_Restricted):
     """`law` restricted to `lo <= lambda <= hi`; made by `.truncated(lo, hi)`.
@@ -313,9 +307,11 @@ class Truncated(_Restricted):
         check_law("law", self.law)
         check_numbers("lo", self.lo, lambda x: x < inf, "a number below inf")
         check_numbers("hi", self.hi, lambda x: x > -inf, "a number above -inf")
-        if is_traced(self):
+        if is_traced((self.lo, self.hi)):
             return
         check_numbers("hi", self.hi, lambda x: x > np.asarray(self.lo), f"> lo={self.lo}")
+        if is_traced(self.law):
+            return
         with jax.ensure_compile_time_eval():
             mass = _mass_between(*self._edges(jnp.result_type(float)))
         if not np.all(np.asarray(mass) > 0):
@@ -326,7 +322,7 @@ class Truncated(_Restricted):
 
     def _edges(self, dtype: jnp.dtype) -> tuple[Tails, Tails]:
         low, high = self._support(dtype)
-        return self.law.tails(high), self.law.tails(low)
+        return _tails_at(self.law, high, 0), _tails_at(self.law, low, 1)
 
     def from_tails(self, t: jax.Array, s: jax.Array) -> jax.Array:
         return jnp.clip(super().from_tails(t, s), self.lo, self.hi)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxnoise.errors import ArgumentError, check_numbers
-from jaxnoise.noise.logsnr_law import LogSnrLaw, Number, Tails, as_level, check_law
-from jaxnoise.noise.parameters import log_of
+from jaxnoise.noise.logsnr_law import LogSnrLaw, Tails, check_law
+from jaxnoise.noise.parameters import Number, as_level, log_of
 
 Bracket = tuple[jax.Array, jax.Array]
 
@@ -65,11 +65,12 @@ class Mixture(LogSnrLaw):
             law.log_prob(lam) + log_of(weight)
             for law, weight in zip(self.laws, self.weights, strict=True)
         ]
-        return jax.nn.logsumexp(jnp.stack(parts), axis=0)
+        return jax.nn.logsumexp(jnp.stack(jnp.broadcast_arrays(*parts)), axis=0)
 
     def from_tails(self, t: jax.Array, s: jax.Array) -> jax.Array:
         # The quantile of a mixture lies between the quantiles of its components.
-        points = jnp.stack([law.from_tails(t, s) for law in self.laws])
+        quantiles = [law.from_tails(t, s) for law in self.laws]
+        points = jnp.stack(jnp.broadcast_arrays(*quantiles))
         # On the side with fewer digits the other tail decides, as everywhere.
         clean = t <= s
         target_t, target_s = jax.lax.stop_gradient((t, s))

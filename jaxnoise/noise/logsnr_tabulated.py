@@ -10,7 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxnoise.errors import ArgumentError, check_shape, describe, is_traced
-from jaxnoise.noise.logsnr_law import LogSnrLaw, Tails, as_level, within
+from jaxnoise.noise.logsnr_law import LogSnrLaw, Tails, within
+from jaxnoise.noise.parameters import as_level
 
 
 class _Cells(NamedTuple):

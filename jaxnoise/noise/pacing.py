@@ -17,7 +17,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from jaxnoise.errors import ArgumentError, check_shape
-from jaxnoise.noise.logsnr_law import as_level, within
+from jaxnoise.noise.logsnr_law import within
+from jaxnoise.noise.parameters import as_level
 
 
 def check_at_least_one(argument: str, value: int) -> None:

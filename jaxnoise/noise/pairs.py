@@ -20,8 +20,7 @@ import numpy as np
 from jax.scipy.special import log_ndtr
 
 from jaxnoise.errors import ArgumentError, check_finite, check_positive, check_shape, one_of
-from jaxnoise.noise.logsnr_law import Number
-from jaxnoise.noise.parameters import Parameterized, ceil_of
+from jaxnoise.noise.parameters import Number, Parameterized, ceil_of
 from jaxnoise.noise.uniforms import SOURCES, Warp, unpaced
 
 # Gauss-Legendre nodes per index; a Beta density is smooth.
@@ -302,7 +301,9 @@ class LognormalPairs(CategoricalPairs):
         far = log_ndtr(jnp.where(mirror, -z[1:], z[:-1]))
         near = log_ndtr(jnp.where(mirror, -z[:-1], z[1:]))
         # In logarithms, so that a law whose mean is far from every level does not become 0 / 0.
-        log_mass = near + jnp.log(-jnp.expm1(jnp.minimum(far - near, 0)))
+        # Padding has no mass: the slope of its logarithm must not become 0 x inf.
+        gap = jnp.where(far < near, far - near, -1)
+        log_mass = near + jnp.where(far < near, jnp.log(-jnp.expm1(gap)), -jnp.inf)
         return jax.nn.softmax(jnp.where(_index(log_mass) <= last, log_mass, -jnp.inf))
 
 

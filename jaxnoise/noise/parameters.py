@@ -7,6 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+Number = float | jax.Array
+"""A parameter of a law: a number, or one that is traced."""
 
 _STATIC = {"str", "bool", "int", "None"}
 
@@ -16,7 +20,8 @@ class Parameterized:
 
     So a law can be an argument of a jitted function, be vmapped over an array of its numbers, and
     be differentiated in them. Fields annotated as str, bool, int or None are static; all others
-    are leaves or pytrees themselves. What is rebuilt from leaves is not checked again.
+    are leaves or pytrees themselves. What is rebuilt from leaves is not checked again. A subclass
+    must not be registered with jax once more, as flax.struct.dataclass does.
 
     Example:
       >>> import jax
@@ -35,6 +40,17 @@ class Parameterized:
         )
 
 
+def as_level(x: ArrayLike) -> jax.Array:
+    """`x` as a float array of at least 32 bits: noise levels are never in half precision."""
+    x = jnp.asarray(x)
+    return x if x.dtype in (jnp.float32, jnp.float64) else x.astype(jnp.result_type(float))
+
+
+def floor_of(dtype: jnp.dtype) -> float:
+    """Half of the spacing of uniform draws: 2^-24 in float32, 2^-53 in float64."""
+    return float(jnp.finfo(dtype).eps) / 2
+
+
 def log_of(x: Any) -> Any:
     """ln x, in float64 on the host for a Python number."""
     return math.log(x) if isinstance(x, int | float) else jnp.log(x)
@@ -43,8 +59,8 @@ def log_of(x: Any) -> Any:
 def log_of_expm1(x: Any) -> Any:
     """ln(e^x - 1), in float64 on the host for a Python number."""
     if isinstance(x, int | float):
-        return math.log(math.expm1(x)) if x < 30 else x
-    return jnp.log(jnp.expm1(x))
+        return x + math.log(-math.expm1(-x))
+    return x + jnp.log(-jnp.expm1(-x))
 
 
 def ceil_of(x: Any) -> Any:
@@ -55,6 +71,8 @@ def ceil_of(x: Any) -> Any:
 def _names(law: Any) -> tuple[list[str], list[str]]:
     """Names of the fields that are leaves, and of those that are not."""
     fields = dataclasses.fields(law) if dataclasses.is_dataclass(law) else ()
+    if not fields and getattr(law, "__dict__", None) and not isinstance(law, type):
+        raise TypeError(f"{type(law).__name__}: must be a dataclass, whose fields jax can see")
     static = [field.name for field in fields if _is_static(field.type)]
     return [field.name for field in fields if field.name not in static], static
 

@@ -10,14 +10,13 @@ import numpy as np
 from jax.scipy.special import ndtr
 
 from jaxnoise.errors import check_positive, is_traced, one_of
-from jaxnoise.noise.logsnr_law import Number
 from jaxnoise.noise.pairs import (
     Cdf,
     check_levels,
     gauss_legendre,
     normalized,
 )
-from jaxnoise.noise.parameters import Parameterized, ceil_of
+from jaxnoise.noise.parameters import Number, Parameterized, ceil_of
 from jaxnoise.noise.uniforms import SOURCES, Warp, unpaced
 
 VARIANTS = ("paper", "prototype")
@@ -161,7 +160,8 @@ class PolynomialPairs(Parameterized):
         """Probability of every pair.
 
         The law of one index over u ~ U(0, 1) and the jitter; a sweep of `count` examples differs
-        from it by about `1/count`. By quadrature; absolute error below 1e-6 in float32 for curves
+        from it by about `1/count` in each, which may be a factor of 2 for a rare one: where it is
+        to weigh draws, draw "iid". By quadrature; absolute error below 1e-6 in float32 for curves
         from .1 to 20.
 
         Args:

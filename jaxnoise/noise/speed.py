@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.noise.logsnr_law import as_level
-from jaxnoise.noise.pacing import Pacing
+from jaxnoise.noise.pacing import Pacing, below_one
+from jaxnoise.noise.parameters import as_level
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Asymmetric(Pacing):
         u = as_level(u)
         # Counted from the noisy end, so that t stays below 1 wherever u does.
         beyond = 1 - self.suppression * self._total * (1 - u)
-        return jnp.where(u < self.boundary / self._total, u * self._total, beyond)
+        return below_one(jnp.where(u < self.boundary / self._total, u * self._total, beyond))
 
     def cdf(self, t: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
         del state, step

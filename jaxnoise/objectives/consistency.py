@@ -44,7 +44,8 @@ class Pairs:
       sigma_lo: float[B], the teacher's level.
       sigma_hi: float[B], the student's level, > sigma_lo.
       log_prob: float[B], ln of the probability that the pair was drawn with, pacing included; None
-        where nobody drew it. For importance weights.
+        where nobody drew it. For importance weights; of a `PolynomialPairs` sweep it is that of
+        the law, which few examples follow roughly: draw "iid" there.
 
     Example:
       >>> import jax.numpy as jnp
@@ -130,7 +131,10 @@ def consistency_losses(
     target = teacher(x0 + over_pixels(lo, x0) * eps, lo)
     estimate = student(x0 + over_pixels(hi, x0) * eps, hi)
     off = distance(estimate, jax.lax.stop_gradient(target))
-    return _one_each("weight", weight(lo, hi), "(sigma_lo, sigma_hi)", x0) * _one_each(
+    weights = weight(lo, hi)
+    if jnp.shape(weights) == ():
+        weights = jnp.full_like(lo, weights)
+    return _one_each("weight", weights, "(sigma_lo, sigma_hi)", x0) * _one_each(
         "distance", off, "(a, b)", x0
     )
 
@@ -212,6 +216,8 @@ class ConsistencyObjective:
             check_callable("ema_teacher", self.ema_teacher, "of the number of levels, or None")
         if not isinstance(self.pacing, Pacing):
             raise ArgumentError("pacing", describe(self.pacing), "a jaxnoise.noise.Pacing")
+        if not isinstance(self.pacing, NoPacing) and not hasattr(self.law, "paced_probs"):
+            raise ArgumentError("law", self.law, "a law with `paced_probs`, for a pacing")
         self._fit_grid()
 
     def _fit_grid(self) -> None:
@@ -313,7 +319,8 @@ class ConsistencyObjective:
             probs = self.law.paced_probs(
                 levels, num_levels, lambda t: self.pacing.cdf(t, pace, step)
             )
-        return Pairs(levels[index], levels[index + 1], jnp.log(probs[index]))
+        levels = jnp.asarray(levels)
+        return Pairs(levels[index], levels[index + 1], jnp.log(jnp.asarray(probs)[index]))
 
     def denoiser(self, network: Denoiser) -> Denoiser:
         """The consistency function of a raw network, `f(x, sigma_min) = x`.

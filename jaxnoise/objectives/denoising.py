@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import dataclass, field
-from math import log
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from jaxnoise.errors import (
     ArgumentError,
     Described,
     check_callable,
+    check_numbers,
     check_shape,
     describe,
     is_traced,
@@ -21,6 +21,7 @@ from jaxnoise.errors import (
 )
 from jaxnoise.noise.logsnr_law import LogSnrLaw, check_law
 from jaxnoise.noise.pacing import NoPacing, Pacing
+from jaxnoise.noise.parameters import log_of
 from jaxnoise.noise.uniforms import SOURCES
 from jaxnoise.objectives.compensation import COMMON, compensation_ess
 from jaxnoise.objectives.objective import Denoiser, check_images, check_pace
@@ -141,8 +142,8 @@ class DenoisingObjective:
                 raise ArgumentError(argument, describe(value), f"a {kind.__name__}")
         one_of("compensation", self.compensation, ("none", "importance"))
         one_of("sampling", self.sampling, SOURCES)
-        if self.max_ratio is not None and not self.max_ratio > 0:
-            raise ArgumentError("max_ratio", self.max_ratio, "a number > 0, or None")
+        if self.max_ratio is not None:
+            check_numbers("max_ratio", self.max_ratio, lambda x: x > 0, "a number > 0, or None")
         if self.compensation == "none" and self.max_ratio is not None:
             raise ArgumentError("max_ratio", self.max_ratio, "None without compensation")
         if self.compensation != "none" and self.uncertainty is not None:
@@ -151,11 +152,16 @@ class DenoisingObjective:
                 self.compensation,
                 "'none' with a learned uncertainty, which would absorb the ratio",
             )
-        if is_traced(self.law):
-            return
-        self._check_weight()
-        if self.compensation == "importance":
-            self._judge_compensation()
+        if not self._is_traced():
+            self._check_weight()
+            if self.compensation == "importance":
+                self._judge_compensation()
+
+    def _is_traced(self) -> bool:
+        """Whether the law, the weight or the target has numbers that are not known yet."""
+        with jax.ensure_compile_time_eval():
+            seen = self.weight.log_on(self.prediction, jnp.zeros(()))
+        return is_traced((self.law, self.max_ratio, seen))
 
     @property
     def has_teacher(self) -> bool:
@@ -341,7 +347,7 @@ class DenoisingObjective:
             return self.weight.log_on(self.prediction, lam)
         log_ratio = self.weight.log_on(COMMON, lam) - levels.log_prob
         if self.max_ratio is not None:
-            log_ratio = jnp.minimum(log_ratio, log(self.max_ratio))
+            log_ratio = jnp.minimum(log_ratio, log_of(self.max_ratio))
         return log_ratio + (self.prediction.log_x0_ratio(lam) - COMMON.log_x0_ratio(lam))
 
     def _check_weight(self) -> None:

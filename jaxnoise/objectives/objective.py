@@ -176,7 +176,10 @@ def check_images(x0: jax.Array, eps: jax.Array) -> None:
 
 def check_pace(pacing: Pacing, pace: Any) -> None:
     """Raises ArgumentError unless `pace` is a state of the pacing."""
-    wanted: Any = jax.tree.structure(jax.eval_shape(pacing.init))
-    if wanted != jax.tree.structure(pace):
-        allowed = f"the state of {pacing}, from its init() or update(...)"
+    with jax.ensure_compile_time_eval():
+        first = pacing.init()
+    wanted: Any = jax.tree.structure(first)
+    if wanted.num_leaves and wanted != jax.tree.structure(pace):
+        kind = type(first).__name__
+        allowed = f"the state of {pacing}, a {kind}, from its init() or update(...)"
         raise ArgumentError("pace", pace, allowed)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, check_callable, is_float, result_of
+from jaxnoise.errors import ArgumentError, check_callable, check_numbers, is_float, result_of
 
 
 class Preconditioning(NamedTuple):
@@ -43,8 +43,8 @@ SIGMA_DATA_RANGE = (1e-6, 1e6)
 def check_sigma_data(sigma_data: float) -> None:
     """Raises ArgumentError unless `sigma_data` is within `SIGMA_DATA_RANGE`."""
     low, high = SIGMA_DATA_RANGE
-    if not low <= sigma_data <= high:
-        raise ArgumentError("sigma_data", sigma_data, f"a number > 0, from {low:g} to {high:g}")
+    allowed = f"a number > 0, from {low:g} to {high:g}"
+    check_numbers("sigma_data", sigma_data, lambda x: (low <= x) & (x <= high), allowed)
 
 
 def karras_preconditioning(

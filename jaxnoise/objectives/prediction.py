@@ -9,12 +9,12 @@ different targets, differ by a factor that depends on lambda alone.
 """
 
 from dataclasses import dataclass
-from math import log
 
 import jax
 import jax.numpy as jnp
 
 from jaxnoise.errors import one_of
+from jaxnoise.noise.parameters import log_of
 from jaxnoise.objectives.parameterization import (
     Preconditioning,
     check_sigma_data,
@@ -173,7 +173,7 @@ class Prediction:
             return -lam
         if self.target == "x0":
             return jnp.zeros_like(lam)
-        log_variance = 0.0 if self.target == "v" else 2 * log(self.sigma_data)
+        log_variance = 0.0 if self.target == "v" else 2 * log_of(self.sigma_data)
         return log_variance - jax.nn.softplus(lam + log_variance)
 
     def _total(self, alpha: jax.Array, s: jax.Array) -> jax.Array:

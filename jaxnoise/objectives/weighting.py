@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxnoise.errors import check_callable, check_numbers, check_positive, one_of
-from jaxnoise.noise.logsnr_law import LogSnrLaw, Number, check_law
-from jaxnoise.noise.parameters import log_of
+from jaxnoise.noise.logsnr_law import LogSnrLaw, check_law
+from jaxnoise.noise.parameters import Number, log_of
 from jaxnoise.objectives.prediction import Prediction
 
 SPACES = ("eps", "x0", "v")

@@ -4,7 +4,7 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Generic
 
 import jax
@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from jaxnoise.data.images import description
 from jaxnoise.errors import ConfigError
 from jaxnoise.figures.curves import save_curves
-from jaxnoise.files import write_whole
+from jaxnoise.files import exclusive, write_whole
 from jaxnoise.report import write_report
 from jaxnoise.run.open import OpenRun, draw_noise, placed, warn
 from jaxnoise.training.checkpoints import Checkpoints
@@ -36,12 +36,16 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
       folder: of the run.
     """
     lead = jax.process_index() == 0
-    if lead and folder.claim(opened.run.config):
-        # One that --mode=plot left may be of another config.
-        folder.noise.unlink(missing_ok=True)
-    keep = opened.run.train.keep_checkpoints
-    checkpoints = Checkpoints(folder.checkpoints, keep=keep, on_skip=warn)
-    try:
+    with ExitStack() as stack:
+        if lead:
+            is_new = folder.claim(opened.run.config)
+            stack.enter_context(exclusive(folder.root))
+            if is_new:
+                # One that --mode=plot left may be of another config.
+                folder.noise.unlink(missing_ok=True)
+        keep = opened.run.train.keep_checkpoints
+        checkpoints = Checkpoints(folder.checkpoints, keep=keep, on_skip=warn)
+        stack.callback(checkpoints.close)
         state = checkpoints.restore(
             opened.abstract_state,
             set_aside=True,
@@ -55,8 +59,6 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
             folder.rewind(int(state.step))
             folder.describe_data(description(opened.images))
         yield state, checkpoints
-    finally:
-        checkpoints.close()
 
 
 def rhythm_of(opened: OpenRun, evaluate_every: int) -> Rhythm:

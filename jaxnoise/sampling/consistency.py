@@ -94,7 +94,7 @@ def one_step(denoiser: Denoiser, noise: jax.Array, sigma_max: float) -> jax.Arra
 def _denoised(
     denoiser: Denoiser, x: jax.Array, sigma: float | jax.Array, dtype: jnp.dtype
 ) -> jax.Array:
-    return estimate("denoiser", denoiser, x, jnp.full(x.shape[0], sigma, dtype))
+    return estimate("denoiser", denoiser, x, jnp.full(x.shape[0], sigma, dtype)).astype(dtype)
 
 
 def multistep(

@@ -32,7 +32,7 @@ def _denoise(denoiser: Denoiser, x: jax.Array, level: jax.Array) -> jax.Array:
         # A loop must keep its dtype.
         shown = Described(f"a function to {describe(x0)}")
         raise ArgumentError("denoiser", shown, f"a function to {x.dtype}, as noise")
-    return x0
+    return x0.astype(x.dtype)
 
 
 def _slope(denoiser: Denoiser, x: jax.Array, sigma: jax.Array) -> jax.Array:

@@ -1,14 +1,18 @@
 """Runs a study on this machine: a process for each run, several at a time on cores of their own."""
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from jaxnoise.errors import ConfigError
 from jaxnoise.study.folder import StudyFolder
@@ -16,7 +20,9 @@ from jaxnoise.study.plan import PlannedRun
 
 _POLL_SECONDS = 1.0
 _LINE_SECONDS = 60.0
-_FIRST_STOP = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1
+# A closed terminal asks to stop as well.
+_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Command = Callable[[int], list[str]]
 """`index of a run in the plan -> the arguments of jaxnoise that make this run`."""
@@ -92,8 +98,11 @@ def run_all(
     free = [cores[i * share : (i + 1) * share] for i in range(min(jobs, len(cores)))]
     clock, failed = _Clock(folder, runs), []
     active: list[_Job] = []
-    with _passed_on(active):
+    with _stop_asked() as asked:
         while waiting or active:
+            if asked():
+                _stop(active)
+                raise KeyboardInterrupt
             while waiting and free:
                 index, own = waiting.pop(0), free.pop(0)
                 active.append(_started(folder, runs[index], command(index), own))
@@ -128,9 +137,7 @@ def _started(
     root = folder.run_folder(planned).root
     root.mkdir(parents=True, exist_ok=True)
     log = root / "log.txt"
-    # Before anything asks how many cores there are.
-    pinned = f"import os; getattr(os, 'sched_setaffinity', min)(0, {cores}); "
-    program = f"{pinned}from jaxnoise.cli import main; raise SystemExit(main())"
+    program = f"from jaxnoise.study.local import begin; begin({cores}, {os.getpid()})"
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-c", program, *arguments],
@@ -143,30 +150,43 @@ def _started(
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines()
-    return lines[-1] if lines else "without a word"
+    lines = log.read_text(errors="replace").splitlines() or ["without a word"]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return errors[-1] if errors else lines[-1]
+
+
+def begin(cores: list[int], parent: int) -> NoReturn:
+    """What a run's process does: on its cores, and stopping where the study's process dies."""
+    if hasattr(os, "sched_setaffinity"):
+        # Before anything asks how many cores there are.
+        os.sched_setaffinity(0, cores)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            raise SystemExit(143)
+    main = import_module("jaxnoise.cli").main
+    raise SystemExit(main())
 
 
 @contextlib.contextmanager
-def _passed_on(active: list[_Job]) -> Iterator[None]:
-    """Passes signals that ask to stop on to the runs, and waits for them."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in _FIRST_STOP}
+def _stop_asked() -> Iterator[Callable[[], bool]]:
+    """Turns signals that ask to stop into a question."""
+    asked = threading.Event()
+    before = {number: signal.signal(number, lambda *_: asked.set()) for number in _STOP}
     try:
-        yield
-    except KeyboardInterrupt:
-        say("stopping: the runs save their state")
-        for job in active:
-            job.process.terminate()
-        for job in active:
-            job.process.wait()
-        raise
+        yield asked.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stop(active: list[_Job]) -> None:
+    """Asks the runs to stop, and waits for them."""
+    say("stopping: the runs save their state")
+    for job in active:
+        job.process.terminate()
+    for job in active:
+        job.process.wait()
 
 
 def checked_index(index: int, runs: Sequence[PlannedRun]) -> PlannedRun:

@@ -1,7 +1,8 @@
 """What a study compares, and the runs that this makes; every config is read before one starts."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,8 +33,17 @@ class Budget:
     arms: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+        whole = all(isinstance(seed, int) and seed >= 0 for seed in self.seeds)
+        if not whole or not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ArgumentError("seeds", self.seeds, "distinct integers, each at least 0")
+
+
+def _check_names(argument: str, names: Iterable[str]) -> None:
+    """Raises ArgumentError unless each name can be that of a folder."""
+    for name in names:
+        if not re.fullmatch(r"\w[\w.+=-]*", name):
+            allowed = "letters, digits and any of _ . + = -, since it names a folder"
+            raise ArgumentError(argument, name, allowed)
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,7 @@ class Comparison:
     settings: Settings = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        _check_names("arms", self.arms)
         one_of("control", self.control, self.arms)
         for budget in self.budgets.values():
             for arm in budget.arms or ():
@@ -80,6 +91,9 @@ class Study:
 
     question: str
     comparisons: Mapping[str, Comparison]
+
+    def __post_init__(self) -> None:
+        _check_names("comparisons", self.comparisons)
 
     @property
     def budgets(self) -> list[str]:

@@ -258,8 +258,8 @@ def test_a_pacing_s_own_parameters_are_its_own():
             "config.law.name='.*': must be code that gives an object with sample",
         ),
         (
-            {"objective.weight": "jax.numpy:vdot"},
-            r"config.objective.weight='jax.numpy:vdot': must be one, \(sigma_lo, sigma_hi\)",
+            {"objective.weight": "jax.numpy:outer"},
+            r"config.objective.weight='jax.numpy:outer': must be one, \(sigma_lo, sigma_hi\)",
         ),
         (
             {"model": {"name": f"{HERE}:Taller"}},

@@ -11,6 +11,8 @@ import command_line
 import pytest
 
 from jaxnoise.cli import main
+from jaxnoise.errors import ConfigError
+from jaxnoise.files import exclusive
 
 pytestmark = pytest.mark.slow
 
@@ -64,8 +66,9 @@ def test_runs_are_made_once_and_compared(study, capsys):
     assert capsys.readouterr().out == table
 
 
-def test_a_stopped_study_saves_its_runs_and_goes_on(study):
-    folder = study.parent / "stopped"
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_study_saves_its_runs(study, stop):
+    folder = study.parent / stop.name
     command = [
         sys.executable,
         "run.py",
@@ -82,14 +85,23 @@ def test_a_stopped_study_saves_its_runs_and_goes_on(study):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    os.kill(process.pid, signal.SIGTERM)
+    # Nobody else gets in.
+    with pytest.raises(ConfigError, match="another process is at work in it"), exclusive(folder):
+        pass
+    with pytest.raises(ConfigError, match="seed_0: another process"), exclusive(metrics.parent):
+        pass
+    os.kill(process.pid, stop)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "stopping: the runs save their state" in said
+    if stop == signal.SIGTERM:
+        assert process.returncode == 130
+        assert "stopping: the runs save their state" in said
+    # A study that was killed takes its runs with it, and they save their state.
+    log = metrics.parent / "log.txt"
+    while "its state was saved" not in log.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     steps = [int(path.name) for path in (metrics.parent / "checkpoints").iterdir()]
     assert max(steps) > 0
-    log = (metrics.parent / "log.txt").read_text()
-    assert "its state was saved" in log
 
 
 @pytest.mark.parametrize(
@@ -99,6 +111,9 @@ def test_a_stopped_study_saves_its_runs_and_goes_on(study):
         (["--study=configs/digits_poly.py"], "has no function get_study"),
         (["--study=studies/high_noise.py", "--budget=huge"], "--budget=huge: must be one of"),
         (["--study=studies/high_noise.py", "--index=2"], "--index=2: must be from 0 to 1"),
+        (["--study=studies/high_noise.py", "--mode=plot"], "--mode=plot: has no place beside"),
+        (["--study=studies/high_noise.py", "--config=a.py"], "--config=a.py: has no place"),
+        (["--budget=laptop"], "--budget=laptop: belongs to --study"),
         (["--study=studies/high_noise.py", "--jobs=0"], "--jobs=0: must be at least 1"),
         (["--study=studies/high_noise.py", "--config.seed=1"], "a study has its own settings"),
     ],

@@ -454,7 +454,6 @@ def select(score=RandomScore(), keys=KEYS, x0=X0, lam=LAM, step=0, losses=None):
         (r"x0=float32\[2,2,2,1\]: must be float\[3, \.\.\.\]", lambda: select(x0=X0[:2])),
         (r"x0=uint8\[3,2,2,1\]", lambda: select(x0=X0.astype(jnp.uint8))),
         (r"x0=float32\[3\]", lambda: select(x0=LAM, lam=X0)),
-        (r"x0=float32\[3,1\]: must be of at least 2 pixels", lambda: select(x0=X0[:, 0, 0])),
         (r"lam=float32\[2\]: must be of shape \[3\]", lambda: select(lam=LAM[:2])),
         (r"lam=0\.0: must be of shape \[3\]", lambda: select(lam=0.0)),
         (r"lam=int32\[3\]", lambda: select(lam=LAM.astype(int))),

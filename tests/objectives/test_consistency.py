@@ -283,7 +283,7 @@ def test_the_network_sees_the_images_dtype_and_losses_are_wide(dtype, x64):
         ("pairs", {"pairs": jnp.ones(2)}),
         ("student", {"student": None}),
         ("distance", {"distance": inverse_gap, "weight": squared_l2}),
-        ("weight", {"weight": lambda lo, hi: 1.0}),
+        ("weight", {"weight": lambda lo, hi: lo[:1]}),
     ],
 )
 def test_losses_name_the_argument_that_is_wrong(argument, change):
@@ -327,3 +327,13 @@ def test_a_teacher_is_asked_for():
     key, x0 = jax.random.key(0), jnp.ones((4, 2, 2, 1))
     with pytest.raises(ArgumentError, match="teacher=None: must be a function"):
         objective.losses(lambda x, c: x, None, {}, x0, x0, objective.draw(key, key, 0, 4))
+
+
+def test_a_weight_may_be_one_number():
+    x0, eps = jnp.zeros((2, 1, 1, 1)), jnp.ones((2, 1, 1, 1))
+    identity = lambda x, sigma: x  # noqa: E731
+    found, ones = (
+        consistency_losses(identity, identity, x0, eps, PAIRS, squared_l2, weight)
+        for weight in (lambda lo, hi: 1.0, uniform)
+    )
+    np.testing.assert_array_equal(found, ones)

@@ -490,3 +490,16 @@ def test_losses_name_what_is_wrong_with_network_levels_or_own_parameters():
     learned = make(Cosine(), uniform_weight("v"), uncertainty=LearnedUncertainty())
     with pytest.raises(ArgumentError, match=r"^own=\{\}: must be the parameters"):
         learned.losses(lambda x, c: x, None, {}, x0, x0, levels)
+
+
+@pytest.mark.parametrize("compensation", ["none", "importance"])
+def test_an_objective_may_be_made_of_a_weight_whose_numbers_are_traced(compensation):
+    """By finite differences in gamma; lambda = 2 lies above ln 5, where the weight is cut off."""
+    x0, levels = jnp.ones((1, 2, 2, 1)), at([2.0], [-1.0])
+
+    def loss(gamma):
+        objective = make(Cosine(), min_snr_weight(gamma), compensation=compensation)
+        return objective.losses(lambda x, c: 0 * x, None, {}, x0, x0, levels)[0]
+
+    slope = (loss(5.01) - loss(4.99)) / 0.02
+    assert float(jax.jit(jax.grad(loss))(5.0)) == pytest.approx(float(slope), rel=1e-3)

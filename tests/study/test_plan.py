@@ -76,6 +76,8 @@ def test_arms_that_cannot_be_compared_are_named(make, said):
         ("seeds", lambda: Budget((0, 1, 0))),
         ("seeds", lambda: Budget(())),
         ("seeds", lambda: Budget((-1,))),
+        ("seeds", lambda: Budget("01")),
+        ("arms", lambda: small_study.comparison(arms={"plain": {}, "b/../c": {}})),
         ("control", lambda: small_study.comparison(control="plane")),
         ("arms", lambda: small_study.comparison(smoke=Budget((0,), {}, ("plane",)))),
     ],
