@@ -128,14 +128,14 @@ def noise_moments(x0: jax.Array, eps: jax.Array) -> Info:
     x0, eps = (x.reshape(x.shape[0], -1) for x in (x0, eps))
     norm = jnp.linalg.norm(x0, axis=1)
     inner = jnp.sum(x0 * eps, axis=1)
-    moments = {
-        "noise_mean": jnp.mean(eps),
+    moments = {"noise_mean": jnp.mean(eps)}
+    if eps.shape[1] > 1:
+        moments["noise_variance"] = jnp.mean(jnp.var(eps, axis=1, ddof=1))
+    return {
+        **moments,
         "noise_square": jnp.mean(eps * eps),
         "noise_along_image": jnp.mean(inner / jnp.where(norm > 0, norm, 1)),
     }
-    if eps.shape[1] > 1:
-        moments["noise_variance"] = jnp.mean(jnp.var(eps, axis=1, ddof=1))
-    return moments
 
 
 def _check_pair(x0: jax.Array, eps: jax.Array) -> None:
