@@ -1,7 +1,9 @@
 """What a study plans, and what it refuses before anything runs."""
 
 import json
+import re
 
+import command_line
 import pytest
 from study import small_study
 
@@ -43,6 +45,15 @@ def test_the_shipped_studies_are_planned_at_every_budget():
     study = high_noise.get_study()
     counts = {budget: len(planned_runs(study, budget)) for budget in study.budgets}
     assert counts == {"laptop": 23 * 3 + 4 * 5, "smoke": 2}
+
+
+def test_the_study_of_the_page_is_planned():
+    page = (command_line.ROOT / "docs" / "studies.md").read_text()
+    scope = {}
+    exec(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0], scope)
+    runs = planned_runs(scope["get_study"](), "laptop")
+    assert [run.name for run in runs[:2]] == ["digits/polynomial/seed_0", "digits/uniform/seed_0"]
+    assert len(runs) == 6
 
 
 @pytest.mark.parametrize(
