@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ _KEPT = {
     "jax_compilation_cache_max_size": 2 * 10**9,
     "jax_persistent_cache_min_compile_time_secs": 0.1,
 }
-_WRITING_SECONDS = 60
+_LOCK_SECONDS = 2
 
 
 def quick_options() -> dict[str, Any]:
@@ -47,8 +46,14 @@ def keep_programs(folder: Path) -> None:
 
 def _drop_half_written(folder: Path) -> None:
     """Removes programs without a time of use: jax stops evicting at one that a kill left so."""
-    for program in folder.glob("*-cache"):
-        used = program.with_name(program.name.removesuffix("-cache") + "-atime")
-        with contextlib.suppress(FileNotFoundError):
-            if not used.exists() and time.time() - program.stat().st_mtime > _WRITING_SECONDS:
-                program.unlink()
+    if not folder.is_dir():
+        return
+    # Only what keeps programs needs it.
+    from filelock import FileLock, Timeout
+
+    # Under jax's own lock none is being written.
+    with contextlib.suppress(Timeout), FileLock(folder / ".lockfile", timeout=_LOCK_SECONDS):
+        for program in folder.glob("*-cache"):
+            used = program.with_name(program.name.removesuffix("-cache") + "-atime")
+            if not used.exists():
+                program.unlink(missing_ok=True)

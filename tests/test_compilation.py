@@ -3,9 +3,9 @@
 import os
 import subprocess
 import sys
-import time
 
 import command_line
+from filelock import FileLock
 
 PROGRAM = """
 import sys
@@ -71,12 +71,22 @@ def test_jax_s_own_settings_win(tmp_path):
 
 def test_what_a_kill_left_half_written_is_dropped(tmp_path):
     folder = tmp_path / "programs"
-    folder.mkdir()
-    for name, seconds_ago in (("half", 600), ("being_written", 0)):
-        program = folder / f"{name}-cache"
-        program.write_bytes(b"0" * 1000)
-        os.utime(program, (time.time() - seconds_ago,) * 2)
     value_and_hits(start(folder))
-    names = [path.name for path in folder.iterdir()]
-    assert "half-cache" not in names
-    assert "being_written-cache" in names
+    whole = {path.name for path in folder.glob("*-cache")}
+    (folder / "half-cache").write_bytes(b"0" * 1000)
+    _, hits = value_and_hits(start(folder))
+    assert hits > 0
+    assert {path.name for path in folder.glob("*-cache")} == whole
+
+
+def test_a_process_that_writes_is_not_disturbed(tmp_path):
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    program = folder / "being_written-cache"
+    program.write_bytes(b"0" * 1000)
+    environment = {"JAX_ENABLE_COMPILATION_CACHE": "0"}
+    with FileLock(folder / ".lockfile"):
+        value_and_hits(start(folder, **environment))
+    assert program.exists()
+    value_and_hits(start(folder, **environment))
+    assert not program.exists()
