@@ -158,7 +158,7 @@ def _last_line(log: Path) -> str:
 def begin(cores: list[int], parent: int) -> NoReturn:
     """What a run's process does: on its cores, and stopping where the study's process dies."""
     if hasattr(os, "sched_setaffinity"):
-        # Before anything asks how many cores there are.
+        # Before any device is asked for: its threads take these cores over.
         os.sched_setaffinity(0, cores)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
