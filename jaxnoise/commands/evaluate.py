@@ -1,9 +1,12 @@
 """Scores a checkpoint of a run."""
 
+import json
+
 from jaxnoise.commands.train import report
 from jaxnoise.errors import ConfigError
-from jaxnoise.experiment import Run
-from jaxnoise.run.model import open_model, trained_state
+from jaxnoise.experiment import ModelRun, Run
+from jaxnoise.files import write_whole
+from jaxnoise.run.model import open_model, scored_params, trained_state, weights_of
 from jaxnoise.run.open import of_model
 from jaxnoise.training.records import RunFolder
 
@@ -16,3 +19,19 @@ def main(run: Run, folder: RunFolder) -> None:
     folder.check_same(run.config)
     model = open_model(run)
     report(model, trained_state(model, folder, run.evaluate.step), folder)
+
+
+def score_further(run: ModelRun, folder: RunFolder, name: str) -> None:
+    """Scores a finished run under other settings, into a file of its own.
+
+    Args:
+      run: the run's config with other settings of `evaluate` or `sample`.
+      folder: of the run.
+      name: of the score.
+    """
+    model = open_model(run)
+    state = trained_state(model, folder, run.evaluate.step)
+    seen = model.images_seen(int(state.step))
+    result = model.score(scored_params(run, state), weights_of(run), seen)
+    text = json.dumps(result, indent=2, ensure_ascii=False)
+    write_whole(folder.further(name), text + "\n")

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -16,7 +18,13 @@ from jaxnoise.figures.samples import samples_path, save_samples
 from jaxnoise.files import write_whole
 from jaxnoise.meta.selection import Selection
 from jaxnoise.report import write_report
-from jaxnoise.run.model import OpenModel, open_model, warn_of_untrained_noise
+from jaxnoise.run.model import (
+    OpenModel,
+    open_model,
+    scored_params,
+    warn_of_untrained_noise,
+    weights_of,
+)
 from jaxnoise.run.open import of_model
 from jaxnoise.run.recorder import (
     Recorder,
@@ -45,14 +53,29 @@ def main(run: Run, folder: RunFolder) -> None:
         return
     run = of_model(run)
     model = open_model(run, selects=True)
+    with begun(model, folder) as (state, rhythm, recorder):
+        state = train_from(model, state, rhythm, recorder)
+    finish(model, state, folder)
+
+
+@contextmanager
+def begun(
+    model: OpenModel, folder: RunFolder
+) -> Iterator[tuple[TrainState, Rhythm, Observer[TrainState]]]:
+    """A run that is claimed and resumed: its newest state, when it records, and where."""
+    run = model.run
     with resumed(model, folder) as (state, checkpoints):
         rhythm = rhythm_of(model, run.evaluate.every)
         with ModelRecorder(model, folder, checkpoints, int(state.step)) as recorder:
             make_up(recorder, folder, state, rhythm, FLOOR)
-            state = train_from(model, state, rhythm, recorder)
+            yield state, rhythm, recorder
+
+
+def finish(model: OpenModel, state: TrainState, folder: RunFolder) -> None:
+    """Writes what a run cost and its score."""
     if not folder.cost.exists():
         write_cost(folder, cost(model), model.devices)
-    report(model, state, folder, ends_curve=run.evaluate.every > 0)
+    report(model, state, folder, ends_curve=model.run.evaluate.every > 0)
 
 
 def train_from(
@@ -137,9 +160,8 @@ class ModelRecorder(Recorder[TrainState]):
 
     def evaluate(self, state: TrainState, step: int) -> None:
         """Adds a row with the score of the parameters that samples are drawn with."""
-        result = self._model.score(
-            state.sampling_params, weights_of(self._model), self._opened.images_seen(step)
-        )
+        run, seen = self._model.run, self._opened.images_seen(step)
+        result = self._model.score(scored_params(run, state), weights_of(run), seen)
         if self._lead:
             self._folder.append(score_row(result, step))
 
@@ -194,7 +216,7 @@ def score(model: OpenModel, state: TrainState) -> dict[str, Any]:
     warn_of_untrained_noise(model.run, state)
     print("scoring ...", file=sys.stderr, flush=True)
     seen = model.images_seen(int(state.step))
-    result = model.score(state.sampling_params, weights_of(model), seen)
+    result = model.score(scored_params(model.run, state), weights_of(model.run), seen)
     fresh = model.new_state().params
     untrained = model.score(fresh, "raw", images_seen=0)
     samplers = [frechet_key(sampler.name) for sampler in model.run.samplers]
@@ -203,8 +225,3 @@ def score(model: OpenModel, state: TrainState) -> dict[str, Any]:
         **{untrained_key(name): untrained[name] for name in samplers},
         "devices": model.devices.description,
     }
-
-
-def weights_of(model: OpenModel) -> str:
-    """Which parameters samples are drawn with."""
-    return "ema" if model.run.ema_rate > 0 else "raw"

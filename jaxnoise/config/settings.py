@@ -182,6 +182,11 @@ class EvaluateSettings:
       few_samples: whether n may be below the number of features; the record says so.
       reference: a .npz of mean and covariance that another tool published, instead of half of the
         training images.
+      split: the split whose images are the reference and the floor, such as "test"; None for
+        that which is trained on.
+      weights: what images are drawn with: "ema", the moving average where there is one, or "raw".
+      levels: noise levels from sigma .002 to 80 at which held-out images are noised and denoised
+        in one step, to see where along the noise a model is good; 0 for none.
     """
 
     n: int | None = None
@@ -191,8 +196,18 @@ class EvaluateSettings:
     metrics: tuple[str, ...] = ("frechet",)
     few_samples: bool = False
     reference: str | None = None
+    split: str | None = None
+    weights: str = "ema"
+    levels: int = 0
 
     def __post_init__(self) -> None:
+        one_of("weights", self.weights, ("ema", "raw"))
+        if self.levels < 0:
+            raise ArgumentError("levels", self.levels, "at least 1, or 0 for none")
+        if self.levels and self.n == 0:
+            raise ArgumentError("levels", self.levels, "0 where evaluate.n is 0")
+        if self.split is not None and self.reference is not None:
+            raise ArgumentError("split", self.split, "None where evaluate.reference is given")
         if self.every < 0:
             raise ArgumentError("every", self.every, "at least 1, or 0 for the end only")
         if self.every and self.n == 0:

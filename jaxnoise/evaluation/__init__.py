@@ -19,9 +19,9 @@ from jaxnoise.evaluation.protocol import (
     METRICS,
     Reference,
     reference_from,
-    reference_split,
     report,
 )
+from jaxnoise.evaluation.splits import reference_split
 from jaxnoise.evaluation.statistics_files import Statistics, load_statistics, save_statistics
 
 __all__ = [

@@ -23,57 +23,19 @@ from jaxnoise.evaluation.checks import (
     check_integer,
     check_kind,
     check_path,
-    check_seed,
 )
 from jaxnoise.evaluation.extractors import Extractor, Pixels, extract
 from jaxnoise.evaluation.frechet import FrechetReference
 from jaxnoise.evaluation.measured import kernel_subset, measured
 from jaxnoise.evaluation.moments import Moments
 from jaxnoise.evaluation.samples import AT_ONCE, check_data, checked_samples
+from jaxnoise.evaluation.splits import Indices, floor_indices, reference_split
 from jaxnoise.evaluation.statistics_files import load_statistics, save_statistics
-
-Indices = npt.NDArray[np.int64]
 
 METRICS = ("frechet", "kernel", "inception_score", "precision_recall")
 
 _EXTRACTOR = "an Extractor, such as raw_pixels()"
 _HALF = "FID (against half of the training images)"
-
-
-def reference_split(num_examples: int, n: int, seed: int = 0) -> tuple[Indices, Indices]:
-    """Splits the training images into a reference and a floor set, by one fixed shuffle.
-
-    The first half of the shuffle (the larger one when the number is odd) is the reference; the
-    floor set is `n` images of the other half. The halves are disjoint, because a floor measured
-    on images that are also in the reference would be too low, and n generated images are then
-    compared with the same reference.
-
-    Args:
-      num_examples: number of training images, at least 4.
-      n: images in the floor set, and in every generated set; 2 <= n <= num_examples // 2.
-      seed: of the shuffle; a number is comparable only with numbers of the same seed.
-
-    Returns:
-      (reference_idx, floor_idx), int64, ascending and disjoint.
-
-    Raises:
-      ArgumentError: too few examples, an n outside its range, or anything but integers.
-
-    Example:
-      >>> from jaxnoise.evaluation import reference_split
-      >>> reference_idx, floor_idx = reference_split(1797, 898)
-      >>> len(reference_idx), len(floor_idx), len(set(reference_idx) & set(floor_idx))
-      (899, 898, 0)
-    """
-    check_count("num_examples", num_examples, 4)
-    check_integer("n", n)
-    check_seed("seed", seed)
-    if not 2 <= n <= num_examples // 2:
-        raise ArgumentError("n", n, f"in 2..{num_examples // 2} (half of num_examples)")
-    # RandomState's stream is frozen for good; numpy's newer generators may change between versions.
-    order = np.random.RandomState(seed).permutation(num_examples).astype(np.int64)
-    half = num_examples - num_examples // 2
-    return np.sort(order[:half]), np.sort(order[half : half + n])
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,12 +149,7 @@ def reference_from(
     metrics = checked_metrics(extractor, metrics, published is not None)
     dimension = None if extractor.dimension is None else extractor.dimension(images.image_shape)
     check_n(n, dimension, few_samples)
-    total = images.num_examples
-    if published is None or n <= total // 2:
-        reference_idx, floor_idx = reference_split(total, n)
-    else:
-        # What the published reference was made of is not known, so no images are kept apart.
-        floor_idx = np.sort(np.random.RandomState(0).permutation(total)[:n]).astype(np.int64)
+    floor_idx = floor_indices(images.num_examples, n, published is not None)
     keep = bool({"kernel", "precision_recall"} & set(metrics))
     features = None
     count: int | None
@@ -202,8 +159,10 @@ def reference_from(
         sha256 = digest(statistics.mean.tobytes(), statistics.covariance.tobytes())
         count, name = statistics.count, Path(published).name
     elif cache is not None and not keep:
+        reference_idx, _ = reference_split(images.num_examples, n)
         frechet, sha256, count = _cached(extractor, images, reference_idx, Path(cache))
     else:
+        reference_idx, _ = reference_split(images.num_examples, n)
         seen = extract(extractor, _batches(images, reference_idx), keep)
         frechet, sha256, count = _frechet(seen.moments), seen.sha256, seen.moments.count
         features = seen.features

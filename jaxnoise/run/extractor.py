@@ -1,5 +1,7 @@
 """Opens the extractor that scores a run, and checks that weights and images suffice for it."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from jaxnoise.data.images import Images
@@ -9,6 +11,31 @@ from jaxnoise.evaluation.protocol import check_n, checked_metrics
 from jaxnoise.evaluation.statistics_files import load_statistics
 from jaxnoise.experiment import ModelRun
 from jaxnoise.run.open import holds_latents
+
+
+def open_reference(run: ModelRun, images: Images) -> Images:
+    """What scores compare with: the training images, or those of `evaluate.split`.
+
+    Args:
+      run: a checked config.
+      images: that are trained on.
+
+    Raises:
+      ConfigError: the split cannot be opened, or its images have another shape.
+    """
+    split = run.evaluate.split
+    if split is None or run.evaluate.n == 0:
+        return images
+    try:
+        found = replace(run.data, split=split).open()
+    except ConfigError as error:
+        raise ConfigError(f"config.evaluate.split={split!r}: {error}") from error
+    if found.image_shape != images.image_shape:
+        raise ConfigError(
+            f"config.evaluate.split={split!r}: its images are of shape {found.image_shape}, "
+            f"those trained on of {images.image_shape}"
+        )
+    return found
 
 
 def open_extractor(run: ModelRun, images: Images) -> Extractor:

@@ -1,27 +1,35 @@
 """The training of a model with its images open."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import log
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
 
 from jaxnoise.config.selection import OpenSelection
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.evaluation.denoised import denoised_by_level, sigmas_between
 from jaxnoise.evaluation.extractors import Extractor, raw_pixels
 from jaxnoise.evaluation.protocol import Reference, reference_from, report
+from jaxnoise.evaluation.splits import Indices, floor_indices
 from jaxnoise.experiment import ModelRun
 from jaxnoise.files import cache_folder
 from jaxnoise.meta.selection import Selection
 from jaxnoise.models.rater_file import SavedRater
 from jaxnoise.objectives import DenoisingObjective
 from jaxnoise.objectives.objective import Denoiser
-from jaxnoise.run.extractor import open_extractor, samples_asked_for
+from jaxnoise.run.extractor import open_extractor, open_reference, samples_asked_for
 from jaxnoise.run.open import OpenRun, does_not_fit, open_images, warn
 from jaxnoise.run.selection import open_selection, warn_of_other_images
+from jaxnoise.sampling.consistency import image_noise
 from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.drawing import to_float
 from jaxnoise.training.generation import Generator
 from jaxnoise.training.parallel import to_host
 from jaxnoise.training.records import RunFolder
@@ -34,6 +42,8 @@ class OpenModel(OpenRun):
     """What trains, draws with and scores a model."""
 
     run: ModelRun
+    reference_images: Images
+    """What scores compare with: the training images, or those of `evaluate.split`."""
     extractor: Extractor
     selection: Selection | None
     rater: SavedRater | None
@@ -91,9 +101,10 @@ class OpenModel(OpenRun):
         cached = not own and self.extractor.sha256 != "" and self.extractor.dimension is not None
         return reference_from(
             self.extractor,
-            self.images,
-            samples_asked_for(self.run, self.images),
-            f"{self.images.name} {self.run.data.split}, first half of a fixed shuffle",
+            self.reference_images,
+            samples_asked_for(self.run, self.reference_images),
+            f"{self.images.name} {settings.split or self.run.data.split}, "
+            "first half of a fixed shuffle",
             metrics=settings.metrics,
             few_samples=settings.few_samples,
             published=settings.reference,
@@ -112,7 +123,7 @@ class OpenModel(OpenRun):
         seed = self.run.evaluate.seed
         evaluations = 1 if self.run.sample.guidance == 1 else 2
         n, generator = self.reference.n, self.generator
-        return report(
+        scores = report(
             self.reference,
             {s.name: generator.batches(params, n, seed, s, by_frequency=True) for s in samplers},
             nfe={s.name: evaluations * s.nfe for s in samplers},
@@ -123,6 +134,54 @@ class OpenModel(OpenRun):
             guidance=self.run.sample.guidance,
             labels="as frequent as in the data" if self.conditional else None,
         )
+        return scores | self._denoised(params)
+
+    def _denoised(self, params: Params) -> dict[str, Any]:
+        """Held-out images denoised at `evaluate.levels` noise levels, or {} for none."""
+        settings, size = self.run.evaluate, self.run.sample.batch
+        if settings.levels == 0:
+            return {}
+        images, n = self.reference_images, self.reference.n
+        held_out = floor_indices(images.num_examples, n, settings.reference is not None)
+
+        def denoise(
+            pixels: NDArray[np.uint8], labels: NDArray[np.int32], rows: Indices, sigma: float
+        ) -> NDArray[np.float32]:
+            found = []
+            for start in range(0, len(rows), size):
+                # The last portion is filled up, so that one program serves all.
+                part = np.resize(np.arange(start, min(start + size, len(rows))), size)
+                given = pixels[part], labels[part], rows[part].astype(np.int32)
+                estimates = self._denoise_program(
+                    params, *given, np.float32(sigma), np.uint32(settings.seed)
+                )
+                found.append(np.asarray(estimates)[: len(rows) - start])
+            return np.concatenate(found)
+
+        levels = sigmas_between(settings.levels)
+        return {"denoised": denoised_by_level(denoise, images, held_out, self.reference, levels)}
+
+    @cached_property
+    def _denoise_program(self) -> Callable[..., jax.Array]:
+        @partial(jax.jit, out_shardings=self.devices.replicated)
+        def denoise(
+            params: Params,
+            pixels: jax.Array,
+            labels: jax.Array,
+            rows: jax.Array,
+            sigma: jax.Array,
+            seed: jax.Array,
+        ) -> jax.Array:
+            x0 = to_float(pixels)
+            keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(rows)
+            x = x0 + sigma * image_noise(keys, x0.shape[1:], 0)
+            condition = labels if self.conditional else None
+            denoiser = self.run.objective.denoiser(
+                lambda x, c: self.apply(params["network"], x, c, condition)
+            )
+            return denoiser(x, jnp.broadcast_to(sigma, len(x)))
+
+        return denoise
 
 
 def open_model(
@@ -141,13 +200,15 @@ def open_model(
     """
     own = images is None
     devices, images, network = open_images(run, images)
-    extractor = open_extractor(run, images) if scored else raw_pixels()
+    reference_images = open_reference(run, images) if scored else images
+    extractor = open_extractor(run, reference_images) if scored else raw_pixels()
     opened = open_selection(run, images, devices.size) if selects else OpenSelection()
     model = OpenModel(
         run=run,
         images=images,
         network=network,
         devices=devices,
+        reference_images=reference_images,
         extractor=extractor,
         selection=opened.selection,
         rater=opened.rater,
@@ -191,6 +252,16 @@ def warn_of_untrained_noise(run: ModelRun, state: TrainState) -> None:
             f"from {low:.2f} to {high:.2f} only; samplers visit {min(visited):.2f} to "
             f"{max(visited):.2f}"
         )
+
+
+def weights_of(run: ModelRun) -> str:
+    """Which parameters images are drawn with: "raw", or "ema" where there is an average."""
+    return "raw" if run.evaluate.weights == "raw" or run.ema_rate == 0 else "ema"
+
+
+def scored_params(run: ModelRun, state: TrainState) -> Params:
+    """The parameters of `weights_of`."""
+    return state.params if weights_of(run) == "raw" else state.sampling_params
 
 
 def trained_state(model: OpenModel, folder: RunFolder, step: int | None = None) -> TrainState:

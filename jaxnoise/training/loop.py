@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Protocol, TypeVar
@@ -16,9 +16,11 @@ from jax.experimental import multihost_utils
 
 from jaxnoise.errors import NonFiniteError
 from jaxnoise.noise.bands import BAND_NAMES
+from jaxnoise.training.drawing import Batch
 from jaxnoise.training.feeding import Feeder
 from jaxnoise.training.parallel import Step
 from jaxnoise.training.state import State
+from jaxnoise.training.step import Metrics
 
 State_ = TypeVar("State_", contravariant=True)
 
@@ -106,6 +108,36 @@ def train(
       Exception: of the feeder or of a score, as it was raised; where one process trains, the state
         was saved, and a note on the error says so.
     """
+    with stop_requested() as stopping:
+        steps = training_steps(state, feeder, rhythm, observer, stopping)
+        try:
+            given = next(steps)
+            while True:
+                given = steps.send(dispatch(*given, key))
+        except StopIteration as end:
+            last: State = end.value
+            return last
+
+
+def training_steps(
+    state: State,
+    feeder: Feeder,
+    rhythm: Rhythm,
+    observer: Observer[State],
+    stopping: Callable[[], bool],
+) -> Generator[tuple[State, Batch], tuple[State, Metrics], State]:
+    """`train` without its dispatches: gives a state and a batch, and is sent what came of them.
+
+    Args:
+      state: where to start.
+      feeder: step -> batch.
+      rhythm: when to record.
+      observer: where to record.
+      stopping: whether the run was asked to stop.
+
+    Raises:
+      Exception: as `train`.
+    """
     # Several CPU processes hang in their collectives unless each step is waited for.
     in_flight = 0 if jax.process_count() > 1 and jax.default_backend() == "cpu" else IN_FLIGHT
     saved = step = int(state.step)
@@ -134,41 +166,40 @@ def train(
                 error.add_note(f"the state of step {step} was saved")
             raise
 
-    with stop_requested() as stopping:
-        while step < rhythm.steps:
-            with rescued():
-                batch = feeder(step)
-            state, metrics = dispatch(state, batch, key)
-            pending.append((step, metrics))
-            step += rhythm.steps_per_dispatch
-            last = step == rhythm.steps
-            settle(in_flight)
-            if step % rhythm.log_every == 0 or last:
-                settle(0)
-                observer.log(window.row(step))
-            stop = stopping() if jax.process_count() == 1 else False
-            if jax.process_count() > 1 and step % rhythm.log_every == 0:
-                # A save is collective: all processes must stop at the same step.
-                stop = bool(multihost_utils.process_allgather(np.array(stopping())).any())
-            saves = step % rhythm.checkpoint_every == 0 or last or stop
-            scores = rhythm.evaluate_every and step % rhythm.evaluate_every == 0
-            samples = step % rhythm.sample_every == 0 or last
-            if saves or scores or samples:
-                settle(0)
-                with window.paused():
-                    if saves:
-                        observer.save(state, step)
-                        saved = step
-                    else:
-                        observer.check(state, step)
-                    # After the last step, and after a stop, they are made up.
-                    if scores and not (last or stop):
-                        with rescued():
-                            observer.evaluate(state, step)
-                    if samples:
-                        observer.sample(state, step)
-            if stop and not last:
-                raise Interrupted(f"stopped at step {step}; its state was saved")
+    while step < rhythm.steps:
+        with rescued():
+            batch = feeder(step)
+        state, metrics = yield state, batch
+        pending.append((step, metrics))
+        step += rhythm.steps_per_dispatch
+        last = step == rhythm.steps
+        settle(in_flight)
+        if step % rhythm.log_every == 0 or last:
+            settle(0)
+            observer.log(window.row(step))
+        stop = stopping() if jax.process_count() == 1 else False
+        if jax.process_count() > 1 and step % rhythm.log_every == 0:
+            # A save is collective: all processes must stop at the same step.
+            stop = bool(multihost_utils.process_allgather(np.array(stopping())).any())
+        saves = step % rhythm.checkpoint_every == 0 or last or stop
+        scores = rhythm.evaluate_every and step % rhythm.evaluate_every == 0
+        samples = step % rhythm.sample_every == 0 or last
+        if saves or scores or samples:
+            settle(0)
+            with window.paused():
+                if saves:
+                    observer.save(state, step)
+                    saved = step
+                else:
+                    observer.check(state, step)
+                # After the last step, and after a stop, they are made up.
+                if scores and not (last or stop):
+                    with rescued():
+                        observer.evaluate(state, step)
+                if samples:
+                    observer.sample(state, step)
+        if stop and not last:
+            raise Interrupted(f"stopped at step {step}; its state was saved")
     return state
 
 

@@ -51,6 +51,10 @@ class RunFolder:
         self.scores = root / "scores"
         self.score_histogram = root / "scores.png"
 
+    def further(self, name: str) -> Path:
+        """Where a score under other settings lies."""
+        return self.root / f"result_{name}.json"
+
     def claim(self, config: dict[str, Any]) -> bool:
         """Writes config.json, or checks that the folder holds a run of the same config.
 

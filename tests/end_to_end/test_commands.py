@@ -244,6 +244,7 @@ def test_parameter_table_counts_every_number(tmp_path):
             ["config.model.channel_mult", "8x8"],
         ),
         ({"data.split": "test"}, ["config.data.split='test'"]),
+        ({"evaluate.split": "test"}, ["config.evaluate.split='test'", "no other split"]),
         ({"data.dataset": "digist"}, ["digist", "digits"]),
         ({"data.archive": "x.tar.gz"}, ["config.data.archive='x.tar.gz'"]),
     ],
