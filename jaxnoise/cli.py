@@ -44,11 +44,14 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--runs", nargs="*", default=[], help="run folders to compare")
     parser.add_argument("--study", help="study file, whose arms and seeds are all run")
     parser.add_argument("--budget", help="how much of a study is run; smoke by default")
-    parser.add_argument("--index", type=int, help="make this run of a study alone, from 0")
+    parser.add_argument("--index", help="make this run of a study alone, from 0; or seeds: 0,3,6")
     parser.add_argument("--jobs", type=int, help="runs of a study at a time; 1 by default")
+    parser.add_argument("--engine", choices=study.ENGINES, help="where a study's runs are made")
+    parser.add_argument("--minutes", type=float, help="stop a study's runs after so long")
+    parser.add_argument("--archive", help="a study's folder as one file: taken up, and written")
     parser.add_argument("--distributed", action="store_true", help="one of several processes")
     flags = parser.parse_args(argv)
-    for name in ("budget", "index", "jobs"):
+    for name in ("budget", "index", "jobs", "engine", "minutes", "archive"):
         if not flags.study and getattr(flags, name) is not None:
             raise ConfigError(f"--{name}={getattr(flags, name)}: belongs to --study")
     if flags.study:
@@ -62,6 +65,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
                 raise ConfigError(f"--{name}={getattr(flags, name)}: has no place beside --study")
     flags.budget = flags.budget or "smoke"
     flags.jobs = 1 if flags.jobs is None else flags.jobs
+    flags.engine = flags.engine or "local"
     flags.config = flags.config or "configs/digits_poly.py"
     return flags
 

@@ -1,25 +1,29 @@
-"""Runs a study: every arm with every seed, then its table, figures and pages."""
+"""Runs a study: every arm with every seed, then its tables, figures and pages."""
 
 import argparse
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 
-from jaxnoise.commands import train
+from jaxnoise.commands import evaluate, train, train_together
 from jaxnoise.errors import ConfigError
-from jaxnoise.figures.arms import save_arms
-from jaxnoise.files import exclusive, user_path, write_whole
-from jaxnoise.report import write_comparison
+from jaxnoise.files import exclusive, user_path
+from jaxnoise.study import local, on_ray
+from jaxnoise.study.archive import pack, unpack
 from jaxnoise.study.folder import StudyFolder
-from jaxnoise.study.local import checked_index, run_all, say
-from jaxnoise.study.plan import PlannedRun, Study, load_study, planned_runs
-from jaxnoise.study.tables import as_csv, as_markdown, rows_of
+from jaxnoise.study.local import Piece, say
+from jaxnoise.study.pages import show
+from jaxnoise.study.plan import PlannedRun, by_arm, indices_of, load_study, planned_runs
+
+ENGINES = ("local", "together", "ray")
 
 
 def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> int:
-    """Makes what is not made yet of a study, or one run of it, and shows what is finished.
+    """Makes what is not made yet of a study, or some runs of it, and shows what is finished.
 
     Args:
-      flags: `study`, `budget`, `index`, `jobs` and `workdir` of the command line.
+      flags: `study`, `budget`, `index`, `jobs`, `engine`, `minutes`, `archive` and `workdir` of the
+        command line.
       prepare: called with a run that this process makes, before it asks for devices.
 
     Returns:
@@ -33,58 +37,51 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
     runs = planned_runs(study, flags.budget)
     name = Path(flags.study).stem
     folder = StudyFolder(user_path(flags.workdir or f"runs/{name}/{flags.budget}"))
-    planned = None if flags.index is None else checked_index(flags.index, runs)
+    own = None if flags.index is None else indices_of(flags.index, runs)
     if flags.jobs < 1:
         raise ConfigError(f"--jobs={flags.jobs}: must be at least 1")
+    if flags.minutes is not None and not 0 < flags.minutes < inf:
+        raise ConfigError(f"--minutes={flags.minutes}: must be above 0")
+    if flags.archive is not None:
+        unpack(user_path(flags.archive), folder.root)
     folder.claim(runs)
-    if planned is not None:
-        if folder.result(planned) is None:
-            prepare(planned)
-            train.main(planned.run, folder.run_folder(planned))
+    if own is not None:
+        make([runs[index] for index in own], folder, prepare)
         return 0
+    together = flags.engine == "together"
+    pieces = by_arm(runs) if together else [[index] for index in range(len(runs))]
+    engine = on_ray if flags.engine == "ray" else local
 
-    def command(index: int) -> list[str]:
+    def command(piece: Piece) -> list[str]:
         return [
             f"--study={flags.study}",
             f"--budget={flags.budget}",
             f"--workdir={folder.root}",
-            f"--index={index}",
+            f"--index={','.join(map(str, piece))}",
         ]
 
+    seconds = inf if flags.minutes is None else 60 * flags.minutes
     with exclusive(folder.root):
-        failed = run_all(folder, runs, command, flags.jobs)
+        failed = engine.run_all(folder, runs, pieces, command, flags.jobs, seconds)
         show(study, folder, runs)
+        if flags.archive is not None:
+            pack(folder, runs, user_path(flags.archive))
     if failed:
         say(f"{len(failed)} runs failed: {', '.join(failed)}")
     return 1 if failed else 0
 
 
-def show(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
-    """Writes and prints the tables; draws the figures and pages of what is finished."""
-    controls = {name: c.control for name, c in study.comparisons.items()}
-    rows = rows_of(folder, runs, controls)
-    if not rows:
-        say("no run is finished yet")
-        return
-    table = f"# {study.question}\n\n{as_markdown(rows)}"
-    write_whole(folder.root / "results.md", table)
-    write_whole(folder.root / "results.csv", as_csv(rows))
-    for comparison, score in dict.fromkeys((row.comparison, row.score) for row in rows):
-        own = [row for row in rows if (row.comparison, row.score) == (comparison, score)]
-        save_arms(
-            f"{comparison}: {study.question}",
-            score,
-            {row.arm: list(row.values.values()) for row in own},
-            controls[comparison],
-            folder.root / f"{comparison}_{score}.png",
-            own[0].floor,
-        )
-    for comparison in dict.fromkeys(row.comparison for row in rows):
-        finished = [
-            folder.run_folder(planned).root
-            for planned in runs
-            if planned.comparison == comparison and folder.result(planned) is not None
-        ]
-        if len(finished) > 1:
-            write_comparison(finished, folder.root / comparison)
-    print(table)
+def make(
+    planned: Sequence[PlannedRun], folder: StudyFolder, prepare: Callable[[PlannedRun], None]
+) -> None:
+    """Makes what is not made yet of some runs, together if they are several, and scores them."""
+    prepare(planned[0])
+    left = [run for run in planned if "" not in folder.results(run)]
+    folders = [folder.run_folder(run) for run in left]
+    if len(left) > 1:
+        train_together.main([run.run for run in left], folders)
+    elif left:
+        train.main(left[0].run, folders[0])
+    for run in planned:
+        for name in run.further.keys() - folder.results(run).keys():
+            evaluate.score_further(run.further[name], folder.run_folder(run), name)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from jaxnoise.errors import ArgumentError
 
 
-@lru_cache(maxsize=4)  # a batch spans two epochs at most, and a rater's training has two orders
+@lru_cache(maxsize=32)  # a batch spans two epochs at most; several seeds may train together
 def _permutation(seed: int, num_examples: int, epoch: int) -> NDArray[np.int64]:
     # Sorting raw 64-bit words, since numpy keeps a bit generator's stream stable over its versions
     # but not Generator.permutation's. Two equal words (n^2 / 2^65) keep their order.

@@ -1,11 +1,23 @@
-"""The picture of a study: every seed of every arm, and their means."""
+"""The pictures of a study: every seed of every arm, and curves of the arms side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from jaxnoise.figures.style import ARM_COLORS, FAINT, INK, blank_figure, legend, save, style
+from jaxnoise.figures.style import (
+    ARM_COLORS,
+    FAINT,
+    INK,
+    blank_figure,
+    legend,
+    log_axis,
+    save,
+    style,
+)
+
+Curve = tuple[Sequence[float], Sequence[float]]
+"""Places and values."""
 
 
 def save_arms(
@@ -46,4 +58,57 @@ def save_arms(
     axes.invert_yaxis()
     axes.set_xlim(left=0)
     legend(axes)
+    save(figure, path)
+
+
+def save_arm_curves(
+    title: str,
+    xlabel: str,
+    panels: Mapping[str, Mapping[str, Sequence[Curve]]],
+    control: str,
+    path: Path,
+    *,
+    log_x: bool = False,
+) -> None:
+    """Writes panels of a line for every arm, the mean over seeds, each seed faint behind it.
+
+    Args:
+      title: of the picture.
+      xlabel: what the places are.
+      panels: what the values are -> arm -> a curve of every seed; the same arms in each.
+      control: the arm that is drawn in ink.
+      path: a PNG file.
+      log_x: whether places lie on a logarithmic axis.
+    """
+    figure = blank_figure(5.6 * len(panels) + 2.6, 4.6)
+    axes_of = figure.subplots(1, len(panels), squeeze=False)[0]
+    lines = {}
+    for axes, (ylabel, arms) in zip(axes_of, panels.items(), strict=True):
+        style(axes, title if axes is axes_of[0] else "", xlabel, ylabel)
+        others = 0
+        for arm, curves in arms.items():
+            color, dashes = INK, "-"
+            if arm != control:
+                color = ARM_COLORS[others % len(ARM_COLORS)]
+                dashes = ("-", "--", ":", "-.")[others // len(ARM_COLORS) % 4]
+                others += 1
+            for x, y in curves:
+                axes.plot(x, y, dashes, color=color, linewidth=0.7, alpha=0.3)
+            # Runs that were stopped on the way have fewer places.
+            shared = sorted(set.intersection(*(set(x) for x, _ in curves)))
+            means = [
+                float(np.mean([y[list(x).index(place)] for x, y in curves])) for place in shared
+            ]
+            (lines[arm],) = axes.plot(shared, means, dashes, color=color, linewidth=1.8)
+        if log_x:
+            axes.set_xscale("log")
+        log_axis(axes)
+    figure.legend(
+        lines.values(),
+        lines.keys(),
+        loc="outside right upper",
+        frameon=False,
+        fontsize=8,
+        labelcolor=INK,
+    )
     save(figure, path)

@@ -26,13 +26,15 @@ class StudyFolder:
         """Where a run of the study lies."""
         return RunFolder(self.root / planned.name)
 
-    def result(self, planned: PlannedRun) -> dict[str, Any] | None:
-        """The score of a run that is finished, or None."""
-        path = self.run_folder(planned).result
-        if not path.exists():
-            return None
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
+    def results(self, planned: PlannedRun) -> dict[str, dict[str, Any]]:
+        """The scores of a run by the names of the further ones, its own by ""; those there are."""
+        folder = self.run_folder(planned)
+        paths = {"": folder.result} | {name: folder.further(name) for name in planned.further}
+        return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+
+    def is_finished(self, planned: PlannedRun) -> bool:
+        """Whether a run has all its scores."""
+        return len(self.results(planned)) == 1 + len(planned.further)
 
     def steps_done(self, planned: PlannedRun) -> int:
         """How many steps the record of a run tells of."""

@@ -1,4 +1,4 @@
-"""Runs a study on this machine: a process for each run, several at a time on cores of their own."""
+"""Runs a study on this machine: processes, several at a time on cores of their own."""
 
 import contextlib
 import ctypes
@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import NoReturn
 
-from jaxnoise.errors import ConfigError
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
 
@@ -24,8 +24,10 @@ _PR_SET_PDEATHSIG = 1
 # A closed terminal asks to stop as well.
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-Command = Callable[[int], list[str]]
-"""`index of a run in the plan -> the arguments of jaxnoise that make this run`."""
+Piece = Sequence[int]
+"""Indices in the plan of the runs that one process makes."""
+Command = Callable[[Piece], list[str]]
+"""`a piece -> the arguments of jaxnoise that make it`."""
 
 
 def available_cores() -> list[int]:
@@ -37,16 +39,17 @@ def available_cores() -> list[int]:
 
 @dataclass
 class _Job:
-    """A run under way."""
+    """A process under way."""
 
-    planned: PlannedRun
+    name: str
+    runs: Sequence[PlannedRun]
     process: subprocess.Popen[bytes]
     cores: list[int]
     log: Path
     last_line: float = field(default_factory=time.monotonic)
 
 
-class _Clock:
+class Clock:
     """How long what is left will take, from the steps made since it was started."""
 
     def __init__(self, folder: StudyFolder, runs: Sequence[PlannedRun]):
@@ -55,10 +58,7 @@ class _Clock:
 
     def _done(self) -> int:
         return sum(
-            planned.run.train.steps
-            if self._folder.result(planned)
-            else self._folder.steps_done(planned)
-            for planned in self._runs
+            min(self._folder.steps_done(planned), planned.run.train.steps) for planned in self._runs
         )
 
     def left(self) -> str:
@@ -73,7 +73,12 @@ class _Clock:
 
 
 def run_all(
-    folder: StudyFolder, runs: Sequence[PlannedRun], command: Command, jobs: int
+    folder: StudyFolder,
+    runs: Sequence[PlannedRun],
+    pieces: Sequence[Piece],
+    command: Command,
+    jobs: int,
+    seconds: float = inf,
 ) -> list[str]:
     """Makes every run that is not finished; a run that fails does not stop the others.
 
@@ -81,49 +86,69 @@ def run_all(
 
     Args:
       folder: of the study.
-      runs: the plan, in the order in which they are made.
-      command: makes one run of the plan.
-      jobs: how many runs at a time, at least 1; cores are shared out between them.
+      runs: the plan.
+      pieces: which of its runs one process makes, in the order in which they are made.
+      command: makes a piece.
+      jobs: how many pieces at a time, at least 1; cores are shared out between them.
+      seconds: after which the runs are stopped; they save their state.
 
     Returns:
-      Names of the runs that failed.
+      Names of the pieces that failed.
 
     Raises:
       KeyboardInterrupt: it was asked to stop.
     """
-    waiting = [i for i, planned in enumerate(runs) if folder.result(planned) is None]
-    say(f"{len(runs) - len(waiting)} of {len(runs)} runs are finished")
+    waiting = unfinished(folder, runs, pieces)
     cores = available_cores()
     share = max(1, len(cores) // jobs)
     free = [cores[i * share : (i + 1) * share] for i in range(min(jobs, len(cores)))]
-    clock, failed = _Clock(folder, runs), []
+    clock, failed = Clock(folder, runs), []
     active: list[_Job] = []
-    with _stop_asked() as asked:
+    deadline = time.monotonic() + seconds
+    with stop_asked() as asked:
         while waiting or active:
             if asked():
                 _stop(active)
                 raise KeyboardInterrupt
+            if time.monotonic() > deadline:
+                _stop(active)
+                break
             while waiting and free:
-                index, own = waiting.pop(0), free.pop(0)
-                active.append(_started(folder, runs[index], command(index), own))
-                say(f"{runs[index].name}: started on cores {', '.join(map(str, own))}")
+                piece, own = waiting.pop(0), free.pop(0)
+                active.append(_started(folder, [runs[i] for i in piece], command(piece), own))
+                say(f"{active[-1].name}: started on cores {', '.join(map(str, own))}")
             time.sleep(_POLL_SECONDS)
             for job in list(active):
-                steps = job.planned.run.train.steps
                 if job.process.poll() is None:
                     if time.monotonic() - job.last_line > _LINE_SECONDS:
                         job.last_line = time.monotonic()
-                        done = folder.steps_done(job.planned)
-                        say(f"{job.planned.name}: step {done:,} of {steps:,}, {clock.left()}")
+                        done = min(folder.steps_done(planned) for planned in job.runs)
+                        steps = job.runs[0].run.train.steps
+                        say(f"{job.name}: step {done:,} of {steps:,}, {clock.left()}")
                     continue
                 active.remove(job)
                 free.append(job.cores)
                 if job.process.returncode:
-                    failed.append(job.planned.name)
-                    say(f"{job.planned.name}: failed: {_last_line(job.log)} ({job.log})")
+                    failed.append(job.name)
+                    say(f"{job.name}: failed: {last_error(job.log)} ({job.log})")
                 else:
-                    say(f"{job.planned.name}: finished, {clock.left()}")
+                    say(f"{job.name}: finished, {clock.left()}")
     return failed
+
+
+def unfinished(
+    folder: StudyFolder, runs: Sequence[PlannedRun], pieces: Sequence[Piece]
+) -> list[Piece]:
+    """What is left of the pieces; says how much that is."""
+    left = [[i for i in piece if not folder.is_finished(runs[i])] for piece in pieces]
+    say(f"{len(runs) - sum(map(len, left))} of {len(runs)} runs are finished")
+    return [piece for piece in left if piece]
+
+
+def name_of(planned: Sequence[PlannedRun]) -> str:
+    """What messages call the runs of a piece."""
+    further = f" and {len(planned) - 1} further seeds" if len(planned) > 1 else ""
+    return planned[0].name + further
 
 
 def say(line: str) -> None:
@@ -131,37 +156,51 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def program(
+    cores: Sequence[int], parent: int, orphaned: signal.Signals = signal.SIGTERM
+) -> list[str]:
+    """What starts a process that makes runs; the arguments of jaxnoise follow.
+
+    Args:
+      cores: that it may use; none for all.
+      parent: the process that starts it.
+      orphaned: the signal that it gets where its parent dies.
+    """
+    call = f"begin({list(cores)}, {parent}, {int(orphaned)})"
+    return [sys.executable, "-c", f"from jaxnoise.study.local import begin; {call}"]
+
+
 def _started(
-    folder: StudyFolder, planned: PlannedRun, arguments: list[str], cores: list[int]
+    folder: StudyFolder, planned: Sequence[PlannedRun], arguments: list[str], cores: list[int]
 ) -> _Job:
-    root = folder.run_folder(planned).root
+    root = folder.run_folder(planned[0]).root
     root.mkdir(parents=True, exist_ok=True)
     log = root / "log.txt"
-    program = f"from jaxnoise.study.local import begin; begin({cores}, {os.getpid()})"
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", program, *arguments],
+            [*program(cores, os.getpid()), *arguments],
             stdout=output,
             stderr=output,
             # Its own group: a signal from the terminal is passed on once.
             start_new_session=True,
         )
-    return _Job(planned, process, cores, log)
+    return _Job(name_of(planned), planned, process, cores, log)
 
 
-def _last_line(log: Path) -> str:
+def last_error(log: Path) -> str:
+    """The last error that a log tells of, or its last line."""
     lines = log.read_text(errors="replace").splitlines() or ["without a word"]
     errors = [line for line in lines if line.startswith("error: ")]
     return errors[-1] if errors else lines[-1]
 
 
-def begin(cores: list[int], parent: int) -> NoReturn:
-    """What a run's process does: on its cores, and stopping where the study's process dies."""
-    if hasattr(os, "sched_setaffinity"):
+def begin(cores: list[int], parent: int, orphaned: int) -> NoReturn:
+    """What a process of `program` does: on its cores, and stopping where its parent dies."""
+    if cores and hasattr(os, "sched_setaffinity"):
         # Before any device is asked for: its threads take these cores over.
         os.sched_setaffinity(0, cores)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, orphaned)
         if os.getppid() != parent:
             raise SystemExit(143)
     main = import_module("jaxnoise.cli").main
@@ -169,7 +208,7 @@ def begin(cores: list[int], parent: int) -> NoReturn:
 
 
 @contextlib.contextmanager
-def _stop_asked() -> Iterator[Callable[[], bool]]:
+def stop_asked() -> Iterator[Callable[[], bool]]:
     """Turns signals that ask to stop into a question."""
     asked = threading.Event()
     before = {number: signal.signal(number, lambda *_: asked.set()) for number in _STOP}
@@ -187,14 +226,3 @@ def _stop(active: list[_Job]) -> None:
         job.process.terminate()
     for job in active:
         job.process.wait()
-
-
-def checked_index(index: int, runs: Sequence[PlannedRun]) -> PlannedRun:
-    """The run of an index, counted from 0.
-
-    Raises:
-      ConfigError: no such run.
-    """
-    if not 0 <= index < len(runs):
-        raise ConfigError(f"--index={index}: must be from 0 to {len(runs) - 1}")
-    return runs[index]

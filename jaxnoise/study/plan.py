@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,9 +56,13 @@ class Comparison:
       control: the arm that the others are compared with, seed by seed.
       budgets: name -> how much is run; a comparison without a budget's name takes no part in it.
       settings: what every arm gets before its own.
+      further: name -> settings of `evaluate` and `sample`, under which every finished run is scored
+        once more, such as {"raw_weights": {"evaluate.weights": "raw"}}.
+      shown: arms whose curves are drawn; none for all.
 
     Raises:
-      ArgumentError: a control that is no arm, or a budget that names no arm.
+      ArgumentError: a control that is no arm, a budget that names no arm, or a further score that
+        would be another training.
     """
 
     base: str
@@ -66,10 +70,18 @@ class Comparison:
     control: str
     budgets: Mapping[str, Budget]
     settings: Settings = field(default_factory=dict)
+    further: Mapping[str, Settings] = field(default_factory=dict)
+    shown: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_names("arms", self.arms)
+        _check_names("further", self.further)
         one_of("control", self.control, self.arms)
+        for arm in self.shown:
+            one_of("shown", arm, self.arms)
+        for key in [key for settings in self.further.values() for key in settings]:
+            if key.partition(".")[0] not in ("evaluate", "sample"):
+                raise ArgumentError("further", key, "a key of evaluate or sample")
         for budget in self.budgets.values():
             for arm in budget.arms or ():
                 one_of("arms", arm, self.arms)
@@ -111,6 +123,7 @@ class PlannedRun:
       seed: of the run.
       config: nested, as a config file gives it.
       run: the config, checked.
+      further: name -> the run as it is scored once more.
     """
 
     comparison: str
@@ -118,6 +131,7 @@ class PlannedRun:
     seed: int
     config: dict[str, Any]
     run: experiment.ModelRun
+    further: Mapping[str, experiment.ModelRun] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -165,8 +179,12 @@ def planned_runs(study: Study, budget: str) -> list[PlannedRun]:
         for seed in given.seeds:
             for arm, config in arms.items():
                 seeded = replaced(config, {"seed": seed, "evaluate.seed": seed + 1})
+                further = {
+                    again: _read(name, arm, replaced(seeded, settings))
+                    for again, settings in comparison.further.items()
+                }
                 run = _read(name, arm, seeded)
-                planned.append(PlannedRun(name, arm, seed, seeded, run))
+                planned.append(PlannedRun(name, arm, seed, seeded, run, further))
     return planned
 
 
@@ -178,3 +196,36 @@ def _read(comparison: str, arm: str, config: dict[str, Any]) -> experiment.Model
     if not isinstance(run, experiment.ModelRun) or run.evaluate.n == 0:
         raise ConfigError(f"study arm {comparison}/{arm}: must train a model and score it")
     return run
+
+
+def indices_of(text: str, runs: Sequence[PlannedRun]) -> list[int]:
+    """The runs that `--index` names, counted from 0.
+
+    Args:
+      text: "3", or "0,3,6" for runs that differ in their seed alone and train together.
+      runs: the plan.
+
+    Raises:
+      ConfigError: no number, no such run, one twice, or runs of several arms.
+    """
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--index={text}: must be a number, or several as in 0,3,6") from error
+    if not all(0 <= index < len(runs) for index in found):
+        raise ConfigError(f"--index={text}: must be from 0 to {len(runs) - 1}")
+    if len(set(found)) < len(found):
+        raise ConfigError(f"--index={text}: must name a run once")
+    arms = {(runs[index].comparison, runs[index].arm) for index in found}
+    if len(arms) > 1:
+        named = ", ".join(sorted("/".join(arm) for arm in arms))
+        raise ConfigError(f"--index={text}: must be seeds of one arm, not of {named}")
+    return found
+
+
+def by_arm(runs: Sequence[PlannedRun]) -> list[list[int]]:
+    """The indices of a plan, those of one arm together."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for index, planned in enumerate(runs):
+        found.setdefault((planned.comparison, planned.arm), []).append(index)
+    return list(found.values())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from jaxnoise.evaluation.denoised import by_band
 from jaxnoise.evaluation.score_keys import FLOOR, higher_is_better, is_untrained
 from jaxnoise.report.formats import with_deviation
 from jaxnoise.study.folder import StudyFolder
@@ -46,6 +47,7 @@ class Row:
 
     Args:
       comparison: the comparison's name.
+      further: the name of a further score, or "" for a run's own.
       arm: the arm's name.
       score: the key of the score, such as "frechet_1step".
       values: seed -> score.
@@ -55,12 +57,18 @@ class Row:
     """
 
     comparison: str
+    further: str
     arm: str
     score: str
     values: Mapping[int, float]
     floor: float | None
     difference: Difference | None
     images_seen: int
+
+    @property
+    def scored(self) -> str:
+        """What was scored how, as the name of a table or file."""
+        return f"{self.comparison}_{self.further}" if self.further else self.comparison
 
     @property
     def mean(self) -> float:
@@ -102,51 +110,65 @@ def paired_difference(arm: Mapping[int, float], control: Mapping[int, float]) ->
     return Difference(mean, mean - reach, mean + reach, effect, len(gaps))
 
 
-def score_keys(result: Mapping[str, Any]) -> list[str]:
-    """The keys of a result that are scores of a sampler's images, such as "frechet_1step"."""
+def scores_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a result that tell arms apart, by their keys.
+
+    Args:
+      result: of a run.
+
+    Returns:
+      Those of a sampler's images, such as "frechet_1step", and of each noise band, such as
+      "denoised_error_0.1-1".
+    """
     samplers = tuple(result["nfe"])
-    return [
-        key
+    own = {
+        key: value
         for key, value in result.items()
         if isinstance(value, float) and not is_untrained(key) and key.endswith(samplers)
-    ]
+    }
+    return own | by_band(result["denoised"]) if "denoised" in result else own
 
 
 def rows_of(
     folder: StudyFolder, runs: Sequence[PlannedRun], controls: Mapping[str, str]
 ) -> list[Row]:
-    """A row for every arm and score of the runs that are finished, the best arms first.
+    """A row for every arm and score of the runs that are there, the best arms first.
 
     Args:
       folder: of the study.
       runs: the plan.
       controls: comparison -> the arm that others are compared with.
     """
-    finished = [(p, result) for p in runs if (result := folder.result(p)) is not None]
+    found: dict[tuple[str, str, str], dict[str, dict[int, float]]] = {}
+    first: dict[tuple[str, str], dict[str, Any]] = {}
+    for planned in sorted(runs, key=lambda planned: list(controls).index(planned.comparison)):
+        for further, result in folder.results(planned).items():
+            first.setdefault((planned.comparison, further), result)
+            for key, value in scores_of(result).items():
+                by_arm = found.setdefault((planned.comparison, further, key), {})
+                by_arm.setdefault(planned.arm, {})[planned.seed] = value
     rows: list[Row] = []
-    for comparison, control in controls.items():
-        own = [(p, result) for p, result in finished if p.comparison == comparison]
-        keys = list(dict.fromkeys(key for _, result in own for key in score_keys(result)))
-        for key in keys:
-            by_arm: dict[str, dict[int, float]] = {}
-            for planned, result in own:
-                if key in result:
-                    by_arm.setdefault(planned.arm, {})[planned.seed] = result[key]
-            first = own[0][1]
-            floor_key = FLOOR if key.startswith("frechet_") else f"{key.rpartition('_')[0]}_floor"
-            found = [
-                Row(
-                    comparison,
-                    arm,
-                    key,
-                    values,
-                    first.get(floor_key),
-                    None if arm == control else paired_difference(values, by_arm.get(control, {})),
-                    first["images_seen"],
-                )
-                for arm, values in by_arm.items()
-            ]
-            rows += sorted(found, key=lambda row: row.mean, reverse=higher_is_better(key))
+    # Own scores of a comparison before the further ones.
+    order = {name: place for place, name in enumerate(controls)}
+    for (comparison, further, key), by_arm in sorted(
+        found.items(), key=lambda item: (order[item[0][0]], item[0][1])
+    ):
+        result, control = first[comparison, further], controls[comparison]
+        floor_key = FLOOR if key.startswith("frechet_") else f"{key.rpartition('_')[0]}_floor"
+        own = [
+            Row(
+                comparison,
+                further,
+                arm,
+                key,
+                values,
+                result.get(floor_key),
+                None if arm == control else paired_difference(values, by_arm.get(control, {})),
+                result["images_seen"],
+            )
+            for arm, values in by_arm.items()
+        ]
+        rows += sorted(own, key=lambda row: row.mean, reverse=higher_is_better(key))
     return rows
 
 
@@ -154,25 +176,44 @@ def as_csv(rows: Sequence[Row]) -> str:
     """One line for every arm, score and seed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["comparison", "arm", "score", "seed", "value"])
+    writer.writerow(["comparison", "further", "arm", "score", "seed", "value"])
     for row in rows:
         for seed, value in sorted(row.values.items()):
-            writer.writerow([row.comparison, row.arm, row.score, seed, repr(value)])
+            writer.writerow([row.comparison, row.further, row.arm, row.score, seed, repr(value)])
     return text.getvalue()
 
 
 def as_markdown(rows: Sequence[Row]) -> str:
-    """A table for every comparison and score, in Markdown."""
+    """Tables in Markdown: of every score side by side, then of the distances one by one."""
     parts = []
-    for comparison, score in dict.fromkeys((row.comparison, row.score) for row in rows):
-        own = [row for row in rows if (row.comparison, row.score) == (comparison, score)]
-        floor = "" if own[0].floor is None else f"; floor {own[0].floor:.3f}"
-        parts.append(
-            f"### {comparison}: {score}\n\n{own[0].images_seen:,} images seen{floor}\n\n"
-            "| arm | mean ± spread | seeds | difference to the control, 95% interval | effect |\n"
-            "|---|---|---|---|---|\n" + "\n".join(map(_line, own)) + "\n"
-        )
+    for scored in dict.fromkeys(row.scored for row in rows):
+        own = [row for row in rows if row.scored == scored]
+        parts.append(f"### {scored}\n\n{own[0].images_seen:,} images seen\n\n{_side_by_side(own)}")
+        for score in dict.fromkeys(row.score for row in own):
+            if score.startswith("frechet_"):
+                some = [row for row in own if row.score == score]
+                floor = "" if some[0].floor is None else f", floor {some[0].floor:.3f}"
+                parts.append(
+                    f"**{scored}: {score}**{floor}\n\n"
+                    "| arm | mean ± spread | seeds | difference to the control, 95% interval "
+                    "| effect |\n|---|---|---|---|---|\n" + "\n".join(map(_line, some)) + "\n"
+                )
     return "\n".join(parts)
+
+
+def _side_by_side(rows: Sequence[Row]) -> str:
+    """Means of every score, a line for each arm, best first by the first score."""
+    scores = list(dict.fromkeys(row.score for row in rows))
+    means = {(row.arm, row.score): f"{row.mean:.3g}" for row in rows}
+    floors = {row.score: "" if row.floor is None else f"{row.floor:.3g}" for row in rows}
+    lines = [
+        f"| {arm} | " + " | ".join(means.get((arm, score), "") for score in scores) + " |"
+        for arm in dict.fromkeys(row.arm for row in rows)
+    ]
+    if any(floors.values()):
+        lines.append("| *real images* | " + " | ".join(floors[s] for s in scores) + " |")
+    head = f"| arm | {' | '.join(scores)} |\n|---|{'---|' * len(scores)}\n"
+    return head + "\n".join(lines) + "\n"
 
 
 def _line(row: Row) -> str:

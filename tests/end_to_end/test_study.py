@@ -1,11 +1,16 @@
 """A study from its file to its table; stopped on the way, and gone on with."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import tarfile
+import threading
 import time
+from pathlib import Path
 
 import command_line
 import pytest
@@ -21,9 +26,23 @@ from tests.study.small_study import comparison
 from jaxnoise.study import Budget, Study
 
 def get_study():
-    budgets = {"smoke": Budget((0,)), "long": Budget((0,), {"train.steps": 100_000}, ("plain",))}
-    return Study("Is it the law?", {"digits": comparison(**budgets)})
+    budgets = {
+        "smoke": Budget((0,)),
+        "seeds": Budget((0, 1), {}, ("plain",)),
+        "killed": Budget((0, 1), {"train.steps": 64}, ("plain",)),
+        "long": Budget((0,), {"train.steps": 100_000}, ("plain",)),
+    }
+    further = {"raw": {"evaluate.weights": "raw", "evaluate.levels": 4}}
+    return Study("Is it the law?", {"digits": comparison(further=further, **budgets)})
 """
+
+
+def read(path):
+    return json.loads(path.read_text())
+
+
+def rows_of(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +64,7 @@ def test_runs_are_made_once_and_compared(study, capsys):
     assert main([*flags, "--index=1"]) == 0
     root = study.parent / "runs" / "digits"
     made = (root / "uniform" / "seed_0" / "result.json").stat()
+    assert len(read(root / "uniform" / "seed_0" / "result_raw.json")["denoised"]["error"]) == 4
     assert not (root / "plain").exists()
     capsys.readouterr()
     assert main([*flags, "--jobs=2"]) == 0
@@ -54,7 +74,7 @@ def test_runs_are_made_once_and_compared(study, capsys):
     assert "uniform/seed_0: started" not in said
     assert (root / "uniform" / "seed_0" / "result.json").stat() == made
     scores = {
-        arm: json.loads((root / arm / "seed_0" / "result.json").read_text())["frechet_1step"]
+        arm: read(root / arm / "seed_0" / "result.json")["frechet_1step"]
         for arm in ("plain", "uniform")
     }
     assert f"{scores['uniform'] - scores['plain']:+.3f} (one seed)" in table
@@ -64,6 +84,95 @@ def test_runs_are_made_once_and_compared(study, capsys):
     # With nothing left to run, the same table again.
     assert main(flags) == 0
     assert capsys.readouterr().out == table
+
+
+def test_a_further_score_is_taken_of_a_run_that_is_finished(study):
+    """It needs `test_runs_are_made_once_and_compared` to have come first, or makes the run."""
+    run = study.parent / "runs" / "digits" / "uniform" / "seed_0"
+    flags = [f"--study={study}", f"--workdir={study.parent / 'runs'}", "--index=1"]
+    assert main(flags) == 0
+    made, further = (run / "result.json").stat(), read(run / "result_raw.json")
+    (run / "result_raw.json").unlink()
+    assert main(flags) == 0
+    assert read(run / "result_raw.json") == further
+    assert (run / "result.json").stat() == made
+
+
+def test_seeds_that_train_together_are_as_alone(study, capsys):
+    """Equal to rounding; all at once, each in its folder, and packed into one file."""
+    alone, both = study.parent / "alone", study.parent / "both"
+    flags = [f"--study={study}", "--budget=seeds"]
+    assert main([*flags, f"--workdir={alone}", "--index=0"]) == 0
+    archive = study.parent / "study.tar"
+    together = [*flags, "--engine=together", f"--archive={archive}"]
+    assert main([*together, f"--workdir={both}"]) == 0
+    assert "plain/seed_0 and 1 further seeds: finished" in capsys.readouterr().err
+    one, other = (rows_of(root / "digits" / "plain" / "seed_0") for root in (alone, both))
+    assert [row.keys() for row in one] == [row.keys() for row in other]
+    for mine, theirs in zip(one, other, strict=True):
+        for key in mine.keys() - {"images_per_second"}:
+            assert mine[key] == pytest.approx(theirs[key], rel=1e-4), key
+    # The next piece of work takes the file up, elsewhere, and finds nothing to do.
+    again = study.parent / "again"
+    assert main([*together, f"--workdir={again}"]) == 0
+    assert "2 of 2 runs are finished" in capsys.readouterr().err
+    assert not (again / "digits" / "plain" / "seed_0" / "checkpoints").exists()
+    archive.write_bytes(b"no archive")
+    assert main([*together, f"--workdir={study.parent / 'broken'}"]) == 2
+    assert "study.tar: cannot be read" in capsys.readouterr().err
+
+
+def test_a_piece_of_work_ends_in_time_and_packs_its_states(study, capsys):
+    archive, folder = study.parent / "piece.tar", study.parent / "piece"
+    flags = [f"--study={study}", "--budget=long", f"--archive={archive}", "--minutes=0.3"]
+    assert main([*flags, f"--workdir={folder}"]) == 0
+    said = capsys.readouterr().err
+    assert "stopping: the runs save their state" in said
+    assert "no run is finished yet" in said
+    with tarfile.open(archive) as tar:
+        names = tar.getnames()
+    kept = [name for name in names if name.endswith("commit_success.txt")]
+    assert kept
+    assert all(name.startswith("digits/plain/seed_0/checkpoints/") for name in kept)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="finds the worker in /proc")
+def test_a_worker_of_ray_that_is_killed_costs_the_time_since_its_checkpoint(study):
+    folder = study.parent / "cluster"
+    first = folder / "digits" / "plain" / "seed_0"
+    command = [sys.executable, "run.py", f"--study={study}", "--budget=killed", "--engine=ray"]
+    killer = threading.Thread(target=kill_parent, args=(f"--workdir={folder}", "--index=0", first))
+    killer.start()
+    # A process of its own: Ray forks, which a process that has computed with jax must not.
+    done = subprocess.run(
+        [*command, "--jobs=2", f"--workdir={folder}"],
+        cwd=command_line.ROOT,
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+    )
+    killer.join()
+    assert done.returncode == 0, done.stderr
+    assert "0 of 2 runs are finished" in done.stderr
+    log = (first / "log.txt").read_text()
+    assert int(re.findall(r"resuming from step (\d+)", log)[0]) > 0
+    assert [row["step"] for row in rows_of(first) if "grad_norm" in row] == list(range(2, 66, 2))
+    assert (first.parent / "seed_1" / "result.json").exists()
+
+
+def kill_parent(workdir, index, run):
+    """Kills the process that started a run, once the run has saved a state."""
+    deadline = time.monotonic() + 240
+    while not any(path.name.isdigit() for path in (run / "checkpoints").glob("*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            arguments = path.read_bytes().decode().split("\0")
+            if workdir in arguments and index in arguments:
+                status = (path.parent / "status").read_text()
+                os.kill(int(re.findall(r"PPid:\s+(\d+)", status)[0]), signal.SIGKILL)
+                return
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGKILL])
@@ -115,6 +224,9 @@ def test_a_stopped_study_saves_its_runs(study, stop):
         (["--study=studies/high_noise.py", "--config=a.py"], "--config=a.py: has no place"),
         (["--budget=laptop"], "--budget=laptop: belongs to --study"),
         (["--study=studies/high_noise.py", "--jobs=0"], "--jobs=0: must be at least 1"),
+        (["--study=studies/high_noise.py", "--minutes=0"], "--minutes=0.0: must be above 0"),
+        (["--engine=ray"], "--engine=ray: belongs to --study"),
+        (["--study=studies/high_noise.py", "--engine=slurm"], "invalid choice: 'slurm'"),
         (["--study=studies/high_noise.py", "--config.seed=1"], "a study has its own settings"),
     ],
 )

@@ -14,8 +14,11 @@ def shrunk(steps: int = 8) -> dict:
     return {name: config[name] for name in names} | {"train.steps": steps}
 
 
-def comparison(arms=ARMS, control="plain", base="configs/digits_poly.py", **budgets) -> Comparison:
-    return Comparison(base, arms, control, budgets or {"smoke": Budget((0, 1))}, shrunk())
+def comparison(
+    arms=ARMS, control="plain", base="configs/digits_poly.py", further=None, shown=(), **budgets
+) -> Comparison:
+    budgets = budgets or {"smoke": Budget((0, 1))}
+    return Comparison(base, arms, control, budgets, shrunk(), further or {}, shown)
 
 
 def get_study(**given) -> Study:

@@ -10,7 +10,8 @@ from study import small_study
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.study import Budget, Comparison, Study, planned_runs
 from jaxnoise.study.folder import StudyFolder
-from jaxnoise.study.local import checked_index
+from jaxnoise.study.plan import by_arm, indices_of
+from jaxnoise.training.records import differences
 
 
 def test_every_arm_runs_with_every_seed_and_seeds_come_outside():
@@ -90,6 +91,9 @@ def test_arms_that_cannot_be_compared_are_named(make, said):
         ("seeds", lambda: Budget("01")),
         ("arms", lambda: small_study.comparison(arms={"plain": {}, "b/../c": {}})),
         ("control", lambda: small_study.comparison(control="plane")),
+        ("further", lambda: small_study.comparison(further={"raw": {"ema.rate": 0.0}})),
+        ("further", lambda: small_study.comparison(further={"a/b": {}})),
+        ("shown", lambda: small_study.comparison(shown=("plane",))),
         ("arms", lambda: small_study.comparison(smoke=Budget((0,), {}, ("plane",)))),
     ],
 )
@@ -104,10 +108,40 @@ def test_budget_and_index_are_checked():
     with pytest.raises(ConfigError, match="--budget=gpu: must be one of smoke"):
         planned_runs(study, "gpu")
     runs = planned_runs(study, "smoke")
-    assert checked_index(3, runs) is runs[3]
-    for index in (-1, 4):
-        with pytest.raises(ConfigError, match=f"--index={index}: must be from 0 to 3"):
-            checked_index(index, runs)
+    assert indices_of("3", runs) == [3]
+    # Seeds of one arm, as they train together.
+    assert indices_of("0,2", runs) == [0, 2]
+    assert by_arm(runs) == [[0, 2], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ("-1", "must be from 0 to 3"),
+        ("4", "must be from 0 to 3"),
+        ("0,4", "must be from 0 to 3"),
+        ("2,2", "must name a run once"),
+        ("0,1", "must be seeds of one arm, not of digits/plain, digits/uniform"),
+        ("one", "must be a number, or several as in 0,3,6"),
+        ("", "must be a number, or several as in 0,3,6"),
+    ],
+)
+def test_an_index_that_names_no_runs_is_refused(index, said):
+    with pytest.raises(ConfigError) as refused:
+        indices_of(index, planned_runs(small_study.get_study(), "smoke"))
+    assert str(refused.value) == f"--index={index}: {said}"
+
+
+def test_further_scores_are_of_the_same_training():
+    study = small_study.get_study(further={"raw": {"evaluate.weights": "raw", "sample.seed": 7}})
+    for planned in planned_runs(study, "smoke"):
+        again = planned.further["raw"]
+        assert (planned.run.evaluate.weights, again.evaluate.weights) == ("ema", "raw")
+        assert (again.evaluate.seed, again.seed) == (planned.run.evaluate.seed, planned.seed)
+        assert again.sample.seed == 7
+        assert differences(planned.run.config, again.config) == ""
+    with pytest.raises(ConfigError, match=r"digits/plain: config.evaluate.weight: unknown key"):
+        planned_runs(small_study.get_study(further={"raw": {"evaluate.weight": "raw"}}), "smoke")
 
 
 def test_a_folder_keeps_its_runs_and_takes_more_of_them(tmp_path):

@@ -9,6 +9,7 @@ from study import small_study
 
 from jaxnoise.study import planned_runs
 from jaxnoise.study.folder import StudyFolder
+from jaxnoise.study.pages import show
 from jaxnoise.study.tables import as_csv, as_markdown, paired_difference, rows_of
 
 
@@ -63,11 +64,45 @@ def test_rows_pair_arms_by_seed_and_leave_out_what_is_not_finished(finished):
 def test_tables_say_all_of_it(finished):
     rows = rows_of(*finished, {"digits": "plain"})
     table = as_markdown(rows)
-    assert "### digits: frechet_1step" in table
+    assert "**digits: frechet_1step**, floor 0.500" in table
     assert "| uniform | 2.000 | 1 | -1.000 (one seed) |  |" in table
-    assert "128 images seen; floor 0.500" in table
+    assert "128 images seen" in table
+    assert "| arm | frechet_1step |" in table
+    assert "| plain | 4 |" in table
+    assert "| *real images* | 0.5 |" in table
     assert as_csv(rows).splitlines()[1:] == [
-        "digits,uniform,frechet_1step,0,2.0",
-        "digits,plain,frechet_1step,0,3.0",
-        "digits,plain,frechet_1step,1,5.0",
+        "digits,,uniform,frechet_1step,0,2.0",
+        "digits,,plain,frechet_1step,0,3.0",
+        "digits,,plain,frechet_1step,1,5.0",
     ]
+
+
+def test_further_scores_have_tables_and_pictures_of_their_own(finished, capsys):
+    folder, _ = finished
+    study = small_study.get_study(further={"raw": {"evaluate.weights": "raw"}})
+    runs = planned_runs(study, "smoke")
+    assert not any(map(folder.is_finished, runs))
+    levels = {"sigma": [0.05, 0.5, 50.0], "error": [1e-4, 1e-2, 0.5], "frechet": [0.5, 1.0, 4.0]}
+    for planned, score in zip(runs[:2], (6.0, 4.0), strict=True):
+        result = {"frechet_1step": score, "frechet_floor": 0.6, "images_seen": 128}
+        result |= {"nfe": {"1step": 1}, "denoised": levels}
+        folder.run_folder(planned).further("raw").write_text(json.dumps(result))
+        rows = [{"step": s, "images_seen": 16 * s, "frechet_1step": 8.0 - s} for s in (2, 4)]
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        folder.run_folder(planned).metrics.write_text(text)
+    assert [folder.is_finished(planned) for planned in runs] == [True, True, False, False]
+    rows = rows_of(folder, runs, {"digits": "plain"})
+    own = [row for row in rows if row.further == "raw" and row.score == "frechet_1step"]
+    assert [(row.arm, row.values) for row in own] == [("uniform", {0: 4.0}), ("plain", {0: 6.0})]
+    assert own[0].difference.mean == -2.0
+    assert own[0].floor == 0.6
+    bands = {row.score: row.mean for row in rows if row.arm == "plain" and row.further == "raw"}
+    assert bands["denoised_error_>10"] == pytest.approx(0.5)
+    assert bands["denoised_frechet_0.1-1"] == 1.0
+    show(study, folder, runs)
+    table = capsys.readouterr().out
+    assert "**digits_raw: frechet_1step**, floor 0.600" in table
+    assert "| plain | 6 | 0.0001 | 0.5 | 0.01 | 1 | 0.5 | 4 |" in table
+    names = ("digits_raw_frechet_1step", "digits_raw_by_level", "digits_curves")
+    for name in names:
+        assert (folder.root / f"{name}.png").stat().st_size > 5000

@@ -1,0 +1,102 @@
+"""What a study shows: its tables, its pictures, and the pages of its runs side by side."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxnoise.figures.arms import Curve, save_arm_curves, save_arms
+from jaxnoise.files import write_whole
+from jaxnoise.report import write_comparison
+from jaxnoise.study.folder import StudyFolder
+from jaxnoise.study.local import say
+from jaxnoise.study.plan import Comparison, PlannedRun, Study
+from jaxnoise.study.tables import as_csv, as_markdown, rows_of
+
+
+def show(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
+    """Writes and prints the tables; draws the figures and pages of what is scored.
+
+    Args:
+      study: what is compared.
+      folder: of the study.
+      runs: the plan.
+    """
+    rows = rows_of(folder, runs, {name: c.control for name, c in study.comparisons.items()})
+    if not rows:
+        say("no run is finished yet")
+        return
+    table = f"# {study.question}\n\n{as_markdown(rows)}"
+    write_whole(folder.root / "results.md", table)
+    write_whole(folder.root / "results.csv", as_csv(rows))
+    distances = [row for row in rows if row.score.startswith("frechet_")]
+    for scored, score in dict.fromkeys((row.scored, row.score) for row in distances):
+        own = [row for row in distances if (row.scored, row.score) == (scored, score)]
+        save_arms(
+            f"{scored}: {study.question}",
+            score,
+            {row.arm: list(row.values.values()) for row in own},
+            study.comparisons[own[0].comparison].control,
+            folder.root / f"{scored}_{score}.png",
+            own[0].floor,
+        )
+    for name, comparison in study.comparisons.items():
+        own_runs = [
+            planned
+            for planned in runs
+            if planned.comparison == name and "" in folder.results(planned)
+        ]
+        if own_runs:
+            draw_curves(name, comparison, folder, own_runs)
+            draw_levels(name, comparison, folder, own_runs)
+        if len(own_runs) > 1:
+            roots = [folder.run_folder(planned).root for planned in own_runs]
+            write_comparison(roots, folder.root / name)
+    print(table)
+
+
+def draw_curves(
+    name: str, comparison: Comparison, folder: StudyFolder, runs: Sequence[PlannedRun]
+) -> None:
+    """Draws the distances over the images seen, where runs were scored on the way."""
+    panels: dict[str, dict[str, list[Curve]]] = {}
+    for planned in _shown(comparison, runs):
+        rows = folder.run_folder(planned).rows()
+        for sampler in folder.results(planned)[""]["nfe"]:
+            key = f"frechet_{sampler}"
+            scored = [row for row in rows if row.get(key) is not None]
+            if len(scored) > 1:
+                curve = [row["images_seen"] for row in scored], [row[key] for row in scored]
+                panels.setdefault(key, {}).setdefault(planned.arm, []).append(curve)
+    if panels:
+        path = folder.root / f"{name}_curves.png"
+        save_arm_curves(f"{name}: over training", "images seen", panels, comparison.control, path)
+
+
+def draw_levels(
+    name: str, comparison: Comparison, folder: StudyFolder, runs: Sequence[PlannedRun]
+) -> None:
+    """Draws what one step makes of noised images, level by level, where that was measured."""
+    for further in ("", *comparison.further):
+        panels: dict[str, dict[str, list[Curve]]] = {}
+        for planned in _shown(comparison, runs):
+            found: dict[str, Any] = folder.results(planned).get(further, {}).get("denoised", {})
+            for key, says in (
+                ("frechet", "Fréchet distance of one-step estimates"),
+                ("error", "mean squared error of one-step estimates"),
+            ):
+                if found:
+                    curves = panels.setdefault(says, {}).setdefault(planned.arm, [])
+                    curves.append((found["sigma"], found[key]))
+        if panels:
+            scored = f"{name}_{further}" if further else name
+            save_arm_curves(
+                f"{scored}: by level of noise",
+                "noise level sigma",
+                panels,
+                comparison.control,
+                folder.root / f"{scored}_by_level.png",
+                log_x=True,
+            )
+
+
+def _shown(comparison: Comparison, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    return [run for run in runs if not comparison.shown or run.arm in comparison.shown]
