@@ -1,12 +1,14 @@
 """Which part of high noise scheduling carries its effect? Every factor against the same base cell.
 
 Command:      python run.py --study=studies/high_noise.py --budget=smoke
-Hardware:     two CPU cores; smoke: two minutes, laptop: hours.
+Hardware:     two CPU cores; smoke: two minutes, laptop: hours. gpu: one accelerator, in pieces:
+              --budget=gpu --engine=together --minutes=8 --archive=high_noise.tar
 Paper:        high noise scheduling, arXiv 2404.06353.
 
 The base cell is the baseline of the paper in the smallest form: lognormal law, independent draws,
 levels recomputed for every number of levels, which stays at 20. Each arm of the digits changes one
-factor of it; the corners change all four, some or none.
+factor of it; the corners change all four, some or none. The cells that carry the paper's claim
+are run on photographs of clothes too, and with another learning rate.
 """
 
 from itertools import product
@@ -74,6 +76,7 @@ def get_study() -> Study:
         HIGH_NOISE,
     ]
     names = tuple(map(name_of, claims))
+    claimed = {name_of(factors): cell(*factors) for factors in claims}
     smoke = {"train.steps": 8, "train.log_every": 4, "train.checkpoint_every": 8}
     smoke |= {"train.sample_every": 8, "evaluate.n": 64}
     smoke |= {"model.model_channels": 8, "model.channel_mult": (1,), "model.num_blocks": 1}
@@ -87,6 +90,10 @@ def get_study() -> Study:
         "evaluate.every": 300,
         "evaluate.metrics": METRICS,
     }
+    on_the_way = {"evaluate.every": 550, "evaluate.metrics": METRICS}
+    raw_weights = {"evaluate.weights": "raw"}
+    held_out = {"evaluate.split": "test", "evaluate.levels": 16}
+    many_steps = {"train.steps_per_dispatch": 50}
     return Study(
         question="Which part of high noise scheduling carries its effect?",
         comparisons={
@@ -96,17 +103,41 @@ def get_study() -> Study:
                 control=name_of(BASE),
                 budgets={
                     "smoke": Budget((0,), smoke, names[:2]),
-                    "laptop": Budget(
-                        (0, 1, 2), {"evaluate.every": 550, "evaluate.metrics": METRICS}
-                    ),
+                    "laptop": Budget((0, 1, 2), on_the_way),
+                    "gpu": Budget(tuple(range(8)), on_the_way | many_steps),
                 },
+                further={"raw_weights": raw_weights, "by_level": {"evaluate.levels": 16}},
+                shown=names,
+            ),
+            "digits_low_learning_rate": Comparison(
+                base="configs/digits_poly.py",
+                arms=claimed,
+                control=name_of(BASE),
+                settings={"optimizer.learning_rate": 3e-4},
+                budgets={"laptop": Budget((0, 1, 2), on_the_way)},
+                further={"raw_weights": raw_weights},
             ),
             "fashion_mnist_14x14": Comparison(
                 base="configs/digits_poly.py",
-                arms={name_of(factors): cell(*factors) for factors in claims},
+                arms=claimed,
                 control=name_of(BASE),
-                budgets={"laptop": Budget((0, 1, 2, 3, 4))},
+                budgets={
+                    "laptop": Budget((0, 1, 2, 3, 4)),
+                    "gpu": Budget(tuple(range(8)), many_steps),
+                },
                 settings=clothes,
+                further={"raw_weights": raw_weights, "held_out": held_out},
+            ),
+            "fashion_mnist_28x28": Comparison(
+                base="configs/digits_poly.py",
+                arms=claimed,
+                control=name_of(BASE),
+                budgets={
+                    "laptop": Budget((0, 1), arms=(name_of(HIGH_NOISE),)),
+                    "gpu": Budget(tuple(range(8)), many_steps),
+                },
+                settings=clothes | {"data": {"dataset": "fashion_mnist"}},
+                further={"raw_weights": raw_weights, "held_out": held_out},
             ),
         },
     )

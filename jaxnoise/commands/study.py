@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jaxnoise.commands import evaluate, train, train_together
 from jaxnoise.errors import ConfigError
+from jaxnoise.experiment import ModelRun
 from jaxnoise.files import exclusive, user_path
 from jaxnoise.study import local, on_ray
 from jaxnoise.study.archive import pack, unpack
@@ -34,9 +35,9 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
         written then.
     """
     study = load_study(flags.study)
-    runs = planned_runs(study, flags.budget)
     name = Path(flags.study).stem
     folder = StudyFolder(user_path(flags.workdir or f"runs/{name}/{flags.budget}"))
+    runs = planned_runs(study, flags.budget, folder.root)
     own = None if flags.index is None else indices_of(flags.index, runs)
     if flags.jobs < 1:
         raise ConfigError(f"--jobs={flags.jobs}: must be at least 1")
@@ -79,7 +80,8 @@ def make(
     left = [run for run in planned if "" not in folder.results(run)]
     folders = [folder.run_folder(run) for run in left]
     if len(left) > 1:
-        train_together.main([run.run for run in left], folders)
+        models = [run.run for run in left if isinstance(run.run, ModelRun)]
+        train_together.main(models, folders)
     elif left:
         train.main(left[0].run, folders[0])
     for run in planned:

@@ -1,6 +1,5 @@
 """Trains several seeds of one config as one program; each has a run folder of its own."""
 
-import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from jaxnoise.commands.train import begun, finish, step_of
 from jaxnoise.data.order import batch_indices
-from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import ModelRun
 from jaxnoise.run.model import OpenModel, open_model
 from jaxnoise.training.feeding import make_feeder
@@ -32,10 +30,8 @@ def main(runs: Sequence[ModelRun], folders: Sequence[RunFolder]) -> None:
       folders: of the runs.
 
     Raises:
-      ConfigError: they differ in more.
       Exception: of the first run that failed, once all the others are at their end.
     """
-    check_alike(runs)
     waiting = list(zip(runs, folders, strict=True))
     failures: list[Exception] = []
     while waiting:
@@ -43,17 +39,6 @@ def main(runs: Sequence[ModelRun], folders: Sequence[RunFolder]) -> None:
         failures += failed
     if failures:
         raise failures[0]
-
-
-def check_alike(runs: Sequence[ModelRun]) -> None:
-    """Raises ConfigError unless runs differ in their seed alone."""
-
-    def without_seed(config: dict[str, Any]) -> str:
-        rest = config | {"seed": 0, "evaluate": config["evaluate"] | {"seed": 0}}
-        return json.dumps(rest, sort_keys=True)
-
-    if len({without_seed(run.config) for run in runs}) > 1:
-        raise ConfigError("runs that train together: must differ in their seed alone")
 
 
 def _round(

@@ -36,6 +36,18 @@ class StudyFolder:
         """Whether a run has all its scores."""
         return len(self.results(planned)) == 1 + len(planned.further)
 
+    def is_ready(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> bool:
+        """Whether all runs are finished that come before this one."""
+        return all(self.is_finished(run) for run in runs if run.comparison in planned.after)
+
+    def operations(self, planned: PlannedRun) -> float | None:
+        """Floating-point operations of a step of a run, where they were counted."""
+        path = self.run_folder(planned).cost
+        if not path.exists():
+            return None
+        found: float | None = json.loads(path.read_text()).get("operations_per_step")
+        return found
+
     def steps_done(self, planned: PlannedRun) -> int:
         """How many steps the record of a run tells of."""
         rows = self.run_folder(planned).rows()

@@ -113,8 +113,13 @@ def run_all(
             if time.monotonic() > deadline:
                 _stop(active)
                 break
-            while waiting and free:
-                piece, own = waiting.pop(0), free.pop(0)
+            ready = [p for p in waiting if all(folder.is_ready(runs[i], runs) for i in p)]
+            if not ready and not active:
+                failed += without_first(runs, waiting)
+                break
+            while ready and free:
+                piece, own = ready.pop(0), free.pop(0)
+                waiting.remove(piece)
                 active.append(_started(folder, [runs[i] for i in piece], command(piece), own))
                 say(f"{active[-1].name}: started on cores {', '.join(map(str, own))}")
             time.sleep(_POLL_SECONDS)
@@ -143,6 +148,14 @@ def unfinished(
     left = [[i for i in piece if not folder.is_finished(runs[i])] for piece in pieces]
     say(f"{len(runs) - sum(map(len, left))} of {len(runs)} runs are finished")
     return [piece for piece in left if piece]
+
+
+def without_first(runs: Sequence[PlannedRun], pieces: Sequence[Piece]) -> list[str]:
+    """Names of pieces that cannot be made, since runs that come first have failed; says so."""
+    names = [name_of([runs[i] for i in piece]) for piece in pieces]
+    for name in names:
+        say(f"{name}: not made: runs that come first have failed")
+    return names
 
 
 def name_of(planned: Sequence[PlannedRun]) -> str:

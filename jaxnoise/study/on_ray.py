@@ -22,6 +22,7 @@ from jaxnoise.study.local import (
     say,
     stop_asked,
     unfinished,
+    without_first,
 )
 from jaxnoise.study.plan import PlannedRun
 
@@ -71,7 +72,15 @@ def run_all(
     except (ConnectionError, ValueError) as error:
         raise ConfigError(f"--engine=ray: the cluster cannot be reached ({error})") from error
     try:
-        return _on_cluster(ray, folder, runs, waiting, command, jobs, seconds)
+        failed: list[str] = []
+        deadline = time.monotonic() + seconds
+        while waiting and time.monotonic() < deadline:
+            ready = [p for p in waiting if all(folder.is_ready(runs[i], runs) for i in p)]
+            if not ready:
+                return failed + without_first(runs, waiting)
+            waiting = [piece for piece in waiting if piece not in ready]
+            failed += _on_cluster(ray, folder, runs, ready, command, jobs, deadline)
+        return failed
     finally:
         ray.shutdown()
 
@@ -83,7 +92,7 @@ def _on_cluster(
     pieces: Sequence[Piece],
     command: Command,
     jobs: int,
-    seconds: float,
+    deadline: float,
 ) -> list[str]:
     there = ray.cluster_resources()
     accelerator = next((kind for kind in ("GPU", "TPU") if there.get(kind)), None)
@@ -100,7 +109,7 @@ def _on_cluster(
         root.mkdir(parents=True, exist_ok=True)
         task = make.remote(command(piece), str(root / "log.txt"), os.getcwd())
         names[task], logs[task] = name_of([runs[i] for i in piece]), root / "log.txt"
-    deadline, said = time.monotonic() + seconds, time.monotonic()
+    said = time.monotonic()
     with stop_asked() as asked:
         left = list(names)
         while left:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jaxnoise import experiment
@@ -59,10 +60,15 @@ class Comparison:
       further: name -> settings of `evaluate` and `sample`, under which every finished run is scored
         once more, such as {"raw_weights": {"evaluate.weights": "raw"}}.
       shown: arms whose curves are drawn; none for all.
+      bases: arm -> the config file that it starts from in place of `base`.
+      after: comparisons whose runs are made first, such as those that train raters of noise.
+
+    In settings, "{folder}" stands for the study's folder and "{seed}" for the run's seed, as in
+    {"selection.file": "{folder}/raters/conv/seed_{seed}/rater.npz"}.
 
     Raises:
-      ArgumentError: a control that is no arm, a budget that names no arm, or a further score that
-        would be another training.
+      ArgumentError: a control that is no arm, a budget, base or curve of no arm, or a further score
+        that would be another training.
     """
 
     base: str
@@ -72,13 +78,18 @@ class Comparison:
     settings: Settings = field(default_factory=dict)
     further: Mapping[str, Settings] = field(default_factory=dict)
     shown: tuple[str, ...] = ()
+    bases: Mapping[str, str] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_names("arms", self.arms)
         _check_names("further", self.further)
+        if "equal_cost" in self.further:
+            raise ArgumentError("further", "equal_cost", "another name: every study takes these")
         one_of("control", self.control, self.arms)
-        for arm in self.shown:
-            one_of("shown", arm, self.arms)
+        for argument, named in (("shown", self.shown), ("bases", self.bases)):
+            for arm in named:
+                one_of(argument, arm, self.arms)
         for key in [key for settings in self.further.values() for key in settings]:
             if key.partition(".")[0] not in ("evaluate", "sample"):
                 raise ArgumentError("further", key, "a key of evaluate or sample")
@@ -98,7 +109,10 @@ class Study:
 
     Args:
       question: one line.
-      comparisons: name -> arms of one base config.
+      comparisons: name -> arms of one base config; one comes later than those that it is `after`.
+
+    Raises:
+      ArgumentError: a name that cannot be a folder's, or one to come after that does not.
     """
 
     question: str
@@ -106,6 +120,11 @@ class Study:
 
     def __post_init__(self) -> None:
         _check_names("comparisons", self.comparisons)
+        earlier: list[str] = []
+        for name, comparison in self.comparisons.items():
+            for first in comparison.after:
+                one_of("after", first, earlier)
+            earlier.append(name)
 
     @property
     def budgets(self) -> list[str]:
@@ -124,14 +143,16 @@ class PlannedRun:
       config: nested, as a config file gives it.
       run: the config, checked.
       further: name -> the run as it is scored once more.
+      after: comparisons whose runs are made first.
     """
 
     comparison: str
     arm: str
     seed: int
     config: dict[str, Any]
-    run: experiment.ModelRun
+    run: experiment.ModelRun | experiment.RaterRun
     further: Mapping[str, experiment.ModelRun] = field(default_factory=dict)
+    after: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -148,12 +169,13 @@ def load_study(path: str) -> Study:
     return files.load_object("--study", path, "get_study", Study)
 
 
-def planned_runs(study: Study, budget: str) -> list[PlannedRun]:
+def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
     """Every run of a study at a budget, seeds outside: a study cut short compares all arms.
 
     Args:
       study: what is compared.
       budget: the name of a budget.
+      folder: of the study.
 
     Raises:
       ConfigError: an unknown budget, a base that is no config, an arm whose config is refused, or
@@ -165,12 +187,13 @@ def planned_runs(study: Study, budget: str) -> list[PlannedRun]:
     for name, comparison in study.comparisons.items():
         if budget not in comparison.budgets:
             continue
-        base = replaced(files.load(comparison.base), comparison.settings)
         given = comparison.budgets[budget]
         seen: dict[str, str] = {}
         arms = {}
         for arm in comparison.arms_of(budget):
-            config = replaced(replaced(base, comparison.arms[arm]), given.settings)
+            config: dict[str, Any] = dict(files.load(comparison.bases.get(arm, comparison.base)))
+            for settings in (comparison.settings, comparison.arms[arm], given.settings):
+                config = replaced(config, settings)
             resolved = json.dumps(_read(name, arm, config).config, sort_keys=True)
             if resolved in seen:
                 raise ConfigError(f"study arm {name}/{arm}: is the same as {name}/{seen[resolved]}")
@@ -178,23 +201,48 @@ def planned_runs(study: Study, budget: str) -> list[PlannedRun]:
             arms[arm] = config
         for seed in given.seeds:
             for arm, config in arms.items():
-                seeded = replaced(config, {"seed": seed, "evaluate.seed": seed + 1})
+                seeds = {"seed": seed}
+                if "rater" not in config:
+                    seeds["evaluate.seed"] = seed + 1
+                seeded = _filled(replaced(config, seeds), {"folder": str(folder), "seed": seed})
                 further = {
-                    again: _read(name, arm, replaced(seeded, settings))
+                    again: _read_model(name, arm, replaced(seeded, settings))
                     for again, settings in comparison.further.items()
                 }
                 run = _read(name, arm, seeded)
-                planned.append(PlannedRun(name, arm, seed, seeded, run, further))
+                after = comparison.after
+                planned.append(PlannedRun(name, arm, seed, seeded, run, further, after))
     return planned
 
 
-def _read(comparison: str, arm: str, config: dict[str, Any]) -> experiment.ModelRun:
+def _filled(value: Any, names: Mapping[str, Any]) -> Any:
+    """A config whose strings have `{name}` replaced."""
+    if isinstance(value, dict):
+        return {key: _filled(inner, names) for key, inner in value.items()}
+    if isinstance(value, str):
+        for name, content in names.items():
+            value = value.replace(f"{{{name}}}", str(content))
+    return value
+
+
+def _read(
+    comparison: str, arm: str, config: dict[str, Any]
+) -> experiment.ModelRun | experiment.RaterRun:
     try:
         run = experiment.read(config)
     except ConfigError as error:
         raise ConfigError(f"study arm {comparison}/{arm}: {error}") from error
-    if not isinstance(run, experiment.ModelRun) or run.evaluate.n == 0:
-        raise ConfigError(f"study arm {comparison}/{arm}: must train a model and score it")
+    if isinstance(run, experiment.ModelRun) and run.evaluate.n == 0:
+        raise ConfigError(
+            f"study arm {comparison}/{arm}: config.evaluate.n=0: must be at least 2 in a study"
+        )
+    return run
+
+
+def _read_model(comparison: str, arm: str, config: dict[str, Any]) -> experiment.ModelRun:
+    run = _read(comparison, arm, config)
+    if not isinstance(run, experiment.ModelRun):
+        raise ConfigError(f"study arm {comparison}/{arm}: further: a rater of noise has no scores")
     return run
 
 
@@ -216,16 +264,25 @@ def indices_of(text: str, runs: Sequence[PlannedRun]) -> list[int]:
         raise ConfigError(f"--index={text}: must be from 0 to {len(runs) - 1}")
     if len(set(found)) < len(found):
         raise ConfigError(f"--index={text}: must name a run once")
-    arms = {(runs[index].comparison, runs[index].arm) for index in found}
-    if len(arms) > 1:
-        named = ", ".join(sorted("/".join(arm) for arm in arms))
-        raise ConfigError(f"--index={text}: must be seeds of one arm, not of {named}")
+    if len(by_arm([runs[index] for index in found])) > 1:
+        named = ", ".join(runs[index].name for index in found)
+        raise ConfigError(
+            f"--index={text}: must be of runs that differ in their seed alone, unlike {named}"
+        )
     return found
 
 
 def by_arm(runs: Sequence[PlannedRun]) -> list[list[int]]:
-    """The indices of a plan, those of one arm together."""
-    found: dict[tuple[str, str], list[int]] = {}
+    """The indices of a plan, those together that differ in their seed alone."""
+    found: dict[tuple[str, ...], list[int]] = {}
     for index, planned in enumerate(runs):
-        found.setdefault((planned.comparison, planned.arm), []).append(index)
+        alike = without_seed(planned.run) if isinstance(planned.run, experiment.ModelRun) else ""
+        key = planned.comparison, planned.arm, alike or str(planned.seed)
+        found.setdefault(key, []).append(index)
     return list(found.values())
+
+
+def without_seed(run: experiment.ModelRun) -> str:
+    """A run's settings but for its seeds: runs train together where they are equal."""
+    evaluate = run.config["evaluate"] | {"seed": 0}
+    return json.dumps(run.config | {"seed": 0, "evaluate": evaluate}, sort_keys=True)

@@ -11,12 +11,16 @@ import numpy as np
 from scipy import stats
 
 from jaxnoise.evaluation.denoised import by_band
-from jaxnoise.evaluation.score_keys import FLOOR, higher_is_better, is_untrained
+from jaxnoise.evaluation.score_keys import FLOOR, higher_is_better, is_untrained, sampler_of
 from jaxnoise.report.formats import with_deviation
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
 
 CONFIDENCE = 0.95
+EQUAL_COST = "equal_cost"
+"""The name of the scores at equal cost, beside those of further scores."""
+SAME_COST = 0.02
+"""Steps whose costs differ by less are equally dear."""
 Scores = Mapping[str, Mapping[int, float]]
 """`arm -> seed -> score`."""
 
@@ -118,9 +122,9 @@ def scores_of(result: Mapping[str, Any]) -> dict[str, float]:
 
     Returns:
       Those of a sampler's images, such as "frechet_1step", and of each noise band, such as
-      "denoised_error_0.1-1".
+      "denoised_error_0.1-1"; none of a rater's.
     """
-    samplers = tuple(result["nfe"])
+    samplers = tuple(result.get("nfe", ()))
     own = {
         key: value
         for key, value in result.items()
@@ -147,6 +151,9 @@ def rows_of(
             for key, value in scores_of(result).items():
                 by_arm = found.setdefault((planned.comparison, further, key), {})
                 by_arm.setdefault(planned.arm, {})[planned.seed] = value
+    for (comparison, key), by_arm in at_equal_cost(folder, runs).items():
+        found[comparison, EQUAL_COST, key] = by_arm
+        first[comparison, EQUAL_COST] = first[comparison, ""] | {"images_seen": 0}
     rows: list[Row] = []
     # Own scores of a comparison before the further ones.
     order = {name: place for place, name in enumerate(controls)}
@@ -172,6 +179,52 @@ def rows_of(
     return rows
 
 
+def at_equal_cost(
+    folder: StudyFolder, runs: Sequence[PlannedRun]
+) -> dict[tuple[str, str], dict[str, dict[int, float]]]:
+    """The distances of runs where each has cost as much, where their steps cost unlike much.
+
+    The cost is that of the cheapest run at its end. Between two scores that were taken on the way,
+    a distance is linear in the logarithms of both; a run that has no score so early is left out.
+
+    Args:
+      folder: of the study.
+      runs: the plan.
+
+    Returns:
+      `(comparison, score) -> arm -> seed -> distance`.
+    """
+    found: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for comparison in dict.fromkeys(run.comparison for run in runs):
+        own = [run for run in runs if run.comparison == comparison and "" in folder.results(run)]
+        counted = [(run, folder.operations(run)) for run in own]
+        costs = [(run, cost) for run, cost in counted if cost is not None]
+        each = [cost for _, cost in costs]
+        if not each or max(each) < (1 + SAME_COST) * min(each):
+            continue
+        budget = min(cost * run.run.train.steps for run, cost in costs)
+        for run, cost in costs:
+            for key, (steps, values) in _curves_of(folder, run).items():
+                place = budget / cost
+                if steps[0] <= place <= steps[-1]:
+                    value = np.exp(np.interp(np.log(place), np.log(steps), np.log(values)))
+                    by_arm = found.setdefault((comparison, key), {})
+                    by_arm.setdefault(run.arm, {})[run.seed] = float(value)
+    return found
+
+
+def _curves_of(folder: StudyFolder, run: PlannedRun) -> dict[str, tuple[list[int], list[float]]]:
+    """The Fréchet distances of a run by their keys, and the steps after which they were taken."""
+    curves: dict[str, tuple[list[int], list[float]]] = {}
+    for row in folder.run_folder(run).rows():
+        for key, value in row.items():
+            if sampler_of(key) and value:
+                steps, values = curves.setdefault(key, ([], []))
+                steps.append(row["step"])
+                values.append(value)
+    return curves
+
+
 def as_csv(rows: Sequence[Row]) -> str:
     """One line for every arm, score and seed."""
     text = io.StringIO()
@@ -188,7 +241,10 @@ def as_markdown(rows: Sequence[Row]) -> str:
     parts = []
     for scored in dict.fromkeys(row.scored for row in rows):
         own = [row for row in rows if row.scored == scored]
-        parts.append(f"### {scored}\n\n{own[0].images_seen:,} images seen\n\n{_side_by_side(own)}")
+        seen = "each at the cost of the cheapest run"
+        if own[0].images_seen:
+            seen = f"{own[0].images_seen:,} images seen"
+        parts.append(f"### {scored}\n\n{seen}\n\n{_side_by_side(own)}")
         for score in dict.fromkeys(row.score for row in own):
             if score.startswith("frechet_"):
                 some = [row for row in own if row.score == score]

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import command_line
 import pytest
@@ -13,9 +14,11 @@ from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import by_arm, indices_of
 from jaxnoise.training.records import differences
 
+FOLDER = Path("runs/study")
+
 
 def test_every_arm_runs_with_every_seed_and_seeds_come_outside():
-    runs = planned_runs(small_study.get_study(), "smoke")
+    runs = planned_runs(small_study.get_study(), "smoke", FOLDER)
     assert [run.name for run in runs] == [
         "digits/plain/seed_0",
         "digits/uniform/seed_0",
@@ -33,7 +36,7 @@ def test_a_budget_names_its_arms_and_what_they_get_on_top():
     arms = {"plain": {}, "a": {"law.curve": 2.0}, "b": {"law.curve": 3.0, "train.steps": 4}}
     few = Budget((5,), {"train.steps": 6}, ("b",))
     study = small_study.get_study(arms=arms, few=few)
-    runs = planned_runs(study, "few")
+    runs = planned_runs(study, "few", FOLDER)
     # The control is always there.
     assert [run.name for run in runs] == ["digits/plain/seed_5", "digits/b/seed_5"]
     assert {run.run.train.steps for run in runs} == {6}
@@ -41,18 +44,31 @@ def test_a_budget_names_its_arms_and_what_they_get_on_top():
 
 
 def test_the_shipped_studies_are_planned_at_every_budget():
-    from studies import high_noise
+    from studies import high_noise, log_snr, pacing
 
-    study = high_noise.get_study()
-    counts = {budget: len(planned_runs(study, budget)) for budget in study.budgets}
-    assert counts == {"laptop": 23 * 3 + 4 * 5, "smoke": 2}
+    counts = {
+        study.__name__: {
+            budget: len(planned_runs(study.get_study(), budget, FOLDER))
+            for budget in study.get_study().budgets
+        }
+        for study in (high_noise, log_snr, pacing)
+    }
+    assert counts == {
+        "studies.high_noise": {
+            "smoke": 2,
+            "laptop": 23 * 3 + 4 * 3 + 4 * 5 + 2 * 2,
+            "gpu": (23 + 4 + 4) * 8,
+        },
+        "studies.log_snr": {"smoke": 2, "laptop": 30 * 3 + 4 * 5},
+        "studies.pacing": {"smoke": 2, "laptop": 6 * 3},
+    }
 
 
 def test_the_study_of_the_page_is_planned():
     page = (command_line.ROOT / "docs" / "studies.md").read_text()
     scope = {}
     exec(re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)[0], scope)
-    runs = planned_runs(scope["get_study"](), "laptop")
+    runs = planned_runs(scope["get_study"](), "laptop", FOLDER)
     assert [run.name for run in runs[:2]] == ["digits/polynomial/seed_0", "digits/uniform/seed_0"]
     assert len(runs) == 6
 
@@ -71,13 +87,13 @@ def test_the_study_of_the_page_is_planned():
         ),
         (
             lambda: small_study.get_study(arms={"plain": {"evaluate.n": 0}}),
-            "study arm digits/plain: must train a model and score it",
+            "study arm digits/plain: config.evaluate.n=0: must be at least 2 in a study",
         ),
     ],
 )
 def test_arms_that_cannot_be_compared_are_named(make, said):
     with pytest.raises(ConfigError) as caught:
-        planned_runs(make(), "smoke")
+        planned_runs(make(), "smoke", FOLDER)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -106,8 +122,8 @@ def test_budgets_and_controls_are_checked(argument, make):
 def test_budget_and_index_are_checked():
     study = small_study.get_study()
     with pytest.raises(ConfigError, match="--budget=gpu: must be one of smoke"):
-        planned_runs(study, "gpu")
-    runs = planned_runs(study, "smoke")
+        planned_runs(study, "gpu", FOLDER)
+    runs = planned_runs(study, "smoke", FOLDER)
     assert indices_of("3", runs) == [3]
     # Seeds of one arm, as they train together.
     assert indices_of("0,2", runs) == [0, 2]
@@ -121,37 +137,43 @@ def test_budget_and_index_are_checked():
         ("4", "must be from 0 to 3"),
         ("0,4", "must be from 0 to 3"),
         ("2,2", "must name a run once"),
-        ("0,1", "must be seeds of one arm, not of digits/plain, digits/uniform"),
+        (
+            "0,1",
+            "must be of runs that differ in their seed alone, unlike digits/plain/seed_0, "
+            "digits/uniform/seed_0",
+        ),
         ("one", "must be a number, or several as in 0,3,6"),
         ("", "must be a number, or several as in 0,3,6"),
     ],
 )
 def test_an_index_that_names_no_runs_is_refused(index, said):
     with pytest.raises(ConfigError) as refused:
-        indices_of(index, planned_runs(small_study.get_study(), "smoke"))
+        indices_of(index, planned_runs(small_study.get_study(), "smoke", FOLDER))
     assert str(refused.value) == f"--index={index}: {said}"
 
 
 def test_further_scores_are_of_the_same_training():
     study = small_study.get_study(further={"raw": {"evaluate.weights": "raw", "sample.seed": 7}})
-    for planned in planned_runs(study, "smoke"):
+    for planned in planned_runs(study, "smoke", FOLDER):
         again = planned.further["raw"]
         assert (planned.run.evaluate.weights, again.evaluate.weights) == ("ema", "raw")
         assert (again.evaluate.seed, again.seed) == (planned.run.evaluate.seed, planned.seed)
         assert again.sample.seed == 7
         assert differences(planned.run.config, again.config) == ""
     with pytest.raises(ConfigError, match=r"digits/plain: config.evaluate.weight: unknown key"):
-        planned_runs(small_study.get_study(further={"raw": {"evaluate.weight": "raw"}}), "smoke")
+        planned_runs(
+            small_study.get_study(further={"raw": {"evaluate.weight": "raw"}}), "smoke", FOLDER
+        )
 
 
 def test_a_folder_keeps_its_runs_and_takes_more_of_them(tmp_path):
     folder = StudyFolder(tmp_path / "study")
-    folder.claim(planned_runs(small_study.get_study(), "smoke"))
+    folder.claim(planned_runs(small_study.get_study(), "smoke", FOLDER))
     more = small_study.get_study(smoke=Budget((0, 1, 2)))
-    folder.claim(planned_runs(more, "smoke"))
+    folder.claim(planned_runs(more, "smoke", FOLDER))
     assert len(json.loads(folder.plan.read_text())) == 6
     other = {"plain": {}, "uniform": {"law": {"name": "beta"}}}
     with pytest.raises(ConfigError, match=r"digits/uniform/seed_0 is a run of another config: law"):
-        folder.claim(planned_runs(small_study.get_study(arms=other), "smoke"))
+        folder.claim(planned_runs(small_study.get_study(arms=other), "smoke", FOLDER))
     assert Study("", {}).budgets == []
     assert isinstance(more.comparisons["digits"], Comparison)

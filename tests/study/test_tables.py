@@ -35,7 +35,7 @@ def test_one_seed_has_no_interval_and_no_seed_no_difference():
 @pytest.fixture
 def finished(tmp_path):
     """Three of four runs of the small study with scores of our own."""
-    runs = planned_runs(small_study.get_study(), "smoke")
+    runs = planned_runs(small_study.get_study(), "smoke", tmp_path)
     folder = StudyFolder(tmp_path)
     for planned, score in zip(runs[:3], (3.0, 2.0, 5.0), strict=True):
         root = folder.run_folder(planned).root
@@ -80,7 +80,7 @@ def test_tables_say_all_of_it(finished):
 def test_further_scores_have_tables_and_pictures_of_their_own(finished, capsys):
     folder, _ = finished
     study = small_study.get_study(further={"raw": {"evaluate.weights": "raw"}})
-    runs = planned_runs(study, "smoke")
+    runs = planned_runs(study, "smoke", folder.root)
     assert not any(map(folder.is_finished, runs))
     levels = {"sigma": [0.05, 0.5, 50.0], "error": [1e-4, 1e-2, 0.5], "frechet": [0.5, 1.0, 4.0]}
     for planned, score in zip(runs[:2], (6.0, 4.0), strict=True):
@@ -106,3 +106,22 @@ def test_further_scores_have_tables_and_pictures_of_their_own(finished, capsys):
     names = ("digits_raw_frechet_1step", "digits_raw_by_level", "digits_curves")
     for name in names:
         assert (folder.root / f"{name}.png").stat().st_size > 5000
+
+
+def test_arms_of_unlike_cost_are_compared_at_equal_cost(finished):
+    """The cheap arm ends at cost 80; the dear one, of twice its cost a step, is read at step 4."""
+    folder, runs = finished
+    for planned, cost in zip(runs[:2], (10.0, 20.0), strict=True):
+        run = folder.run_folder(planned)
+        run.cost.write_text(json.dumps({"operations_per_step": cost}))
+        curve = {2: 8.0, 8: 2.0}
+        rows = [{"step": s, "images_seen": 16 * s, "frechet_1step": v} for s, v in curve.items()]
+        run.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = rows_of(folder, runs, {"digits": "plain"})
+    equal = {row.arm: row.values for row in rows if row.further == "equal_cost"}
+    # Halfway between the two in the logarithm of steps, and of distances.
+    assert equal == {"plain": {0: pytest.approx(2.0)}, "uniform": {0: pytest.approx(4.0)}}
+    assert "### digits_equal_cost\n\neach at the cost of the cheapest run" in as_markdown(rows)
+    folder.run_folder(runs[1]).cost.write_text(json.dumps({"operations_per_step": 10.1}))
+    rows = rows_of(folder, runs, {"digits": "plain"})
+    assert not [row for row in rows if row.further == "equal_cost"]

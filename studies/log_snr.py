@@ -1,0 +1,99 @@
+"""Which law over log SNR, and which target, at the same weight?
+
+Command:      python run.py --study=studies/log_snr.py --budget=smoke
+Hardware:     two CPU cores; smoke: two minutes, laptop: hours.
+Paper:        improved noise schedule, arXiv 2407.03297.
+
+Every arm weighs the squared error of v by 1, whatever its target, so that arms differ in which
+levels are drawn and in what the network is asked for. The compensated arms weigh by the density of
+the cosine law over that of their own, clipped at 5: their objective is the cosine law's, and only
+which levels are drawn differs.
+"""
+
+from typing import Any
+
+from jaxnoise.study import Budget, Comparison, Study
+
+LAWS: dict[str, dict[str, Any]] = {
+    "cosine": {"name": "cosine"},
+    "laplace0.5": {"name": "laplace", "mu": 0.0, "b": 0.5},
+    "laplace0.75": {"name": "laplace", "mu": 0.0, "b": 0.75},
+    "laplace1": {"name": "laplace", "mu": 0.0, "b": 1.0},
+    # Truncated, or the weight of eps would overflow in its tails.
+    "cauchy": {"name": "cauchy", "mu": 0.0, "gamma": 0.5, "low": -20.0, "high": 20.0},
+    "cosine_scaled": {"name": "cosine", "scale": 2.0},
+    "edm_normal": {"name": "normal", "mean": 2.4, "std": 2.4},
+    "flow_matching": {"name": "linear_path"},
+    "uniform": {"name": "uniform", "lo": -10.0, "hi": 10.0},
+}
+TARGETS = ("v", "eps", "x0")
+COMPENSATED = ("laplace0.5", "cauchy", "edm_normal")
+CLAIMS = ("cosine", "laplace0.5", "cosine_scaled", "edm_normal")
+METRICS = ("frechet", "precision_recall")
+CONTROL = "cosine-v"
+
+
+def arms() -> dict[str, dict[str, Any]]:
+    """Every law with every target, and the compensated ones."""
+    found = {
+        f"{name}-{target}": {"law": law, "objective.target": target}
+        for name, law in LAWS.items()
+        for target in TARGETS
+    }
+    compensation = {
+        "objective.compensation": "importance",
+        "objective.max_ratio": 5.0,
+        "objective.weight": {"name": "density", "space": "v", "law": {"name": "cosine"}},
+    }
+    return found | {
+        f"{name}-v-compensated": {"law": LAWS[name]} | compensation for name in COMPENSATED
+    }
+
+
+def get_study() -> Study:
+    small = {"train.steps": 8, "train.log_every": 4, "train.checkpoint_every": 8}
+    small |= {"train.sample_every": 8, "evaluate.n": 64}
+    small |= {"model.model_channels": 8, "model.channel_mult": (1,), "model.num_blocks": 1}
+    claims = {name: arm for name, arm in arms().items() if name in {f"{c}-v" for c in CLAIMS}}
+    return Study(
+        question="Which law over log SNR, and which target?",
+        comparisons={
+            "digits": Comparison(
+                base="configs/digits_cosine.py",
+                arms=arms(),
+                control=CONTROL,
+                settings={"train.steps": 2_200, "train.checkpoint_every": 550},
+                budgets={
+                    "smoke": Budget((0,), small, ("laplace0.5-v",)),
+                    "laptop": Budget(
+                        (0, 1, 2), {"evaluate.every": 550, "evaluate.metrics": METRICS}
+                    ),
+                },
+                further={
+                    "raw_weights": {"evaluate.weights": "raw"},
+                    "by_level": {"evaluate.levels": 16},
+                },
+                shown=tuple(claims),
+            ),
+            "fashion_mnist_14x14": Comparison(
+                base="configs/digits_cosine.py",
+                arms=claims,
+                control=CONTROL,
+                budgets={"laptop": Budget((0, 1, 2, 3, 4))},
+                settings={
+                    "data": {"dataset": "fashion_mnist", "size": 14},
+                    "train.steps": 1_200,
+                    "train.batch": 128,
+                    "train.sample_every": 300,
+                    "train.checkpoint_every": 300,
+                    "evaluate.n": 5_000,
+                    "evaluate.every": 300,
+                    "evaluate.metrics": METRICS,
+                },
+                further={
+                    "raw_weights": {"evaluate.weights": "raw"},
+                    "held_out": {"evaluate.split": "test", "evaluate.levels": 16},
+                },
+            ),
+        },
+    )
