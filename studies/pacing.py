@@ -12,12 +12,13 @@ learning rate at constant momentum.
 from jaxnoise.study import Budget, Comparison, Study
 
 SHIPPED = ("digits_anneal", "digits_clts_lrdecay", "digits_clts_mdlrc", "digits_difficulty")
+METRICS = ("frechet", "precision_recall")
 
 
 def get_study() -> Study:
     clts = {"pacing": {"name": "clts", "mu": 0.3, "sig": 0.2, "max_weight": 0.5}}
     small = {"train.steps": 8, "train.log_every": 4, "train.checkpoint_every": 8}
-    small |= {"train.sample_every": 8, "evaluate.n": 64, "pacing": {"name": "none"}}
+    small |= {"train.sample_every": 8, "evaluate.n": 64}
     small |= {"model.model_channels": 8, "model.channel_mult": (1,), "model.num_blocks": 1}
     return Study(
         question="Does it pay to train on some noise first, and does momentum decay?",
@@ -31,10 +32,7 @@ def get_study() -> Study:
                     "smoke": Budget((0,), small, ("digits_clts_lrdecay",)),
                     "laptop": Budget(
                         (0, 1, 2),
-                        {
-                            "evaluate.every": 400,
-                            "evaluate.metrics": ("frechet", "precision_recall"),
-                        },
+                        {"evaluate.every": 400, "evaluate.metrics": METRICS},
                     ),
                 },
                 further={"raw_weights": {"evaluate.weights": "raw"}},
