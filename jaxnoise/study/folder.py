@@ -48,6 +48,15 @@ class StudyFolder:
         found: float | None = json.loads(path.read_text()).get("operations_per_step")
         return found
 
+    def hours(self, planned: PlannedRun) -> float:
+        """How long a run has trained, by the speeds of its record."""
+        total, before = 0.0, 0
+        for row in self.run_folder(planned).rows():
+            if row.get("images_per_second"):
+                total += (row["images_seen"] - before) / row["images_per_second"]
+                before = row["images_seen"]
+        return total / 3600
+
     def steps_done(self, planned: PlannedRun) -> int:
         """How many steps the record of a run tells of."""
         rows = self.run_folder(planned).rows()

@@ -24,7 +24,7 @@ def show(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
     if not rows:
         say("no run is finished yet")
         return
-    table = f"# {study.question}\n\n{as_markdown(rows)}"
+    table = f"# {study.question}\n\n{as_markdown(rows)}\n{_cost_of(folder, runs)}\n"
     write_whole(folder.root / "results.md", table)
     write_whole(folder.root / "results.csv", as_csv(rows))
     distances = [row for row in rows if row.score.startswith("frechet_")]
@@ -51,6 +51,15 @@ def show(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
             roots = [folder.run_folder(planned).root for planned in own_runs]
             write_comparison(roots, folder.root / name)
     print(table)
+
+
+def _cost_of(folder: StudyFolder, runs: Sequence[PlannedRun]) -> str:
+    """How long the runs have trained, and on what."""
+    own = [planned for planned in runs if "" in folder.results(planned)]
+    kinds = [folder.results(planned)[""].get("devices", {}) for planned in own]
+    machines = sorted({f"{kind['count']} x {kind['kind']}" for kind in kinds if kind})
+    hours = sum(map(folder.hours, own))
+    return f"{len(own)} runs, {hours:.1f} hours of training, each on {' or '.join(machines)}."
 
 
 def draw_curves(

@@ -19,6 +19,7 @@ from jaxnoise.study.plan import PlannedRun
 CONFIDENCE = 0.95
 EQUAL_COST = "equal_cost"
 """The name of the scores at equal cost, beside those of further scores."""
+EACH_AS_DEAR = "each arm where it has cost as much as the cheapest run at its end"
 SAME_COST = 0.02
 """Steps whose costs differ by less are equally dear."""
 Scores = Mapping[str, Mapping[int, float]]
@@ -57,7 +58,7 @@ class Row:
       values: seed -> score.
       floor: the score of real images, if there is one.
       difference: to the control; None for the control itself, or without a common seed.
-      images_seen: by each run.
+      about: what was scored how, in one line.
     """
 
     comparison: str
@@ -67,7 +68,7 @@ class Row:
     values: Mapping[int, float]
     floor: float | None
     difference: Difference | None
-    images_seen: int
+    about: str
 
     @property
     def scored(self) -> str:
@@ -153,7 +154,7 @@ def rows_of(
                 by_arm.setdefault(planned.arm, {})[planned.seed] = value
     for (comparison, key), by_arm in at_equal_cost(folder, runs).items():
         found[comparison, EQUAL_COST, key] = by_arm
-        first[comparison, EQUAL_COST] = first[comparison, ""] | {"images_seen": 0}
+        first[comparison, EQUAL_COST] = first[comparison, ""]
     rows: list[Row] = []
     # Own scores of a comparison before the further ones.
     order = {name: place for place, name in enumerate(controls)}
@@ -161,6 +162,8 @@ def rows_of(
         found.items(), key=lambda item: (order[item[0][0]], item[0][1])
     ):
         result, control = first[comparison, further], controls[comparison]
+        seen = f"{result['images_seen']:,} images seen"
+        about = protocol_of(result, EACH_AS_DEAR if further == EQUAL_COST else seen)
         floor_key = FLOOR if key.startswith("frechet_") else f"{key.rpartition('_')[0]}_floor"
         own = [
             Row(
@@ -171,12 +174,26 @@ def rows_of(
                 values,
                 result.get(floor_key),
                 None if arm == control else paired_difference(values, by_arm.get(control, {})),
-                result["images_seen"],
+                about,
             )
             for arm, values in by_arm.items()
         ]
         rows += sorted(own, key=lambda row: row.mean, reverse=higher_is_better(key))
     return rows
+
+
+def protocol_of(result: Mapping[str, Any], seen: str) -> str:
+    """What a result's distances mean, and on what they were made.
+
+    Args:
+      result: of a run.
+      seen: how far the runs are.
+    """
+    weights = "moving average of the weights" if result["weights"] == "ema" else "raw weights"
+    return (
+        f"{seen}; {result['distance']}; {result['n']:,} images drawn with the {weights}, against "
+        f"{result['reference_count'] or 'published statistics'} of {result['reference']}"
+    )
 
 
 def at_equal_cost(
@@ -241,10 +258,7 @@ def as_markdown(rows: Sequence[Row]) -> str:
     parts = []
     for scored in dict.fromkeys(row.scored for row in rows):
         own = [row for row in rows if row.scored == scored]
-        seen = "each at the cost of the cheapest run"
-        if own[0].images_seen:
-            seen = f"{own[0].images_seen:,} images seen"
-        parts.append(f"### {scored}\n\n{seen}\n\n{_side_by_side(own)}")
+        parts.append(f"### {scored}\n\n{own[0].about}\n\n{_side_by_side(own)}")
         for score in dict.fromkeys(row.score for row in own):
             if score.startswith("frechet_"):
                 some = [row for row in own if row.score == score]

@@ -32,6 +32,17 @@ def test_one_seed_has_no_interval_and_no_seed_no_difference():
     assert paired_difference({0: 1.0, 1: 2.0}, {0: 0.0, 1: 1.0}).effect is None
 
 
+PROTOCOL = {
+    "images_seen": 128,
+    "distance": "Fréchet, raw pixels",
+    "n": 64,
+    "weights": "ema",
+    "reference": "digits",
+    "reference_count": 899,
+    "devices": {"platform": "cpu", "kind": "cpu", "count": 2},
+}
+
+
 @pytest.fixture
 def finished(tmp_path):
     """Three of four runs of the small study with scores of our own."""
@@ -44,8 +55,8 @@ def finished(tmp_path):
             "frechet_1step": score,
             "frechet_floor": 0.5,
             "untrained_frechet_1step": 9.0,
-            "images_seen": 128,
             "nfe": {"1step": 1},
+            **PROTOCOL,
         }
         (root / "result.json").write_text(json.dumps(result))
     return folder, runs
@@ -58,7 +69,11 @@ def test_rows_pair_arms_by_seed_and_leave_out_what_is_not_finished(finished):
     assert (plain.values, plain.mean, plain.difference) == ({0: 3.0, 1: 5.0}, 4.0, None)
     assert plain.spread == pytest.approx(np.sqrt(2))
     assert (uniform.difference.mean, uniform.difference.seeds) == (-1.0, 1)
-    assert (plain.floor, plain.images_seen) == (0.5, 128)
+    assert plain.floor == 0.5
+    assert plain.about == (
+        "128 images seen; Fréchet, raw pixels; 64 images drawn with the moving average of the "
+        "weights, against 899 of digits"
+    )
 
 
 def test_tables_say_all_of_it(finished):
@@ -84,10 +99,11 @@ def test_further_scores_have_tables_and_pictures_of_their_own(finished, capsys):
     assert not any(map(folder.is_finished, runs))
     levels = {"sigma": [0.05, 0.5, 50.0], "error": [1e-4, 1e-2, 0.5], "frechet": [0.5, 1.0, 4.0]}
     for planned, score in zip(runs[:2], (6.0, 4.0), strict=True):
-        result = {"frechet_1step": score, "frechet_floor": 0.6, "images_seen": 128}
-        result |= {"nfe": {"1step": 1}, "denoised": levels}
+        result = {"frechet_1step": score, "frechet_floor": 0.6, "denoised": levels}
+        result |= {"nfe": {"1step": 1}, **PROTOCOL, "weights": "raw"}
         folder.run_folder(planned).further("raw").write_text(json.dumps(result))
         rows = [{"step": s, "images_seen": 16 * s, "frechet_1step": 8.0 - s} for s in (2, 4)]
+        rows += [{"step": 4, "images_seen": 64, "images_per_second": 0.01}]
         text = "".join(json.dumps(row) + "\n" for row in rows)
         folder.run_folder(planned).metrics.write_text(text)
     assert [folder.is_finished(planned) for planned in runs] == [True, True, False, False]
@@ -102,6 +118,9 @@ def test_further_scores_have_tables_and_pictures_of_their_own(finished, capsys):
     show(study, folder, runs)
     table = capsys.readouterr().out
     assert "**digits_raw: frechet_1step**, floor 0.600" in table
+    assert "64 images drawn with the raw weights" in table
+    # Two runs of 64 images at .01 a second.
+    assert "3 runs, 3.6 hours of training, each on 2 x cpu." in table
     assert "| plain | 6 | 0.0001 | 0.5 | 0.01 | 1 | 0.5 | 4 |" in table
     names = ("digits_raw_frechet_1step", "digits_raw_by_level", "digits_curves")
     for name in names:
@@ -121,7 +140,7 @@ def test_arms_of_unlike_cost_are_compared_at_equal_cost(finished):
     equal = {row.arm: row.values for row in rows if row.further == "equal_cost"}
     # Halfway between the two in the logarithm of steps, and of distances.
     assert equal == {"plain": {0: pytest.approx(2.0)}, "uniform": {0: pytest.approx(4.0)}}
-    assert "### digits_equal_cost\n\neach at the cost of the cheapest run" in as_markdown(rows)
+    assert "### digits_equal_cost\n\neach arm where it has cost as much" in as_markdown(rows)
     folder.run_folder(runs[1]).cost.write_text(json.dumps({"operations_per_step": 10.1}))
     rows = rows_of(folder, runs, {"digits": "plain"})
     assert not [row for row in rows if row.further == "equal_cost"]
