@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jaxnoise import experiment
+from jaxnoise import __version__, experiment
 from jaxnoise.commands import compare, study
 from jaxnoise.compilation import keep_programs
 from jaxnoise.config import files, overrides
@@ -38,7 +38,8 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", help="config file; configs/digits_poly.py by default")
+    parser.add_argument("--version", action="version", version=f"jaxnoise {__version__}")
+    parser.add_argument("--config", help="config file, or a shipped one's name; digits_poly")
     parser.add_argument("--workdir", help="run folder; runs/<config's name> by default")
     parser.add_argument("--mode", choices=MODES, default="train", help="what to do")
     parser.add_argument("--runs", nargs="*", default=[], help="run folders to compare")
@@ -66,7 +67,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     flags.budget = flags.budget or "smoke"
     flags.jobs = 1 if flags.jobs is None else flags.jobs
     flags.engine = flags.engine or "local"
-    flags.config = flags.config or "configs/digits_poly.py"
+    flags.config = flags.config or "digits_poly"
     return flags
 
 

@@ -1,7 +1,10 @@
 """Loads a config file: a Python file with a function get_config."""
 
+import contextlib
 import importlib.util
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +18,8 @@ def load(spec: str) -> Mapping[str, Any]:
     """Runs a config file.
 
     Args:
-      spec: "path/to/file.py", or "path/to/file.py:argument" for a `get_config` that takes one.
+      spec: "path/to/file.py", or "path/to/file.py:argument" for a `get_config` that takes one; or
+        the name of a shipped config, such as "digits_poly".
 
     Returns:
       What its `get_config` returns: a ConfigDict or a dict.
@@ -23,7 +27,7 @@ def load(spec: str) -> Mapping[str, Any]:
     Raises:
       ConfigError: no such file, no `get_config` in it, or no mapping from it.
     """
-    config = _made("--config", spec, "get_config")
+    config = _made("--config", spec, "get_config", "configs")
     if hasattr(config, "to_dict"):
         config = config.to_dict()
     if not isinstance(config, Mapping) or not all(isinstance(key, str) for key in config):
@@ -33,19 +37,27 @@ def load(spec: str) -> Mapping[str, Any]:
     return config
 
 
-def load_object(flag: str, path: str, function: str, kind: type[Made]) -> Made:
+def shipped_folder() -> Path:
+    """What holds `configs/` and `studies/` as they come with jaxnoise, installed or checked out."""
+    package = Path(__file__).parents[1]
+    installed = package / "shipped"
+    return installed if installed.is_dir() else package.parent
+
+
+def load_object(flag: str, path: str, function: str, kind: type[Made], folder: str) -> Made:
     """What a function of a Python file gives.
 
     Args:
       flag: that names the file, for messages.
-      path: of the file.
+      path: of the file, or the name of a shipped one.
       function: its name, called without arguments.
       kind: of what it gives.
+      folder: of shipped files of this kind.
 
     Raises:
       ConfigError: no such file or function, or it gives something else.
     """
-    made = _made(flag, path, function)
+    made = _made(flag, path, function, folder)
     if not isinstance(made, kind):
         raise ConfigError(
             f"{flag}={path}: {function} gave {type(made).__name__}, no {kind.__name__}"
@@ -53,22 +65,46 @@ def load_object(flag: str, path: str, function: str, kind: type[Made]) -> Made:
     return made
 
 
-def _made(flag: str, spec: str, function: str) -> Any:
+def _path_of(name: str, folder: str) -> Path:
+    """A file of the user's, or else the shipped one of this path or name."""
+    path = user_path(name)
+    if path.is_file() or path.is_absolute():
+        return path
+    shipped = shipped_folder()
+    by_name = shipped / folder / f"{name}.py"
+    if path.suffix == "" and (by_name.is_file() or len(path.parts) == 1):
+        return by_name
+    return shipped / path if (shipped / path).is_file() else path
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Shipped configs import what they share, wherever the command is given."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+
+
+def _made(flag: str, spec: str, function: str, folder: str) -> Any:
     """What a function of a file gives for the argument after the colon, if there is one."""
     name, _, argument = spec.partition(":")
-    path = user_path(name)
+    path = _path_of(name, folder)
     if path.suffix != ".py" or not path.is_file():
         raise ConfigError(f"{flag}={spec}: {name} is no Python file{_nearby(path)}")
     module_spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     assert module_spec is not None
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
+    shipped = shipped_folder()
     try:
-        module_spec.loader.exec_module(module)
-        make = getattr(module, function, None)
-        if make is None:
-            raise ConfigError(f"{flag}={spec}: {name} has no function {function}")
-        return make(argument) if argument else make()
+        with _importable(shipped) if path.is_relative_to(shipped) else contextlib.nullcontext():
+            module_spec.loader.exec_module(module)
+            make = getattr(module, function, None)
+            if make is None:
+                raise ConfigError(f"{flag}={spec}: {name} has no function {function}")
+            return make(argument) if argument else make()
     # The file is the user's own code, so anything can come out of it.
     except Exception as error:
         if isinstance(error, ConfigError):
@@ -78,4 +114,6 @@ def _made(flag: str, spec: str, function: str) -> Any:
 
 def _nearby(path: Path) -> str:
     found = sorted(p.stem for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
-    return f"; {path.parent} holds {', '.join(found)}" if found else ""
+    near = get_close_matches(path.stem, found, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{hint}; {path.parent} holds {', '.join(found)}" if found else ""

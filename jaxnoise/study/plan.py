@@ -166,7 +166,7 @@ def load_study(path: str) -> Study:
     Raises:
       ConfigError: no such file, or nothing of the kind in it.
     """
-    return files.load_object("--study", path, "get_study", Study)
+    return files.load_object("--study", path, "get_study", Study, "studies")
 
 
 def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:

@@ -1,7 +1,10 @@
+import sys
+
 import pytest
 
 from jaxnoise.config.files import load
 from jaxnoise.errors import ConfigError
+from jaxnoise.study.plan import load_study
 
 
 def write(folder, text):
@@ -39,7 +42,24 @@ def test_files_that_give_no_config(tmp_path, text, message):
         load(write(tmp_path, text))
 
 
+def test_shipped_files_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    by_name, by_path = load("digits_laplace"), load("configs/digits_laplace.py")
+    assert by_name == by_path
+    assert by_name["law"]["name"] == "laplace"
+    assert load_study("high_noise").question == load_study("studies/high_noise.py").question
+    before = list(sys.path)
+    with pytest.raises(ConfigError, match=r"digits_plane is no Python file; did you mean"):
+        load("digits_plane")
+    assert sys.path == before
+    # A file of the user's own comes first.
+    (tmp_path / "configs").mkdir()
+    own = tmp_path / "configs" / "digits_laplace.py"
+    own.write_text("def get_config():\n    return {'own': 1}\n")
+    assert load("configs/digits_laplace.py") == {"own": 1}
+
+
 def test_a_missing_file_names_its_neighbours(tmp_path):
     write(tmp_path, "")
-    with pytest.raises(ConfigError, match=r"is no Python file; .* holds arm"):
+    with pytest.raises(ConfigError, match=r"is no Python file; did you mean arm\?; .* holds arm"):
         load(str(tmp_path / "amr.py"))
