@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             use_shared_cores(config)
         run = experiment.read(config)
         name = Path(flags.config.partition(":")[0]).stem
-        folder = RunFolder(user_path(flags.workdir or f"runs/{name}"))
+        folder = RunFolder(user_path(flags.workdir or f"runs/{name}"), experiment.completed)
         import_module(f"jaxnoise.commands.{flags.mode}").main(run, folder)
     except ERRORS as error:
         parts = (str(error) or "interrupted", *getattr(error, "__notes__", ()))

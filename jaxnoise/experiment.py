@@ -155,6 +155,23 @@ def read(config: Mapping[str, Any]) -> ModelRun | RaterRun:
     return _read_rater(sections, common) if rates else _read_model(sections, common)
 
 
+def completed(held: Mapping[str, Any]) -> dict[str, Any]:
+    """A config that was kept with its defaults, with those of keys that came later.
+
+    So a run goes on under a later version, whose keys its config does not have.
+
+    Args:
+      held: `Run.config` of any version.
+
+    Returns:
+      The same with every key of now; as it is where that cannot be read any more.
+    """
+    try:
+        return read(held).config
+    except (ConfigError, TypeError, AttributeError):
+        return dict(held)
+
+
 def _read_model(sections: Sections, common: dict[str, Any]) -> ModelRun:
     train: TrainSettings = common["train"]
     kind = sections.name("objective", _OBJECTIVES)

@@ -1,4 +1,5 @@
 import importlib
+import json
 import pickle
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import tiny
 
 from jaxnoise import experiment, noise
 from jaxnoise.errors import ConfigError
+from jaxnoise.training.records import RunFolder
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "common")
@@ -60,9 +62,26 @@ def test_resolved_config_holds_every_setting():
         "b2": 0.999,
         "eps": 1e-8,
         "warmup_steps": 0,
+        "decay": "none",
+        "decay_steps": None,
         "clip_norm": None,
     }
     assert checked.config["objective"]["distance"]["elementwise"] is False
+
+
+def test_a_run_of_an_earlier_version_goes_on(tmp_path):
+    """A key that came later has its default there; another value is another run."""
+    folder = RunFolder(tmp_path, experiment.completed)
+    now = experiment.read(tiny.digits_config()).config
+    earlier = json.loads(json.dumps(now))
+    del earlier["optimizer"]["clip_norm"], earlier["evaluate"]["levels"]
+    folder.claim(earlier)
+    folder.check_same(now)
+    clipped = experiment.read(tiny.digits_config(**{"optimizer.clip_norm": 1.0})).config
+    with pytest.raises(ConfigError, match=r"optimizer.clip_norm \(there None, here 1.0\)"):
+        folder.check_same(clipped)
+    # What cannot be read any more is compared as it is.
+    assert experiment.completed({"seed": 0, "gone": 1}) == {"seed": 0, "gone": 1}
 
 
 def test_reading_a_resolved_config_gives_it_back():

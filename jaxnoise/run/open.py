@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError, describe
-from jaxnoise.experiment import ModelRun, Run
+from jaxnoise.experiment import ModelRun, Run, completed
 from jaxnoise.figures.noise_plans import save_noise
 from jaxnoise.objectives.objective import Objective
 from jaxnoise.training.parallel import Devices
@@ -99,7 +99,7 @@ class OpenRun:
 
     def check_meta(self, meta: dict[str, Any]) -> None:
         """Raises ConfigError unless a checkpoint is of this config and of these images."""
-        difference = differences(meta["config"], self.run.config)
+        difference = differences(completed(meta["config"]), self.run.config)
         if difference:
             raise ConfigError(f"the checkpoint is of another config: {difference}")
         if meta["data"] != self.images.fingerprint:

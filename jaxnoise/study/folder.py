@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnoise.errors import ConfigError
+from jaxnoise.experiment import completed
 from jaxnoise.files import write_whole
 from jaxnoise.study.plan import PlannedRun
 from jaxnoise.training.records import RunFolder, differences
@@ -24,7 +25,7 @@ class StudyFolder:
 
     def run_folder(self, planned: PlannedRun) -> RunFolder:
         """Where a run of the study lies."""
-        return RunFolder(self.root / planned.name)
+        return RunFolder(self.root / planned.name, completed)
 
     def results(self, planned: PlannedRun) -> dict[str, dict[str, Any]]:
         """The scores of a run by the names of the further ones, its own by ""; those there are."""
@@ -80,7 +81,7 @@ class StudyFolder:
                 ) from error
         for planned in runs:
             if planned.name in held:
-                difference = differences(held[planned.name], planned.run.config)
+                difference = differences(completed(held[planned.name]), planned.run.config)
                 if difference:
                     raise ConfigError(
                         f"--workdir={self.root}: {planned.name} is a run of another config: "

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,20 @@ VIEWING = (
 A checkpoint knows its rater by a digest, so that the file may lie elsewhere."""
 
 
+Config = dict[str, Any]
+
+
 class RunFolder:
     """Paths of one run, and its config.json, data.json and metrics.jsonl.
 
     Args:
       root: the run folder; made when first written to.
+      complete: adds to a config that was kept the keys that it does not have yet.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, complete: Callable[[Config], Config] = lambda held: held):
         self.root = root
+        self._complete = complete
         self.config = root / "config.json"
         self.data = root / "data.json"
         self.metrics = root / "metrics.jsonl"
@@ -88,7 +94,7 @@ class RunFolder:
             raise ConfigError(f"--workdir={self.root}: config.json is damaged: {error}") from error
         if not isinstance(held, dict):
             raise ConfigError(f"--workdir={self.root}: config.json holds no config")
-        difference = differences(held, config)
+        difference = differences(self._complete(held), config)
         if difference:
             raise ConfigError(
                 f"--workdir={self.root}: holds a run of another config: {difference}; "
