@@ -114,6 +114,10 @@ def test_reading_a_resolved_config_gives_it_back():
         ({"evaluate.levels": -1}, ["evaluate.levels=-1", "at least 1"]),
         ({"evaluate.levels": 4, "evaluate.n": 0}, ["evaluate.levels=4", "evaluate.n is 0"]),
         ({"evaluate.split": "test", "evaluate.reference": "a.npz"}, ["evaluate.split='test'"]),
+        (
+            {"evaluate.split": "a", "evaluate.held_out": "b"},
+            ["evaluate.held_out='b'", "None where"],
+        ),
         ({"evaluate.metrics": ()}, ["evaluate.metrics=()", "'frechet'"]),
         ({"evaluate.step": 0}, ["evaluate.step=0", "at least 1"]),
         ({"sample.step": -1}, ["sample.step=-1", "at least 1"]),

@@ -184,6 +184,10 @@ class EvaluateSettings:
         training images.
       split: the split whose images are the reference and the floor, such as "test"; None for
         that which is trained on.
+      held_out: a split whose images are the floor, such as "test"; the reference is then all
+        images that are trained on, as in the numbers that papers print. None for halves.
+      fallback: whether the score is taken in raw pixels where the extractor's weights cannot be
+        had, after a line that says so, rather than not at all.
       weights: what images are drawn with: "ema", the moving average where there is one, or "raw".
       levels: noise levels from sigma .002 to 80 at which held-out images are noised and denoised
         in one step, to see where along the noise a model is good; 0 for none.
@@ -197,6 +201,8 @@ class EvaluateSettings:
     few_samples: bool = False
     reference: str | None = None
     split: str | None = None
+    held_out: str | None = None
+    fallback: bool = False
     weights: str = "ema"
     levels: int = 0
 
@@ -206,8 +212,14 @@ class EvaluateSettings:
             raise ArgumentError("levels", self.levels, "at least 1, or 0 for none")
         if self.levels and self.n == 0:
             raise ArgumentError("levels", self.levels, "0 where evaluate.n is 0")
-        if self.split is not None and self.reference is not None:
-            raise ArgumentError("split", self.split, "None where evaluate.reference is given")
+        for name, other in (
+            ("split", "reference"),
+            ("held_out", "reference"),
+            ("held_out", "split"),
+        ):
+            if None not in (getattr(self, name), getattr(self, other)):
+                allowed = f"None where evaluate.{other} is given"
+                raise ArgumentError(name, getattr(self, name), allowed)
         if self.every < 0:
             raise ArgumentError("every", self.every, "at least 1, or 0 for the end only")
         if self.every and self.n == 0:

@@ -105,19 +105,22 @@ def reference_from(
     *,
     metrics: Sequence[str] = ("frechet",),
     few_samples: bool = False,
+    held_out: Images | None = None,
     published: str | Path | None = None,
     cache: str | Path | None = None,
 ) -> Reference:
-    """The reference of a run: half of its training images, or published statistics.
+    """The reference of a run: half of its training images, all of them, or published statistics.
 
     Args:
       extractor: the feature space.
       images: the training images; the split is `reference_split(images.num_examples, n)`.
-      n: images in the floor set and in every generated set; with `published` it may be more than
-        there are training images, and the floor is then of all of them.
+      n: images in the floor set and in every generated set; with `held_out` or `published` it may
+        be more than there are real images, and the floor is then of all of them.
       name: what the reference is, for the record; with `published` it is the file's name.
       metrics: what is measured, of `METRICS`.
       few_samples: whether n may be below the number of features.
+      held_out: images that are not trained on, for the floor; the reference is then all of
+        `images`, as in the numbers that papers print. None for halves of `images`.
       published: a .npz of mean and covariance in the same feature space, as other tools write it;
         only the Fréchet distance and the Inception score can be taken then.
       cache: folder in which the reference's mean and covariance are kept between runs, under a
@@ -143,13 +146,22 @@ def reference_from(
     check_data("images", images)
     check_integer("n", n)
     check_kind("name", name, str, "a string")
+    if held_out is not None:
+        check_data("held_out", held_out)
+        if published is not None:
+            raise ArgumentError("held_out", held_out.name, "None with a published reference")
+        if held_out.image_shape != images.image_shape:
+            allowed = f"of the images' shape {images.image_shape}"
+            raise ArgumentError("held_out", held_out.image_shape, allowed)
     for argument, path in (("published", published), ("cache", cache)):
         if path is not None:
             check_path(argument, path)
     metrics = checked_metrics(extractor, metrics, published is not None)
     dimension = None if extractor.dimension is None else extractor.dimension(images.image_shape)
     check_n(n, dimension, few_samples)
-    floor_idx = floor_indices(images.num_examples, n, published is not None)
+    floor_images = images if held_out is None else held_out
+    halves = published is None and held_out is None
+    floor_idx = floor_indices(floor_images.num_examples, n, halves)
     keep = bool({"kernel", "precision_recall"} & set(metrics))
     features = None
     count: int | None
@@ -158,16 +170,19 @@ def reference_from(
         frechet = FrechetReference.of(statistics.mean, statistics.covariance)
         sha256 = digest(statistics.mean.tobytes(), statistics.covariance.tobytes())
         count, name = statistics.count, Path(published).name
-    elif cache is not None and not keep:
-        reference_idx, _ = reference_split(images.num_examples, n)
-        frechet, sha256, count = _cached(extractor, images, reference_idx, Path(cache))
     else:
-        reference_idx, _ = reference_split(images.num_examples, n)
-        seen = extract(extractor, _batches(images, reference_idx), keep)
-        frechet, sha256, count = _frechet(seen.moments), seen.sha256, seen.moments.count
-        features = seen.features
+        reference_idx = np.arange(images.num_examples)
+        if halves:
+            reference_idx, _ = reference_split(images.num_examples, n)
+        if cache is not None and not keep:
+            frechet, sha256, count = _cached(extractor, images, reference_idx, Path(cache))
+        else:
+            seen = extract(extractor, _batches(images, reference_idx), keep)
+            frechet, sha256, count = _frechet(seen.moments), seen.sha256, seen.moments.count
+            features = seen.features
     check_n(n, frechet.mean.size, few_samples)
-    held_out = extract(extractor, _batches(images, floor_idx), keep=set(metrics) != {"frechet"})
+    batches = _batches(floor_images, floor_idx)
+    floor = extract(extractor, batches, keep=set(metrics) != {"frechet"})
     return Reference(
         name=name,
         extractor=extractor,
@@ -176,11 +191,11 @@ def reference_from(
         n=n,
         image_shape=images.image_shape,
         metrics=metrics,
-        distance=extractor.distance if published or extractor.distance != "FID" else _HALF,
+        distance=_HALF if halves and extractor.distance == "FID" else extractor.distance,
         floor_count=len(floor_idx),
         frechet=frechet,
         features=features,
-        floor=measured(metrics, frechet, features, held_out, "floor"),
+        floor=measured(metrics, frechet, features, floor, "floor"),
     )
 
 

@@ -45,16 +45,16 @@ def reference_split(num_examples: int, n: int, seed: int = 0) -> tuple[Indices, 
     return np.sort(order[:half]), np.sort(order[half : half + n])
 
 
-def floor_indices(num_examples: int, n: int, published: bool) -> Indices:
+def floor_indices(num_examples: int, n: int, halves: bool) -> Indices:
     """The images of the floor: those of `reference_split` wherever they can be kept apart.
 
     Args:
-      num_examples: number of images.
-      n: images in the floor set.
-      published: whether the reference is a published one. What that was made of is not known, so
-        that with more than half of the images asked for none are kept apart.
+      num_examples: number of images that the floor is taken from.
+      n: images in the floor set; of fewer images all are taken.
+      halves: whether the reference is the other half of them. What a published reference was made
+        of is not known, so that with more than half of the images asked for none are kept apart.
     """
-    if not published or n <= num_examples // 2:
+    if halves or n <= num_examples // 2:
         return reference_split(num_examples, n)[1]
     order = np.random.RandomState(0).permutation(num_examples)
     return np.sort(order[:n]).astype(np.int64)

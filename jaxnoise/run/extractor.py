@@ -10,29 +10,30 @@ from jaxnoise.evaluation.extractors import Extractor, extract, raw_pixels
 from jaxnoise.evaluation.protocol import check_n, checked_metrics
 from jaxnoise.evaluation.statistics_files import load_statistics
 from jaxnoise.experiment import ModelRun
-from jaxnoise.run.open import holds_latents
+from jaxnoise.run.open import holds_latents, warn
 
 
-def open_reference(run: ModelRun, images: Images) -> Images:
-    """What scores compare with: the training images, or those of `evaluate.split`.
+def open_split(run: ModelRun, images: Images, key: str) -> Images | None:
+    """The images of the split that a key of `evaluate` names, None for none.
 
     Args:
       run: a checked config.
       images: that are trained on.
+      key: "split" or "held_out".
 
     Raises:
       ConfigError: the split cannot be opened, or its images have another shape.
     """
-    split = run.evaluate.split
+    split = getattr(run.evaluate, key)
     if split is None or run.evaluate.n == 0:
-        return images
+        return None
     try:
         found = replace(run.data, split=split).open()
     except ConfigError as error:
-        raise ConfigError(f"config.evaluate.split={split!r}: {error}") from error
+        raise ConfigError(f"config.evaluate.{key}={split!r}: {error}") from error
     if found.image_shape != images.image_shape:
         raise ConfigError(
-            f"config.evaluate.split={split!r}: its images are of shape {found.image_shape}, "
+            f"config.evaluate.{key}={split!r}: its images are of shape {found.image_shape}, "
             f"those trained on of {images.image_shape}"
         )
     return found
@@ -53,7 +54,8 @@ def open_extractor(run: ModelRun, images: Images) -> Extractor:
     n, half = samples_asked_for(run, images), images.num_examples // 2
     if n == 0:
         return raw_pixels()
-    if n > half and settings.reference is None:
+    halves = settings.reference is None and settings.held_out is None
+    if n > half and halves:
         raise ConfigError(f"config.evaluate.n={n}: must be at most {half}, half of the images")
     if n < 2:
         raise ConfigError(f"config.evaluate.n={n}: must be at least 2")
@@ -63,7 +65,11 @@ def open_extractor(run: ModelRun, images: Images) -> Extractor:
     except ArgumentError as error:
         raise ConfigError(f"config.evaluate.extractor.{error}") from error
     except ConfigError as error:
-        raise ConfigError(f"config.evaluate.extractor: {error}") from error
+        if not settings.fallback:
+            raise ConfigError(f"config.evaluate.extractor: {error}") from error
+        warn(f"config.evaluate.extractor: {error}; scores are taken in raw pixels until then")
+        extractor = raw_pixels()
+        dimension = feature_count(extractor, images)
     try:
         checked_metrics(extractor, settings.metrics, settings.reference is not None)
         check_n(n, dimension, settings.few_samples)

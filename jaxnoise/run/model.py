@@ -24,7 +24,7 @@ from jaxnoise.meta.selection import Selection
 from jaxnoise.models.rater_file import SavedRater
 from jaxnoise.objectives import DenoisingObjective
 from jaxnoise.objectives.objective import Denoiser
-from jaxnoise.run.extractor import open_extractor, open_reference, samples_asked_for
+from jaxnoise.run.extractor import open_extractor, open_split, samples_asked_for
 from jaxnoise.run.open import OpenRun, does_not_fit, open_images, warn
 from jaxnoise.run.selection import open_selection, warn_of_other_images
 from jaxnoise.sampling.consistency import image_noise
@@ -44,6 +44,8 @@ class OpenModel(OpenRun):
     run: ModelRun
     reference_images: Images
     """What scores compare with: the training images, or those of `evaluate.split`."""
+    held_out: Images | None
+    """What the floor is taken from, if not from the images that scores compare with."""
     extractor: Extractor
     selection: Selection | None
     rater: SavedRater | None
@@ -104,9 +106,10 @@ class OpenModel(OpenRun):
             self.reference_images,
             samples_asked_for(self.run, self.reference_images),
             f"{self.images.name} {settings.split or self.run.data.split}, "
-            "first half of a fixed shuffle",
+            + ("first half of a fixed shuffle" if self.held_out is None else "all images"),
             metrics=settings.metrics,
             few_samples=settings.few_samples,
+            held_out=self.held_out,
             published=settings.reference,
             cache=cache_folder() if cached else None,
         )
@@ -141,8 +144,9 @@ class OpenModel(OpenRun):
         settings, size = self.run.evaluate, self.run.sample.batch
         if settings.levels == 0:
             return {}
-        images, n = self.reference_images, self.reference.n
-        held_out = floor_indices(images.num_examples, n, settings.reference is not None)
+        images = self.reference_images if self.held_out is None else self.held_out
+        halves = self.held_out is None and settings.reference is None
+        held_out = floor_indices(images.num_examples, self.reference.n, halves)
 
         def denoise(
             pixels: NDArray[np.uint8], labels: NDArray[np.int32], rows: Indices, sigma: float
@@ -200,7 +204,9 @@ def open_model(
     """
     own = images is None
     devices, images, network = open_images(run, images)
-    reference_images = open_reference(run, images) if scored else images
+    compared = open_split(run, images, "split") if scored else None
+    reference_images = images if compared is None else compared
+    held_out = open_split(run, images, "held_out") if scored else None
     extractor = open_extractor(run, reference_images) if scored else raw_pixels()
     opened = open_selection(run, images, devices.size) if selects else OpenSelection()
     model = OpenModel(
@@ -209,6 +215,7 @@ def open_model(
         network=network,
         devices=devices,
         reference_images=reference_images,
+        held_out=held_out,
         extractor=extractor,
         selection=opened.selection,
         rater=opened.rater,

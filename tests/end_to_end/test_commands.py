@@ -224,6 +224,32 @@ def test_changed_images_are_refused_unless_they_are_allowed(trained, monkeypatch
     assert "warning: config.data.dataset='digits': the images are" in capsys.readouterr().err
 
 
+def test_without_weights_a_score_may_fall_back_to_raw_pixels(capsys):
+    inception = {"evaluate.extractor": {"name": "inception"}, "evaluate.n": 64}
+    with pytest.raises(ConfigError, match=r"config.evaluate.extractor: there is no .*: put pt_inc"):
+        open_model(experiment.read(tiny.digits_config(**inception)))
+    model = open_model(
+        experiment.read(tiny.digits_config(**inception, **{"evaluate.fallback": True}))
+    )
+    assert model.extractor.name == "raw pixels"
+    said = capsys.readouterr().err
+    assert said.startswith("warning: config.evaluate.extractor: there is no ")
+    assert said.endswith("scores are taken in raw pixels until then\n")
+
+
+def test_the_floor_may_be_of_a_split_that_is_held_out(tmp_path):
+    images = np.random.RandomState(0).randint(0, 256, (150, 8, 8, 1)).astype(np.uint8)
+    for name, part in (("train", images[:100]), ("test", images[100:])):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "images.npy", part)
+    data = {"dataset": "arrays", "data_dir": str(tmp_path)}
+    settings = {"evaluate.held_out": "test", "evaluate.n": 80, "model.class_conditional": False}
+    model = open_model(experiment.read(tiny.digits_config(data=data, **settings)))
+    reference = model.reference
+    assert (reference.name, reference.count) == ("arrays train, all images", 100)
+    assert (reference.n, reference.floor_count) == (80, 50)
+
+
 def test_parameter_table_counts_every_number(tmp_path):
     import jax
 

@@ -156,6 +156,28 @@ def test_report_refuses_arms_that_have_no_floor_to_stand_beside(
         tried(digits[:898], images_seen=-1)
 
 
+def test_with_held_out_images_the_reference_is_all_of_the_others(digits: np.ndarray) -> None:
+    train, test = as_images(digits[:200]), as_images(digits[200:300])
+    whole = reference_from(raw_pixels(), train, 150, "digits, all", held_out=test)
+    moments = [raw_pixels().extract(part).features for part in (digits[:200], digits[200:300])]
+    distance = frechet_distance(
+        *(m for part in moments for m in (part.mean(0), np.cov(part, rowvar=False)))
+    )
+    # There are only 100 of the 150 images asked for.
+    assert (whole.count, whole.floor_count) == (200, 100)
+    assert whole.floor["frechet_floor"] == pytest.approx(distance, rel=1e-6)
+    samples = {"a": digits[300:450]}
+    record = report(whole, samples, **SAID)
+    assert (record["reference"], record["reference_count"]) == ("digits, all", 200)
+    assert (record["n"], record["floor_n"]) == (150, 100)
+    # Fewer are a choice of a fixed shuffle.
+    few = reference_from(raw_pixels(), train, 64, "digits, all", held_out=test)
+    assert few.floor_count == 64
+    half = as_images(digits[200:300, :4])
+    with pytest.raises(ArgumentError, match=r"held_out=\(4, 8, 1\): must be of the images' shape"):
+        reference_from(raw_pixels(), train, 64, "x", held_out=half)
+
+
 def test_samples_may_come_in_portions(digits: np.ndarray, reference: Reference) -> None:
     def portions(count: int) -> Iterator[np.ndarray]:
         for start in range(0, count, 100):
