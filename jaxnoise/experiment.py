@@ -179,6 +179,12 @@ def _read_model(sections: Sections, common: dict[str, Any]) -> ModelRun:
     samplers = _samplers(kind, sections, objective)
     selection = sections.choose("selection", SELECTIONS, default="none", total_steps=train.steps)
     optimizer = sections.choose("optimizer", OPTIMIZERS, total_steps=train.steps)
+    held = sections.resolved["optimizer"]
+    if train.further_steps and held.get("decay") == "cosine" and held["decay_steps"] is None:
+        raise ConfigError(
+            f"config.train.further_steps={train.further_steps}: must be 0 where the learning rate "
+            "has decayed to 0 by then; optimizer.decay_steps may lie beyond train.steps"
+        )
     rate = sections.build("ema", ema_rate)
     sample = sections.build("sample", SampleSettings)
     evaluate = sections.build("evaluate", EvaluateSettings)

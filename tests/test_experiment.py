@@ -118,6 +118,10 @@ def test_reading_a_resolved_config_gives_it_back():
             {"evaluate.split": "a", "evaluate.held_out": "b"},
             ["evaluate.held_out='b'", "None where"],
         ),
+        (
+            {"train.further_steps": 2, "optimizer.decay": "cosine"},
+            ["config.train.further_steps=2", "decayed to 0"],
+        ),
         ({"evaluate.metrics": ()}, ["evaluate.metrics=()", "'frechet'"]),
         ({"evaluate.step": 0}, ["evaluate.step=0", "at least 1"]),
         ({"sample.step": -1}, ["sample.step=-1", "at least 1"]),

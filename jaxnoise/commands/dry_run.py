@@ -50,7 +50,8 @@ def main(run: Run, folder: RunFolder) -> None:
     else:
         low, high = run.objective.trained_range
         print(f"\nNoise: log SNR from {low:.2f} to {high:.2f}, {run.objective.law}")
-    print(f"\n{run.train.steps:,} steps, {opened.images_seen(run.train.steps):,} images seen")
+    steps = run.train.last_step
+    print(f"\n{steps:,} steps, {opened.images_seen(steps):,} images seen")
     print("\nMemory of one device (estimate)")
     sizes = rater_memory(opened) if isinstance(opened, OpenRater) else model_memory(opened)
     for name, size in sizes.items():

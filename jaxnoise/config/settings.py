@@ -79,7 +79,9 @@ class TrainSettings:
     """How long and in what portions a run trains.
 
     Attributes:
-      steps: updates in all, K.
+      steps: updates K that curricula, pacings and learning rates are laid out for.
+      further_steps: updates after these, also of a run that is finished: all that follows the step
+        keeps its last value.
       batch: examples per update over all devices.
       steps_per_dispatch: updates per call on an accelerator; a CPU makes one per call, since XLA's
         CPU convolution gradients are slow inside a loop.
@@ -103,8 +105,16 @@ class TrainSettings:
     tensorboard: bool = False
     mapping: str = "auto"
     label_dropout: float = 0.0
+    further_steps: int = 0
+
+    @property
+    def last_step(self) -> int:
+        """Updates in all."""
+        return self.steps + self.further_steps
 
     def __post_init__(self) -> None:
+        if self.further_steps < 0:
+            raise ArgumentError("further_steps", self.further_steps, "at least 0")
         counts = (
             "steps",
             "batch",
@@ -117,7 +127,7 @@ class TrainSettings:
         for name in counts:
             if getattr(self, name) < 1:
                 raise ArgumentError(name, getattr(self, name), "at least 1")
-        for name in ("steps", "log_every", "sample_every", "checkpoint_every"):
+        for name in ("steps", "further_steps", "log_every", "sample_every", "checkpoint_every"):
             if getattr(self, name) % self.steps_per_dispatch:
                 raise ArgumentError(
                     name,

@@ -65,7 +65,7 @@ def rhythm_of(opened: OpenRun, evaluate_every: int) -> Rhythm:
     """When a run records; on a CPU one step is one dispatch."""
     settings = opened.run.train
     return Rhythm(
-        steps=settings.steps,
+        steps=settings.last_step,
         batch=opened.run.images_per_step,
         steps_per_dispatch=1 if jax.default_backend() == "cpu" else settings.steps_per_dispatch,
         log_every=settings.log_every,
@@ -162,7 +162,7 @@ class Recorder(ABC, Generic[State]):
         settings = run.train
         self._events = self._open_events(folder) if settings.tensorboard and self._lead else None
         self._bar = (
-            Progress(settings.steps, run.images_per_step, initial_step=first_step)
+            Progress(settings.last_step, run.images_per_step, initial_step=first_step)
             if self._lead
             else None
         )

@@ -58,12 +58,13 @@ class Clock:
 
     def _done(self) -> int:
         return sum(
-            min(self._folder.steps_done(planned), planned.run.train.steps) for planned in self._runs
+            min(self._folder.steps_done(planned), planned.run.train.last_step)
+            for planned in self._runs
         )
 
     def left(self) -> str:
         """Such as "about 1 h 20 min left"."""
-        total, done = sum(p.run.train.steps for p in self._runs), self._done()
+        total, done = sum(p.run.train.last_step for p in self._runs), self._done()
         if done <= self._before:
             return "time left unknown"
         rate = (done - self._before) / (time.monotonic() - self._start)
@@ -128,7 +129,7 @@ def run_all(
                     if time.monotonic() - job.last_line > _LINE_SECONDS:
                         job.last_line = time.monotonic()
                         done = min(folder.steps_done(planned) for planned in job.runs)
-                        steps = job.runs[0].run.train.steps
+                        steps = job.runs[0].run.train.last_step
                         say(f"{job.name}: step {done:,} of {steps:,}, {clock.left()}")
                     continue
                 active.remove(job)

@@ -219,7 +219,7 @@ def at_equal_cost(
         each = [cost for _, cost in costs]
         if not each or max(each) < (1 + SAME_COST) * min(each):
             continue
-        budget = min(cost * run.run.train.steps for run, cost in costs)
+        budget = min(cost * run.run.train.last_step for run, cost in costs)
         for run, cost in costs:
             for key, (steps, values) in _curves_of(folder, run).items():
                 place = budget / cost

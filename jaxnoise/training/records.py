@@ -18,6 +18,7 @@ VIEWING = (
     "data.allow_changed",
     "selection.file",
     "meta.probe_",
+    "train.further_steps",
     "train.keep_checkpoints",
     "train.sample_every",
     "train.checkpoint_every",

@@ -1,6 +1,7 @@
 """The shipped default config, shrunk, as a user runs it."""
 
 import json
+import shutil
 
 import command_line
 import numpy as np
@@ -107,6 +108,30 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path):
         tiny.read_png(folder / "samples" / "step_0000008.png"),
         tiny.read_png(expected / "samples" / "step_0000008.png"),
     )
+
+
+def test_a_finished_run_trains_on_with_schedules_at_their_end(whole, tmp_path):
+    folder = tmp_path / "further"
+    shutil.copytree(whole[0], folder)
+    further = [
+        CONFIG,
+        f"--workdir={folder}",
+        *command_line.SHRUNK,
+        "--config.train.further_steps=4",
+    ]
+    code, out, err = command_line.run(*further)
+    assert code == 0, err
+    assert "resuming from step 8" in err
+    found = rows(folder)
+    assert [row["step"] for row in found] == [2, 4, 6, 8, 10, 12]
+    assert found[:4] == rows(whole[0])
+    last = {row["num_levels"] for row in found[3:]}
+    assert last == {found[3]["num_levels"]}
+    assert json.loads(out.splitlines()[-1])["images_seen"] == 12 * 16
+    assert "12 steps" in (folder / "report.html").read_text()
+    code, _, err = command_line.run(*further, "--config.train.further_steps=-2")
+    assert code == 2
+    assert "config.train.further_steps=-2: must be at least 0" in err
 
 
 def test_a_finished_run_is_scored_again_and_a_damaged_one_falls_back(whole):
