@@ -1,5 +1,6 @@
 """Which noise level, and how many: pure functions of a key, a step and the levels."""
 
+from jaxnoise.noise.adaptive import Adaptive, AdaptiveState
 from jaxnoise.noise.clts import CLTS
 from jaxnoise.noise.difficulty import Difficulty, DifficultyState
 from jaxnoise.noise.discretization import (
@@ -54,6 +55,8 @@ from jaxnoise.noise.uniforms import antithetic, ascending, iid, stratified
 
 __all__ = [
     "CLTS",
+    "Adaptive",
+    "AdaptiveState",
     "Asymmetric",
     "BetaPairs",
     "CategoricalPairs",
