@@ -66,7 +66,7 @@ def law_map_figure(records: Sequence[Row]) -> Figure:
     steps, lam, density = law_table(records)
     figure = blank_figure(9.6, 4.0)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(2.2, 1))
-    style(left, "What is drawn, over training", "step", "log SNR λ (clean above)")
+    style(left, "What is drawn, over training", "step", "log SNR λ (clean above)", legend_line=True)
     colors = LinearSegmentedColormap.from_list("law", ["white", MAIN, INK])
     # A row is the mean since the one before.
     starts = np.concatenate([[0.0], steps])

@@ -110,12 +110,13 @@ class Adaptive(Pacing):
       importance = m_b / p_b <= 1 / floor
 
     with m_b the mass of bin b under the law that is paced, and within a bin the form of that law.
-    g_b is made of moving averages over the examples that fell into the bin, of all devices:
+    g_b is made of moving averages over the examples that fell into the bin, of all devices; l is
+    the loss of an example as the law alone counts it, so `m g` has the density of the whole weight:
 
-      loss            E l                    l the loss of an example under the law alone, so m g is
-      second_moment   sqrt E l^2             W E||eps - eps^||^2 with the weight's density W
-      gradient        sqrt E ||dl/dF||^2     F the network's output; squared losses alone
-      entropy_rate    E ||eps - eps^||^2     information of a level, dI/dlam times 2 / dimensions
+      loss            E l
+      second_moment   sqrt E l^2
+      gradient        sqrt E ||dl/dF||^2     F the network's output; of squared losses alone
+      entropy_rate    E ||eps - eps^||^2     dI/dlam is half of it, summed over pixels
       progress        max(0, longer average of l - average of l)
 
     The bins are equal in log SNR; the two outermost reach to the ends of the law. An empty bin

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import (
@@ -22,6 +23,7 @@ from jaxnoise.noise import (
     pair_survival,
 )
 from jaxnoise.noise.adaptive import STATISTICS, AdaptiveState, LevelSums
+from jaxnoise.noise.uniforms import SOURCES
 
 BINS, RANGE = 8, (-6.0, 4.0)
 LAWS = {
@@ -120,6 +122,19 @@ def test_every_statistic_follows_its_formula(statistic):
     # Nothing to go by, nothing is moved.
     nothing = state_of(pacing, totals=np.zeros(BINS))
     np.testing.assert_array_equal(now.warp(0.37, nothing, 5), jnp.float32(0.37))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_of_uniforms_is_paced(source):
+    law, pacing = LAWS["truncated"], adaptive()
+    now, state = pacing.on(law.survival), state_of(pacing)
+    lam = law.sample(jax.random.key(3), 3000, source, lambda u: now.warp(u, state, 5))
+    place = np.searchsorted(-pacing.edges[1:-1], -np.asarray(lam), side="right")
+    expected = plain("loss", np.asarray(jnp.diff(now.edges), np.float64), 0.1)
+    observed = np.bincount(place, minlength=BINS)
+    pvalue = stats.chisquare(observed, 3000 * expected / expected.sum()).pvalue
+    # Strata are more even than chance, and mirrored draws come in pairs.
+    assert pvalue > (0.99 if source in ("stratified", "sorted") else 1e-3)
 
 
 def test_examples_are_added_up_by_their_level():
