@@ -34,6 +34,7 @@ CONFIGS = {
     "digits_cosine": {},
     "digits_laplace": {},
     "digits_laplace with 10% cosine": {"law": {"mixed": {"name": "cosine", "share": 0.1}}},
+    "digits_adaptive": {},
     "digits_anneal": {},
     "digits_difficulty": {},
     "digits_clts_lrdecay": {},

@@ -188,6 +188,14 @@ def test_reading_a_resolved_config_gives_it_back():
         ({"evaluate.seed": 2**32}, ["config.evaluate.seed=4294967296"]),
         ({"optimizer.learning_rate": float("inf")}, ["config.optimizer.learning_rate=inf"]),
         ({"train.checkpoint_every": 3}, ["config.train.checkpoint_every=3", "log_every=2"]),
+        (
+            {"pacing": {"name": "adaptive", "statistic": "gradient"}},
+            ["config.pacing.statistic='gradient'", "loss, second_moment, progress"],
+        ),
+        (
+            {"pacing": {"name": "adaptive", "range": (-20.0, 0.0)}},
+            ["config.pacing.range=(-20.0, 0.0)", "within the log SNR of the law"],
+        ),
         ({"train.steps": 10**11}, ["config.train.steps=100000000000"]),
         ({"law.name": "lognormal"}, ["config.law.curve", "--config.law=\"{'name': 'lognormal'}\""]),
         ({"law.name": [1]}, ["config.law.name=[1]", "polynomial"]),
@@ -243,6 +251,17 @@ def denoising(name="digits_cosine", **overrides):
         ({"pacing": {"name": "difficulty", "clusters": 0}}, ["config.pacing.clusters=0"]),
         ({"pacing": {"name": "difficulty", "partition": "snrs"}}, ["partition='snrs'", "snr"]),
         ({"pacing": {"name": "high_to_low", "width": 0.0}}, ["config.pacing.width=0.0"]),
+        ({"pacing": {"name": "adaptive", "floor": 0.0}}, ["config.pacing.floor=0.0"]),
+        ({"pacing": {"name": "adaptive", "warmup_steps": 8}}, ["warmup_steps=8", "from 1 to 7"]),
+        ({"pacing": {"name": "adaptive", "statistic": "los"}}, ["statistic='los'", "'loss'?"]),
+        ({"pacing": {"name": "adaptive"}}, ["config.pacing.range=None", "without ends"]),
+        (
+            {
+                "pacing": {"name": "adaptive", "range": (-2.0, 2.0)},
+                "objective.compensation": "importance",
+            },
+            ["config.pacing.compensate=True", "False with compensation='importance'"],
+        ),
         ({"pacing": {"name": "high_to_low", "annealing_steps": 0}}, ["annealing_steps=0"]),
         (
             {"pacing": {"name": "high_to_low", "annealing_steps": 9}},
@@ -355,6 +374,7 @@ def test_twins_differ_in_what_they_claim():
 
     assert changed("digits_laplace") == {"law"}
     assert changed("digits_difficulty") == changed("digits_anneal") == {"pacing"}
+    assert changed("digits_adaptive") == {"pacing"}
     assert changed("digits_clts_mdlrc") == {"pacing", "optimizer"}
     assert changed("digits_edm") == {"law", "objective"}
 

@@ -111,6 +111,24 @@ def _clts(
     return noise.CLTS(total_steps if ramp_steps is None else ramp_steps, mu, sig, max_weight)
 
 
+def _adaptive(
+    total_steps: int,
+    statistic: str = "loss",
+    bins: int = 100,
+    rate: float = 0.99,
+    warmup_steps: int | None = None,
+    floor: float = 0.2,
+    compensate: bool = True,
+    range: tuple[float, ...] | None = None,
+) -> Pacing:
+    if warmup_steps is None:
+        warmup_steps = max(1, total_steps // 20)
+    elif not 1 <= warmup_steps < total_steps:
+        allowed = f"from 1 to {total_steps - 1}, or None for a 20th of training"
+        raise ArgumentError("warmup_steps", warmup_steps, allowed)
+    return noise.Adaptive(statistic, bins, rate, warmup_steps, floor, compensate, range)
+
+
 def _high_to_low(
     total_steps: int, annealing_steps: int | None = None, width: float = 0.1
 ) -> Pacing:
@@ -194,6 +212,7 @@ MIXED_LAWS = Choices(
 PACINGS = Choices(
     {
         "none": noise.NoPacing,
+        "adaptive": _adaptive,
         "asymmetric": noise.Asymmetric,
         "clts": _clts,
         "difficulty": _difficulty,

@@ -1,6 +1,8 @@
 """Which noise level, and how many: pure functions of a key, a step and the levels."""
 
+from jaxnoise.noise.adaptive import Adaptive, AdaptiveState
 from jaxnoise.noise.clts import CLTS
+from jaxnoise.noise.difficulty import Difficulty, DifficultyState
 from jaxnoise.noise.discretization import (
     Curriculum,
     constant,
@@ -32,12 +34,11 @@ from jaxnoise.noise.logsnr_law import LogSnrLaw, window
 from jaxnoise.noise.logsnr_mixture import mixture
 from jaxnoise.noise.logsnr_tabulated import Tabulated
 from jaxnoise.noise.pacing import (
-    Difficulty,
-    DifficultyState,
     HighToLow,
     NoPacing,
     Pacing,
     paced_probs,
+    pair_survival,
     windowed_uniform,
 )
 from jaxnoise.noise.pairs import (
@@ -54,6 +55,8 @@ from jaxnoise.noise.uniforms import antithetic, ascending, iid, stratified
 
 __all__ = [
     "CLTS",
+    "Adaptive",
+    "AdaptiveState",
     "Asymmetric",
     "BetaPairs",
     "CategoricalPairs",
@@ -90,6 +93,7 @@ __all__ = [
     "mixture",
     "paced_probs",
     "pair_cells",
+    "pair_survival",
     "partition",
     "predefined_levels",
     "schedule_cells",

@@ -7,18 +7,21 @@ with all of them. The density of what is drawn gains one factor:
 `log p'(lambda) = log p(lambda) + log_prob(u', state, step)`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError, check_shape
+from jaxnoise.errors import ArgumentError
 from jaxnoise.noise.logsnr_law import within
 from jaxnoise.noise.parameters import as_level
+
+Survival = Callable[[jax.Array], jax.Array]
+"""`lam float[...] -> P(Lambda > lam) float[...]`, log SNR to the quantile that is its time."""
 
 
 def check_at_least_one(argument: str, value: int) -> None:
@@ -62,7 +65,15 @@ class Pacing:
     """A map of uniforms that follows the step and a state; all methods run under jit and scan.
 
     A pacing without a state keeps the empty tuple. For one of your own, subclass it and give
-    `warp`, its inverse `cdf` and the density `log_prob`; and `init` and `update` if it has a state.
+    `warp`, its inverse `cdf` and the density `log_prob`; and if it has a state `init`, `observe`
+    (what it learns from examples, as sums that add over devices) and `update`. One that goes by the
+    level of noise, and not by its quantile alone, gives `within` and `on` as well.
+
+    Attributes:
+      statistic: name of the number of each example that `observe` gets; the objective refuses one
+        that it does not have.
+      compensate: whether the loss of an example is multiplied by the density of the law alone over
+        that of what is drawn, so that the expected loss stays that of the law alone.
 
     Example:
       >>> import jax.numpy as jnp
@@ -74,21 +85,62 @@ class Pacing:
       0.75
     """
 
+    statistic: str = "loss"
+    compensate: bool = False
+
     def init(self) -> Any:
         """The state at step 0, a pytree that belongs into the train state."""
         return ()
 
-    def update(self, state: Any, mean_loss: jax.Array) -> Any:
+    def within(self, ends: Callable[[], tuple[float, float]]) -> "Pacing":
+        """This pacing for noise of a range; an objective asks when it is made.
+
+        Args:
+          ends: gives the lowest and the highest log SNR of the law that is paced, infinite where
+            it has no end.
+
+        Returns:
+          A pacing; itself where levels of noise are of no effect.
+        """
+        del ends
+        return self
+
+    def on(self, survival: Survival) -> "Pacing":
+        """This pacing on a law that it is told, for one that goes by the level of noise.
+
+        Args:
+          survival: `t(lam) = P(Lambda > lam)` of the law alone, as it is at this step.
+
+        Returns:
+          The pacing that is drawn with: its `warp`, `cdf` and `log_prob` know where levels lie.
+        """
+        del survival
+        return self
+
+    def observe(self, lam: jax.Array, values: jax.Array) -> Any:
+        """What the state learns from examples, as sums.
+
+        Args:
+          lam: float[B], log SNR of each example.
+          values: float[B], the statistic of each, as the objective without a pacing counts it.
+
+        Returns:
+          A pytree of sums over these examples: added up over devices, it goes into `update`.
+        """
+        del lam, values
+        return ()
+
+    def update(self, state: Any, sums: Any) -> Any:
         """The state after one training step.
 
         Args:
           state: from `init` or `update`.
-          mean_loss: scalar, the loss of the step as a mean over ALL devices.
+          sums: from `observe`, summed over ALL devices.
 
         Returns:
           A state of the same structure, shapes and dtypes.
         """
-        del mean_loss
+        del sums
         return state
 
     def settled(self) -> Any:
@@ -104,7 +156,8 @@ class Pacing:
 
         Returns:
           Named scalars: `window_low`, the share of the law at its clean end that is left out now
-          (`HighToLow`, `Difficulty`); `stage` (`Difficulty`); `gaussian_weight` (`CLTS`).
+          (`HighToLow`, `Difficulty`); `stage` (`Difficulty`); `gaussian_weight` (`CLTS`);
+          `law/<lam>`, the density around a log SNR (`Adaptive`).
         """
         del state, step
         return {}
@@ -150,8 +203,8 @@ class Pacing:
         raise NotImplementedError
 
 
-class _Windowed(Pacing):
-    """Uniform on a window of [0, 1]."""
+class Windowed(Pacing):
+    """Uniform on a window of [0, 1], for the pacings that leave a part of the noise out."""
 
     def window(self, state: Any, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
         """The window that is drawn from now.
@@ -183,7 +236,7 @@ class _Windowed(Pacing):
 
 
 @dataclass(frozen=True)
-class NoPacing(_Windowed):
+class NoPacing(Windowed):
     """All noise at every step: `warp(u) = u`.
 
     The default.
@@ -205,7 +258,7 @@ class NoPacing(_Windowed):
 
 
 @dataclass(frozen=True)
-class HighToLow(_Windowed):
+class HighToLow(Windowed):
     """Annealing from high noise down: `u' ~ U(lo_k, 1)`, `lo_k = (1 - width) max(0, 1 - k/K)`.
 
     It starts at the noisiest `width` of the law and, from step K on, trains on all of it. That the
@@ -244,108 +297,35 @@ class HighToLow(_Windowed):
         return (1 - self.width) * (1 - progress), jnp.ones_like(progress)
 
 
-class DifficultyState(NamedTuple):
-    """Where a `Difficulty` curriculum stands; it belongs into the checkpoint.
+def pair_survival(levels: jax.Array, probs: jax.Array) -> Survival:
+    """`P(Lambda > lam)` of pairs of levels, where `Lambda = -2 ln sigma_hi`.
+
+    For a pacing that goes by the level of noise, on a law over pairs.
 
     Args:
-      stage: int32[], 1..clusters, how many of the noisiest clusters are trained on.
-      best: float32[], lowest mean loss of this stage.
-      bad: int32[], consecutive steps without a new best.
+      levels: float[n], ascending, padded at the end.
+      probs: float[n-1], of the pairs, as the law has them without a pacing; they sum to 1.
 
-    Example:
-      >>> from jaxnoise.noise import Difficulty
-      >>> state = Difficulty(clusters=4).init()
-      >>> int(state.stage), float(state.best), int(state.bad)
-      (1, inf, 0)
-    """
-
-    stage: jax.Array
-    best: jax.Array
-    bad: jax.Array
-
-
-@dataclass(frozen=True)
-class Difficulty(_Windowed):
-    """Stages from easy (noisy) to hard (clean) that advance when the loss stops improving.
-
-    The time t = P(Lambda > lambda) of the law is cut into n clusters; stage m draws from the union
-    of the m noisiest, `u' ~ U(b_{n-m}, 1)`, with equal quantiles `u' ~ U(1 - m/n, 1)`. A stage ends
-    when the mean loss has set no new best for `patience` consecutive steps; best and counter start
-    afresh. Stage n is the last: all noise.
-
-    For training from easy to hard at its own speed, in denoising above all; where the loss never
-    stops improving, later stages are not reached, so set `patience` by a first run.
-
-    Args:
-      clusters: n, at least 1.
-      patience: steps without a new best that end a stage, at least 1.
-      partition: the n + 1 cluster boundaries b in time, ascending from 0 to 1,
-        as `jaxnoise.noise.partition` makes them; None for equal quantiles.
-
-    Raises:
-      ArgumentError: an argument is outside its range.
+    Returns:
+      `lam float[...] -> float[...]` in [0, 1]; it steps where pairs lie.
 
     Example:
       >>> import jax.numpy as jnp
-      >>> from jaxnoise.noise import Difficulty
-      >>> pacing = Difficulty(clusters=4, patience=1)
-      >>> state = pacing.init()
-      >>> for loss in (1.0, 2.0):
-      ...     state = pacing.update(state, jnp.asarray(loss))
-      >>> int(state.stage), float(pacing.warp(0.0, state, step=2))
-      (2, 0.5)
-
-    Reference: denoising task difficulty-based curriculum (arXiv 2403.10348).
+      >>> from jaxnoise.noise import pair_survival
+      >>> levels = jnp.exp(jnp.asarray([0.0, 1.0, 2.0]))
+      >>> print(pair_survival(levels, jnp.asarray([0.25, 0.75]))(jnp.asarray([-3.0, -5.0])))
+      [0.25 1.  ]
     """
+    negative = 2 * jnp.log(jnp.asarray(levels)[1:])
+    # A parallel cumulative sum may dip by one rounding.
+    upper = jax.lax.cummax(jnp.cumsum(jnp.asarray(probs)))
+    below = jnp.concatenate([jnp.zeros(1, upper.dtype), upper / upper[-1]])
 
-    clusters: int = 20
-    patience: int = 200
-    partition: tuple[float, ...] | None = None
+    def survival(lam: jax.Array) -> jax.Array:
+        lam = jnp.asarray(lam, negative.dtype)
+        return below[jnp.searchsorted(negative, -lam, side="left", method="scan_unrolled")]
 
-    def __post_init__(self) -> None:
-        check_at_least_one("clusters", self.clusters)
-        check_at_least_one("patience", self.patience)
-        if self.partition is None:
-            return
-        ends = np.asarray(self.partition)
-        if ends.shape != (self.clusters + 1,) or ends[0] != 0 or ends[-1] != 1:
-            allowed = f"{self.clusters + 1} boundaries from 0 to 1"
-            raise ArgumentError("partition", self.partition, allowed)
-        if not (np.diff(ends) >= 0).all() or ends[-2] >= 1:
-            allowed = "ascending, with a noisiest cluster that the law draws from"
-            raise ArgumentError("partition", self.partition, allowed)
-
-    def init(self) -> DifficultyState:
-        return DifficultyState(
-            jnp.ones((), jnp.int32), jnp.full((), inf, jnp.float32), jnp.zeros((), jnp.int32)
-        )
-
-    def settled(self) -> DifficultyState:
-        """The last stage: all noise."""
-        return self.init()._replace(stage=jnp.full((), self.clusters, jnp.int32))
-
-    def update(self, state: DifficultyState, mean_loss: jax.Array) -> DifficultyState:
-        check_shape("mean_loss", jnp.asarray(mean_loss), (), "a scalar, the mean over all devices")
-        loss = jnp.asarray(mean_loss, jnp.float32)
-        improved = loss < state.best
-        best = jnp.where(improved, loss, state.best)
-        bad = jnp.where(improved, 0, state.bad + 1)
-        advance = (bad >= self.patience) & (state.stage < self.clusters)
-        return DifficultyState(
-            jnp.where(advance, state.stage + 1, state.stage),
-            jnp.where(advance, inf, best),
-            jnp.where(advance, 0, bad),
-        )
-
-    def metrics(self, state: DifficultyState, step: ArrayLike) -> dict[str, jax.Array]:
-        return {"stage": state.stage, **super().metrics(state, step)}
-
-    def window(self, state: DifficultyState, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
-        del step
-        n = self.clusters
-        boundaries = [i / n for i in range(n + 1)] if self.partition is None else self.partition
-        lo = jnp.asarray(boundaries, jnp.result_type(float))[n - state.stage]
-        return lo, jnp.ones_like(lo)
+    return survival
 
 
 def paced_probs(
@@ -378,4 +358,5 @@ def paced_probs(
       >>> print(paced_probs(pacing, UniformPairs(), levels, 3, (), step=0))
       [0. 1.]
     """
-    return jnp.asarray(law.paced_probs(levels, num_levels, lambda t: pacing.cdf(t, state, step)))
+    now = pacing.on(pair_survival(levels, law.probs(levels, num_levels)))
+    return jnp.asarray(law.paced_probs(levels, num_levels, lambda t: now.cdf(t, state, step)))

@@ -4,13 +4,13 @@ from jaxnoise.objectives.compensation import compensation_ess
 from jaxnoise.objectives.consistency import (
     ConsistencyObjective,
     Distance,
-    Pairs,
     PairWeight,
     consistency_losses,
 )
-from jaxnoise.objectives.denoising import DenoisingObjective, LogSnrLevels
+from jaxnoise.objectives.denoising import DenoisingObjective
 from jaxnoise.objectives.distances import l1, pseudo_huber, squared_l2
-from jaxnoise.objectives.objective import Denoiser, Levels, Objective
+from jaxnoise.objectives.levels import Levels, LogSnrLevels, Pairs, uncompensated
+from jaxnoise.objectives.objective import Denoiser, Objective
 from jaxnoise.objectives.parameterization import (
     Preconditioning,
     edm_preconditioning,
@@ -61,6 +61,7 @@ __all__ = [
     "pseudo_huber",
     "soft_min_snr_weight",
     "squared_l2",
+    "uncompensated",
     "uniform",
     "uniform_weight",
     "vp_coefficients",

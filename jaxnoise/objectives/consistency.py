@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import log
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from jaxnoise.errors import (
     ArgumentError,
@@ -19,9 +19,16 @@ from jaxnoise.errors import (
 from jaxnoise.noise.discretization import Curriculum
 from jaxnoise.noise.levels import Grid, KarrasGrid, PredefinedGrid
 from jaxnoise.noise.logsnr_law import LogSnrLaw
-from jaxnoise.noise.pacing import NoPacing, Pacing
+from jaxnoise.noise.pacing import NoPacing, Pacing, pair_survival
 from jaxnoise.noise.pairs import PairLaw
-from jaxnoise.objectives.objective import Denoiser, check_images, check_pace, seen_as
+from jaxnoise.objectives.levels import Pairs, uncompensated
+from jaxnoise.objectives.objective import (
+    Denoiser,
+    check_images,
+    check_pace,
+    check_pacing,
+    seen_as,
+)
 from jaxnoise.objectives.parameterization import (
     check_sigma_data,
     karras_preconditioning,
@@ -29,45 +36,12 @@ from jaxnoise.objectives.parameterization import (
     preconditioned,
     wide_dtype,
 )
+from jaxnoise.objectives.statistics import CONSISTENCY
 
 Distance = Callable[[jax.Array, jax.Array], jax.Array]
 """`d(a float[B, ...], b float[B, ...]) -> float[B]`."""
 PairWeight = Callable[[jax.Array, jax.Array], jax.Array]
 """`w(sigma_lo float[B], sigma_hi float[B]) -> float[B]`."""
-
-
-@struct.dataclass
-class Pairs:
-    """Noise levels of a batch of training pairs, as `ConsistencyObjective.draw` gives them.
-
-    Args:
-      sigma_lo: float[B], the teacher's level.
-      sigma_hi: float[B], the student's level, > sigma_lo.
-      log_prob: float[B], ln of the probability that the pair was drawn with, pacing included; None
-        where nobody drew it. For importance weights; of a `PolynomialPairs` sweep it is that of
-        the law, which few examples follow roughly: draw "iid" there.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxnoise.objectives import Pairs
-      >>> pairs = Pairs(sigma_lo=jnp.array([0.5]), sigma_hi=jnp.array([1.0]))
-      >>> pairs.sigma.tolist(), pairs.lam.tolist()
-      ([1.0], [-0.0])
-    """
-
-    sigma_lo: jax.Array
-    sigma_hi: jax.Array
-    log_prob: jax.Array | None = None
-
-    @property
-    def sigma(self) -> jax.Array:
-        """float[B], the level by which an example is reported."""
-        return self.sigma_hi
-
-    @property
-    def lam(self) -> jax.Array:
-        """float[B], `-2 ln sigma_hi`, log SNR."""
-        return -2 * jnp.log(self.sigma_hi)
 
 
 def consistency_losses(
@@ -83,8 +57,8 @@ def consistency_losses(
 
       L_b = w(lo_b, hi_b) d( f(x0_b + hi_b eps_b, hi_b), stopgrad f'(x0_b + lo_b eps_b, lo_b) )
 
-    For a training loop of one's own. Noisy images, levels and losses have the dtype of x0, and at
-    least 32 bits.
+    times `pairs.importance` where a pacing is compensated. For a training loop of one's own. Noisy
+    images, levels and losses have the dtype of x0, and at least 32 bits.
 
     Args:
       student: `f(x float[B, ...], sigma float[B]) -> float[B, ...]`.
@@ -134,9 +108,10 @@ def consistency_losses(
     weights = weight(lo, hi)
     if jnp.shape(weights) == ():
         weights = jnp.full_like(lo, weights)
-    return _one_each("weight", weights, "(sigma_lo, sigma_hi)", x0) * _one_each(
+    losses = _one_each("weight", weights, "(sigma_lo, sigma_hi)", x0) * _one_each(
         "distance", off, "(a, b)", x0
     )
+    return losses if pairs.importance is None else pairs.importance.astype(wide) * losses
 
 
 def _one_each(argument: str, found: Any, takes: str, x0: jax.Array) -> jax.Array:
@@ -165,11 +140,13 @@ class ConsistencyObjective:
       sigma_data: standard deviation of the data.
       ema_teacher: `num_levels -> EMA rate` of the teacher (CM), or None: the teacher has the
         student's own weights (iCT).
-      pacing: restricts the law to a part of the noise; by default to none of it.
+      pacing: moves the law; by default not at all. `Adaptive` may follow the statistics "loss",
+        "second_moment" and "progress" of the loss.
 
     Raises:
-      ArgumentError: an argument of the wrong kind, `sigma_data` outside its range, or a grid with
-        fewer levels than the curriculum asks for.
+      ArgumentError: an argument of the wrong kind, a pacing by a statistic that there is not or
+        with a range beyond the grid's, `sigma_data` outside its range, or a grid with fewer levels
+        than the curriculum asks for.
 
     Example:
       >>> import jax
@@ -214,11 +191,12 @@ class ConsistencyObjective:
         check_sigma_data(self.sigma_data)
         if self.ema_teacher is not None:
             check_callable("ema_teacher", self.ema_teacher, "of the number of levels, or None")
-        if not isinstance(self.pacing, Pacing):
-            raise ArgumentError("pacing", describe(self.pacing), "a jaxnoise.noise.Pacing")
+        check_pacing(self.pacing, CONSISTENCY)
         if not isinstance(self.pacing, NoPacing) and not hasattr(self.law, "paced_probs"):
             raise ArgumentError("law", self.law, "a law with `paced_probs`, for a pacing")
         self._fit_grid()
+        ends = (-2 * log(self.grid.sigma_max), -2 * log(self.grid.sigma_min))
+        object.__setattr__(self, "pacing", self.pacing.within(lambda: ends))
 
     def _fit_grid(self) -> None:
         """Gives the grid room for the curriculum's most levels, or refuses one that has less."""
@@ -309,18 +287,22 @@ class ConsistencyObjective:
         check_pace(self.pacing, pace)
         levels, num_levels = self.levels(fixed_key, step)
 
-        def warp(u: jax.Array) -> jax.Array:
-            return self.pacing.warp(u, pace, step)
-
-        index = self.law.sample(key, levels, num_levels, count, warp)
-        if isinstance(self.pacing, NoPacing):
-            probs = self.law.probs(levels, num_levels)
-        else:
-            probs = self.law.paced_probs(
-                levels, num_levels, lambda t: self.pacing.cdf(t, pace, step)
-            )
-        levels = jnp.asarray(levels)
-        return Pairs(levels[index], levels[index + 1], jnp.log(jnp.asarray(probs)[index]))
+        probs = self.law.probs(levels, num_levels)
+        pacing = self.pacing.on(pair_survival(levels, probs))
+        index = self.law.sample(
+            key, levels, num_levels, count, lambda u: pacing.warp(u, pace, step)
+        )
+        levels, importance = jnp.asarray(levels), None
+        if not isinstance(pacing, NoPacing):
+            plain = jnp.asarray(probs)[index]
+            probs = self.law.paced_probs(levels, num_levels, lambda t: pacing.cdf(t, pace, step))
+            if pacing.compensate:
+                drawn = jnp.asarray(probs)[index]
+                # What is too rare for a CDF in this dtype is drawn by its rounding alone.
+                importance = jnp.where(drawn > 0, plain / jnp.where(drawn > 0, drawn, 1), 0)
+        return Pairs(
+            levels[index], levels[index + 1], jnp.log(jnp.asarray(probs)[index]), importance
+        )
 
     def denoiser(self, network: Denoiser) -> Denoiser:
         """The consistency function of a raw network, `f(x, sigma_min) = x`.
@@ -371,19 +353,20 @@ class ConsistencyObjective:
             self.weight,
         )
 
-    def errors(self, losses: jax.Array, own: Any, levels: Pairs) -> jax.Array:
-        """`losses` as they are: nothing that is learned balances them.
+    def observe(self, losses: jax.Array, own: Any, levels: Pairs) -> Any:
+        """What the pacing learns from a batch, by the losses of its pairs, uncompensated.
 
         Args:
           losses: float[B], from `losses`.
           own: of no effect.
-          levels: of no effect.
+          levels: from `draw`.
 
         Returns:
-          float[B].
+          Sums for `pacing.update`; add them up over devices.
         """
-        del own, levels
-        return losses
+        del own
+        values = CONSISTENCY[self.pacing.statistic](uncompensated(losses, levels))
+        return self.pacing.observe(levels.lam, values)
 
     def metrics(self, step: jax.Array, pace: Any = ()) -> dict[str, jax.Array]:
         """The number of levels and where the pacing stands.
@@ -395,5 +378,7 @@ class ConsistencyObjective:
         Returns:
           `num_levels`, and the pacing's metrics.
         """
-        num_levels = jnp.asarray(self.curriculum(step))
-        return {"num_levels": num_levels, **self.pacing.metrics(pace, step)}
+        # A grid that is drawn is shown as one drawn like it: the record has no key.
+        levels, num_levels = self.levels(jax.random.key(0), step)
+        pacing = self.pacing.on(pair_survival(levels, self.law.probs(levels, num_levels)))
+        return {"num_levels": jnp.asarray(num_levels), **pacing.metrics(pace, step)}

@@ -2,12 +2,12 @@
 
 import warnings
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from jaxnoise.errors import (
     ArgumentError,
@@ -24,9 +24,11 @@ from jaxnoise.noise.pacing import NoPacing, Pacing
 from jaxnoise.noise.parameters import log_of
 from jaxnoise.noise.uniforms import SOURCES
 from jaxnoise.objectives.compensation import COMMON, compensation_ess
-from jaxnoise.objectives.objective import Denoiser, check_images, check_pace
+from jaxnoise.objectives.levels import LogSnrLevels, uncompensated
+from jaxnoise.objectives.objective import Denoiser, check_images, check_pace, check_pacing
 from jaxnoise.objectives.parameterization import check_output, preconditioned, wide_dtype
 from jaxnoise.objectives.prediction import Prediction
+from jaxnoise.objectives.statistics import DENOISING, Seen
 from jaxnoise.objectives.uncertainty import LearnedUncertainty
 from jaxnoise.objectives.weighting import SnrWeight
 
@@ -40,31 +42,6 @@ _LARGEST_STEP = 2**31 - 1
 _MOMENTS = 11
 # e^88 is the largest float32.
 _LARGEST_LOG_WEIGHT = 80.0
-
-
-@struct.dataclass
-class LogSnrLevels:
-    """Noise levels of a batch of denoising examples, as `DenoisingObjective.draw` gives them.
-
-    Args:
-      lam: float[B], log SNR.
-      log_prob: float[B], ln of the density that lam was drawn from, pacing included.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxnoise.objectives import LogSnrLevels
-      >>> levels = LogSnrLevels(lam=jnp.array([0.0, -4.0]), log_prob=jnp.zeros(2))
-      >>> [round(sigma, 3) for sigma in levels.sigma.tolist()]
-      [1.0, 7.389]
-    """
-
-    lam: jax.Array
-    log_prob: jax.Array
-
-    @property
-    def sigma(self) -> jax.Array:
-        """float[B], `exp(-lambda / 2)`, noise over signal."""
-        return jnp.exp(-self.lam / 2)
 
 
 @dataclass(frozen=True)
@@ -94,7 +71,8 @@ class DenoisingObjective:
       max_ratio: where w/p is clipped, > 0, or None; the loss is biased by what it cuts off.
       sampling: source of the uniforms for the whole global batch: "stratified", "iid",
         "antithetic" or "sorted".
-      pacing: restricts the law to a part of the noise; by default to none of it.
+      pacing: moves the law; by default not at all. `Adaptive` may follow any statistic. One that
+        compensates multiplies each loss, so that E stays that of the law; "importance" needs none.
       uncertainty: u(lambda), or None. Not together with compensation, which it would absorb.
       total_steps: updates that it trains for, which tell how far a pacing gets; None for as many as
         it needs.
@@ -132,20 +110,20 @@ class DenoisingObjective:
 
     def __post_init__(self) -> None:
         check_law("law", self.law)
-        for argument, kind in (
-            ("weight", SnrWeight),
-            ("prediction", Prediction),
-            ("pacing", Pacing),
-        ):
+        for argument, kind in (("weight", SnrWeight), ("prediction", Prediction)):
             value = getattr(self, argument)
             if not isinstance(value, kind):
                 raise ArgumentError(argument, describe(value), f"a {kind.__name__}")
+        check_pacing(self.pacing, DENOISING)
         one_of("compensation", self.compensation, ("none", "importance"))
         one_of("sampling", self.sampling, SOURCES)
         if self.max_ratio is not None:
             check_numbers("max_ratio", self.max_ratio, lambda x: x > 0, "a number > 0, or None")
         if self.compensation == "none" and self.max_ratio is not None:
             raise ArgumentError("max_ratio", self.max_ratio, "None without compensation")
+        if self.compensation != "none" and self.pacing.compensate:
+            allowed = "False with compensation='importance', which divides by its density already"
+            raise ArgumentError("pacing.compensate", True, allowed)
         if self.compensation != "none" and self.uncertainty is not None:
             raise ArgumentError(
                 "compensation",
@@ -153,6 +131,7 @@ class DenoisingObjective:
                 "'none' with a learned uncertainty, which would absorb the ratio",
             )
         if not self._is_traced():
+            object.__setattr__(self, "pacing", self.pacing.within(self._ends))
             self._check_weight()
             if self.compensation == "importance":
                 self._judge_compensation()
@@ -191,7 +170,8 @@ class DenoisingObjective:
         # Doubles, in which both tails of a warped uniform keep their digits.
         with jax.ensure_compile_time_eval(), jax.enable_x64(True):
             rarely = jnp.asarray([RARELY, 1 - RARELY])
-            t = jnp.stack([self.pacing.warp(rarely, pace, step) for step in steps])
+            pacing = self.pacing.on(self.law.survival)
+            t = jnp.stack([pacing.warp(rarely, pace, step) for step in steps])
             cleanest, noisiest = jnp.min(t[:, 0]), jnp.max(t[:, 1])
             lowest = self.law.from_tails(noisiest, 1 - noisiest)
             highest = self.law.from_tails(cleanest, 1 - cleanest)
@@ -239,10 +219,14 @@ class DenoisingObjective:
         """
         del fixed_key
         check_pace(self.pacing, pace)
-        t = self.pacing.warp(SOURCES[self.sampling](key, count), pace, step)
-        lam = self.law.inverse_survival(t)
-        log_prob = self.law.log_prob(lam) + self.pacing.log_prob(t, pace, step)
-        return LogSnrLevels(lam=lam, log_prob=log_prob)
+        pacing = self.pacing.on(self.law.survival)
+        t = pacing.warp(SOURCES[self.sampling](key, count), pace, step)
+        lam, log_paced = self.law.inverse_survival(t), pacing.log_prob(t, pace, step)
+        return LogSnrLevels(
+            lam=lam,
+            log_prob=self.law.log_prob(lam) + log_paced,
+            importance=jnp.exp(-log_paced) if pacing.compensate else None,
+        )
 
     def losses(
         self,
@@ -289,16 +273,15 @@ class DenoisingObjective:
         error = (raw - self.prediction.wanted(clean, noise, lam)) ** 2
         error = jnp.mean(error, axis=tuple(range(1, error.ndim)))
         log_factor = self._log_factor(levels)
-        if self.uncertainty is None:
-            return jnp.exp(log_factor) * error
-        u = self.uncertainty(own["uncertainty"], lam)
-        return jnp.exp(log_factor - u) * error + u
+        u = self._uncertainty(own, lam)
+        losses = jnp.exp(log_factor - u) * error + u
+        return losses if levels.importance is None else levels.importance * losses
 
     def errors(self, losses: jax.Array, own: Any, levels: LogSnrLevels) -> jax.Array:
         """The weighted errors `w L` in `losses`, without a learned uncertainty.
 
         They say how well the network does, where `w L / e^u + u` may be negative and falls as u is
-        learned.
+        learned. They are without what compensates a pacing, too.
 
         Args:
           losses: float[B], from `losses`.
@@ -308,10 +291,36 @@ class DenoisingObjective:
         Returns:
           float[B] >= 0.
         """
-        if self.uncertainty is None:
-            return losses
-        u = self.uncertainty(own["uncertainty"], levels.lam)
-        return (losses - u) * jnp.exp(u)
+        u = self._uncertainty(own, levels.lam)
+        return (uncompensated(losses, levels) - u) * jnp.exp(u)
+
+    def observe(self, losses: jax.Array, own: Any, levels: LogSnrLevels) -> Any:
+        """What the pacing learns from a batch, by the errors of its levels.
+
+        They are weighted as the law without a pacing weights them, whatever was drawn from.
+
+        Args:
+          losses: float[B], from `losses`.
+          own: parameters from `init`.
+          levels: from `draw`.
+
+        Returns:
+          Sums for `pacing.update`; add them up over devices.
+        """
+        errors, lam = self.errors(losses, own, levels), levels.lam
+        drawn = base = self._log_factor(levels)
+        if self.compensation != "none":
+            base = self._log_factor(LogSnrLevels(lam, self.law.log_prob(lam)))
+        u = self._uncertainty(own, lam)
+        # Where the weight is 0 nothing is learned, neither by the network nor by the law.
+        weighted = drawn > -jnp.inf
+        seen = Seen(
+            squared=jnp.where(weighted, errors * jnp.exp(-jnp.where(weighted, drawn, 0)), 0),
+            weight=jnp.exp(base),
+            trained=jnp.exp(base - u),
+            to_eps=jnp.exp(self.prediction.log_x0_ratio(lam) + lam),
+        )
+        return self.pacing.observe(lam, DENOISING[self.pacing.statistic](seen))
 
     def denoiser(self, network: Denoiser) -> Denoiser:
         """`D(x, sigma)`, the estimate of x0 from `x = x0 + sigma eps`, of a raw network.
@@ -338,7 +347,13 @@ class DenoisingObjective:
         Returns:
           The pacing's metrics.
         """
-        return self.pacing.metrics(pace, step)
+        return self.pacing.on(self.law.survival).metrics(pace, step)
+
+    def _uncertainty(self, own: Any, lam: jax.Array) -> jax.Array:
+        """u at each lambda; zeros where none is learned."""
+        if self.uncertainty is None:
+            return jnp.zeros_like(lam)
+        return self.uncertainty(own["uncertainty"], lam)
 
     def _log_factor(self, levels: LogSnrLevels) -> jax.Array:
         """ln of what multiplies the squared error of the network's target."""
@@ -349,6 +364,15 @@ class DenoisingObjective:
         if self.max_ratio is not None:
             log_ratio = jnp.minimum(log_ratio, log_of(self.max_ratio))
         return log_ratio + (self.prediction.log_x0_ratio(lam) - COMMON.log_x0_ratio(lam))
+
+    def _ends(self) -> tuple[float, float]:
+        """The law's lowest and highest lambda, infinite where it has no end."""
+        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+            low, high = map(float, self.law.inverse_survival(jnp.asarray([1.0, 0.0])))
+            reach = 1 + high - low
+            beyond = self.law.log_prob(jnp.asarray([low - reach, high + reach]))
+            endless = np.isfinite(np.asarray(beyond))
+        return -inf if endless[0] else low, inf if endless[1] else high
 
     def _check_weight(self) -> None:
         with jax.ensure_compile_time_eval():

@@ -1,34 +1,17 @@
 """What the training step asks of any objective."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, check_callable, check_shape, describe
+from jaxnoise.errors import ArgumentError, check_callable, check_shape, describe, one_of
 from jaxnoise.noise.pacing import Pacing
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 """`(x float[B, ...], level float[B]) -> float[B, ...]`: a raw network F(x, c_noise), or the
 denoiser D(x, sigma) that preconditioning makes of it."""
-
-
-class Levels(Protocol):
-    """The noise levels of a batch: a pytree whose leaves have the leading axis [B].
-
-    `Pairs` and `LogSnrLevels` are such; a class of one's own needs no base.
-
-    Attributes:
-      sigma: float[B], noise over signal, by which an example is reported; may overflow.
-      lam: float[B], log SNR, by which noise is rated and selected; finite.
-    """
-
-    @property
-    def sigma(self) -> jax.Array: ...
-
-    @property
-    def lam(self) -> jax.Array: ...
 
 
 class Objective(Protocol):
@@ -100,8 +83,8 @@ class Objective(Protocol):
         """
         ...
 
-    def errors(self, losses: jax.Array, own: Any, levels: Any) -> jax.Array:
-        """`losses` without what is learned to balance them: what a pacing follows.
+    def observe(self, losses: jax.Array, own: Any, levels: Any) -> Any:
+        """What the pacing learns from a batch: sums that add over examples and devices.
 
         Args:
           losses: float[B], from `losses`.
@@ -109,7 +92,7 @@ class Objective(Protocol):
           levels: from `draw`.
 
         Returns:
-          float[B] >= 0.
+          What `pacing.update` takes, once it is summed over all devices.
         """
         ...
 
@@ -172,6 +155,13 @@ def check_images(x0: jax.Array, eps: jax.Array) -> None:
     if not hasattr(x0, "dtype") or not jnp.issubdtype(x0.dtype, jnp.floating):
         raise ArgumentError("x0", describe(x0), "a float array, images in [-1, 1]")
     check_shape("eps", eps, x0.shape, "the images'")
+
+
+def check_pacing(pacing: Any, offered: Iterable[str]) -> None:
+    """Raises ArgumentError unless a pacing follows a statistic that the objective offers."""
+    if not isinstance(pacing, Pacing):
+        raise ArgumentError("pacing", describe(pacing), "a jaxnoise.noise.Pacing")
+    one_of("pacing.statistic", pacing.statistic, offered)
 
 
 def check_pace(pacing: Pacing, pace: Any) -> None:

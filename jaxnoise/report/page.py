@@ -261,8 +261,10 @@ def _noise(run: Run) -> str:
     if markup.embedded_bytes(run.noise) > markup.MOST_NOISE_BYTES:
         text = "The picture of the noise is too large for this page: see noise.png in the folder."
         return markup.section(title, markup.absent(text), "noise")
-    picture = markup.image(run.noise, "the noise levels that training draws, and when")
-    return markup.section(title, f'<div class="noise" tabindex="0">{picture}</div>', "noise")
+    body = markup.image(run.noise, "the noise levels that training draws, and when")
+    if run.law is not None:
+        body += markup.image(run.law, "how the law that learns itself moved while training")
+    return markup.section(title, f'<div class="noise" tabindex="0">{body}</div>', "noise")
 
 
 def _config(config: dict[str, Any], twin: Mapping[str, Any] | None) -> str:

@@ -56,6 +56,7 @@ class Run:
       result: of result.json, or empty.
       grids: samples/step_*.png, in order of steps.
       noise: noise.png, if there is one.
+      law: law.png of a law that learns itself, if there is one.
       scores: scores.png of a rater, if there is one.
       problems: files that are there and cannot be read, one sentence each.
     """
@@ -67,6 +68,7 @@ class Run:
     result: dict[str, Any]
     grids: tuple[Grid, ...]
     noise: Picture | None
+    law: Picture | None
     scores: Picture | None
     problems: tuple[str, ...]
 
@@ -156,9 +158,9 @@ def read_run(root: Path) -> Run:
     config = _read_object(folder.config, problems)
     rows = tuple(folder.rows()) if folder.metrics.is_file() else ()
     grids = _read_grids(folder.samples, config, rows, problems)
-    noise, scores = (
+    noise, law, scores = (
         _read_picture(path, problems) if path.is_file() else None
-        for path in (folder.noise, folder.score_histogram)
+        for path in (folder.noise, folder.law, folder.score_histogram)
     )
     place = root.resolve()
     group = without_seed(place.name)
@@ -171,6 +173,7 @@ def read_run(root: Path) -> Run:
         result=_read_object(folder.result, problems),
         grids=grids,
         noise=noise,
+        law=law,
         scores=scores,
         problems=tuple(problems),
     )

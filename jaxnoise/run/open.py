@@ -195,8 +195,8 @@ def check_objective(run: Run, images: Images) -> None:
         pace, own = objective.pacing.init(), objective.init(key)
         levels = objective.draw(key, key, step, count, pace)
         losses = objective.losses(unchanged, unchanged, own, x, x, levels)
-        error = jnp.mean(objective.errors(losses, own, levels))
-        return objective.metrics(step, pace), objective.pacing.update(pace, error)
+        seen = objective.observe(losses, own, levels)
+        return objective.metrics(step, pace), objective.pacing.update(pace, seen)
 
     x = jax.ShapeDtypeStruct((count, *images.image_shape), jnp.float32)
     try:

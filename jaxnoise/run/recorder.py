@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from jaxnoise.data.images import description
 from jaxnoise.errors import ConfigError
 from jaxnoise.figures.curves import save_curves
+from jaxnoise.figures.law_map import has_law, save_law_map
 from jaxnoise.files import exclusive, write_whole
 from jaxnoise.report import write_report
 from jaxnoise.run.open import OpenRun, draw_noise, placed, warn
@@ -219,8 +220,13 @@ class Recorder(ABC, Generic[State]):
             draw_noise(self._opened.run, self._folder.noise)
 
     def draw_curves(self, *, missing: bool = False) -> None:
-        """Draws the curves, or only if they are missing; none before there is a row."""
+        """Draws the curves, or only if they are missing; none before there is a row.
+
+        And how the law moved, if it learns itself.
+        """
         rows = self._folder.rows() if self._lead else []
+        if has_law(rows) and not (missing and self._folder.law.exists()):
+            save_law_map(rows, self._folder.law)
         if rows and not (missing and self._folder.curves.exists()):
             save_curves(rows, self._folder.curves)
 

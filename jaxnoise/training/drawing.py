@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jaxnoise.objectives.objective import Denoiser, Levels, Objective
+from jaxnoise.objectives.levels import Levels
+from jaxnoise.objectives.objective import Denoiser, Objective
 from jaxnoise.training.state import Params
 from jaxnoise.training.streams import example_keys, stream_key
 

@@ -51,6 +51,7 @@ class RunFolder:
         self.samples = root / "samples"
         self.curves = root / "curves.png"
         self.noise = root / "noise.png"
+        self.law = root / "law.png"
         self.report = root / "report.html"
         self.result = root / "result.json"
         self.cost = root / "cost.json"

@@ -64,16 +64,26 @@ def create_state(
       ema: whether a moving average of the parameters is kept.
     """
     params = init(key)
-
-    def own_copy() -> Params:
-        # The step donates its state, so no two leaves may share a buffer.
-        return jax.tree.map(jnp.copy, params)
-
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        opt_state=optimizer.init(params),
-        ema=own_copy() if ema else None,
-        teacher=own_copy() if teacher else None,
-        pace=pace,
+    return _distinct(
+        TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            opt_state=optimizer.init(params),
+            ema=params if ema else None,
+            teacher=params if teacher else None,
+            pace=pace,
+        )
     )
+
+
+def _distinct(state: TrainState) -> TrainState:
+    """The state with a buffer of its own for every leaf: the step donates it, each buffer once."""
+    seen: set[int] = set()
+
+    def own(leaf: Any) -> Any:
+        if id(leaf) in seen:
+            return jnp.copy(leaf)
+        seen.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(own, state)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxnoise.meta.selection import Selection
+from jaxnoise.objectives.levels import uncompensated
 from jaxnoise.objectives.objective import Objective
 from jaxnoise.optim.ema import debiased_ema
 from jaxnoise.training.diagnostics import nonfinite_range, sum_by_band
@@ -66,7 +67,8 @@ def make_step(
             return example_losses(network, objective, params, teacher, examples)
 
         def losses_now(x0: jax.Array, eps: jax.Array) -> jax.Array:
-            return losses_of(state.params, drawn.replace(x0=x0, eps=eps))
+            rated = losses_of(state.params, drawn.replace(x0=x0, eps=eps))
+            return uncompensated(rated, drawn.levels)
 
         x0, selected = drawn.x0, {}
         if selection is None:
@@ -84,13 +86,15 @@ def make_step(
             return jnp.mean(losses), losses
 
         (loss, losses), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
-        error = jnp.mean(objective.errors(losses, state.params["objective"], trained.levels))
-        loss, gradient, error = jax.lax.pmean((loss, gradient, error), AXIS)
+        loss, gradient = jax.lax.pmean((loss, gradient), AXIS)
+        seen = objective.observe(losses, state.params["objective"], trained.levels)
         # optax raises floats to integer step counts, which strict promotion would refuse.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        band_sum, band_count = sum_by_band(losses, trained.levels.sigma)
+        band_sum, band_count = sum_by_band(
+            uncompensated(losses, trained.levels), trained.levels.sigma
+        )
         metrics = {
             "loss": loss,
             "grad_norm": optax.tree.norm(gradient),
@@ -108,7 +112,7 @@ def make_step(
                 opt_state=opt_state,
                 ema=None if state.ema is None else debiased_ema(params, state.ema, ema_rate, count),
                 teacher=_next_teacher(objective, state, params),
-                pace=objective.pacing.update(state.pace, error),
+                pace=objective.pacing.update(state.pace, jax.lax.psum(seen, AXIS)),
             ),
             metrics,
         )

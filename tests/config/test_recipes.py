@@ -46,3 +46,23 @@ def test_high_noise_scheduling(name):
 def test_ict_has_its_own_distance():
     distance = config("cifar_ict")["objective"]["distance"]
     assert (distance["c"], distance["elementwise"]) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "name, statistic, warmup_steps, bins",
+    [
+        ("cifar_adaptive", "entropy_rate", 10_000, 100),
+        ("digits_adaptive", "gradient", 100, 40),
+        ("fashion_adaptive", "loss", 500, 50),
+    ],
+)
+def test_laws_that_learn_themselves(name, statistic, warmup_steps, bins):
+    pacing = config(name)["pacing"]
+    assert (pacing["statistic"], pacing["warmup_steps"], pacing["bins"]) == (
+        statistic,
+        warmup_steps,
+        bins,
+    )
+    # Only InfoNoise trains for what is drawn; with a floor of .2 no loss is weighted above 5.
+    assert pacing["compensate"] is (name != "cifar_adaptive")
+    assert pacing["floor"] == 0.2

@@ -173,6 +173,7 @@ def test_no_recompilation_while_pacing_and_curriculum_move():
     """One compiled step serves every step of every pacing and of every curriculum."""
     for name, settings in (
         ("digits_difficulty", {"pacing.clusters": 4, "pacing.patience": 1}),
+        ("digits_adaptive", {"pacing.warmup_steps": 1}),
         ("digits_anneal", {"pacing.annealing_steps": 6}),
         ("digits_clts_mdlrc", {"pacing.ramp_steps": 6}),
         ("digits_poly", {}),
@@ -191,9 +192,22 @@ def test_no_recompilation_while_pacing_and_curriculum_move():
         for step in range(8):
             sigma = draw(jax.numpy.int32(step), pace).sigma
             moved.add(np.asarray(sigma).tobytes())
-            pace = jax.tree.map(
-                jax.numpy.asarray, objective.pacing.update(pace, jax.numpy.float32(1))
-            )
+            lam, losses = jax.numpy.array([-5.0, 5.0]), jax.numpy.array([1.0, 1.0 + step])
+            pace = objective.pacing.update(pace, objective.pacing.observe(lam, losses))
         assert len(traces) == 1
         # The key is the same at every step, so only what moves can change the levels.
         assert len(moved) > 2, name
+
+
+def test_a_law_that_learns_itself_is_recorded_and_drawn(tmp_path):
+    """Over pairs, whose number moves too."""
+    pacing = {"name": "adaptive", "statistic": "second_moment", "bins": 12, "warmup_steps": 2}
+    folder = RunFolder(tmp_path)
+    train.main(experiment.read(tiny.digits_config(pacing=pacing, evaluate={"n": 0})), folder)
+    laws = [[row[key] for key in row if key.startswith("law/")] for row in folder.rows()]
+    assert [len(law) for law in laws] == [12] * 4
+    low, high = -2 * np.log(80), -2 * np.log(0.002)
+    np.testing.assert_allclose(np.mean(laws, axis=1) * (high - low), 1, rtol=1e-5)
+    assert np.abs(np.subtract(laws[3], laws[0])).max() > 1e-3
+    assert tiny.read_png(folder.law).shape[:2] == (480, 1152)
+    assert "how the law that learns itself moved" in folder.report.read_text()

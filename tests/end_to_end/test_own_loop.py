@@ -108,11 +108,14 @@ def test_the_pages_snippets_run_and_its_excerpts_are_the_script_s(capsys):
         else:
             exec(compile(block, "own_loop.md", "exec"), ran)
     assert seen == 6
-    assert len(BLOCKS) == 14
+    assert len(BLOCKS) == 15
     assert capsys.readouterr().out.split() == ["False", "True", "float32"]
     assert jnp.isfinite(ran["samples"]).all()
     assert ran["samples"].shape == (4, 8, 8, 1)
     assert jnp.isfinite(ran["pace"].best)
+    assert next(iter(ran["drawn"])) == "law/9.5"
+    np.testing.assert_allclose(sum(ran["drawn"].values()), 1, rtol=1e-5)
+    assert float(ran["drawn"]["law/0.5"]) != pytest.approx(float(ran["drawn"]["law/-0.5"]))
     assert float(jnp.abs(ran["eta"]["mu"])) > 0
     assert ran["losses"].shape == (64,)
 

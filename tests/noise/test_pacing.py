@@ -146,7 +146,7 @@ def test_difficulty_under_scan_follows_plain_python(clusters, patience):
     losses[40] = np.nan
 
     def body(state, loss):
-        state = pacing.update(state, loss)
+        state = pacing.update(state, pacing.observe(jnp.zeros(1), loss[None]))
         return state, (state, pacing.window(state, 0))
 
     last, (seen, (lo, hi)) = jax.jit(lambda xs: jax.lax.scan(body, pacing.init(), xs))(losses)
@@ -164,7 +164,7 @@ def test_difficulty_advances_after_patience_bad_steps_in_a_row():
     pacing = Difficulty(clusters=3, patience=2)
     state, stages = pacing.init(), []
     for loss in (1.0, 1.5, 0.9, 1.0, 0.9, 5.0, 4.0, 4.0, 4.0, 4.0, 4.0):
-        state = pacing.update(state, jnp.asarray(loss))
+        state = pacing.update(state, pacing.observe(jnp.zeros(1), jnp.asarray([loss])))
         stages.append(int(state.stage))
     # The second bad step in a row is the fifth, 0.9 being no new best; 4.0 counts from 4.0 on.
     assert stages == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3]
@@ -189,7 +189,7 @@ def test_high_to_low_only_widens():
     np.testing.assert_allclose(lo[:51], 0.75 * (1 - np.arange(51) / 50), atol=1e-7)
     np.testing.assert_array_equal(lo[50:], 0)
     np.testing.assert_array_equal(hi, 1)
-    assert pacing.update(pacing.init(), jnp.asarray(1.0)) == ()
+    assert pacing.update(pacing.init(), pacing.observe(jnp.zeros(1), jnp.ones(1))) == ()
 
 
 COMPOSED = ("none", "clts", "difficulty, own partition", "high to low")

@@ -93,7 +93,7 @@ def test_it_reshapes_pair_laws():
 def test_nothing_moves():
     pacing = Asymmetric(boundary=0.3)
     assert pacing.init() == ()
-    assert pacing.update((), jnp.ones(())) == ()
+    assert pacing.update((), pacing.observe(jnp.zeros(1), jnp.ones(1))) == ()
     assert pacing.metrics((), 7) == {}
     np.testing.assert_array_equal(pacing.warp(0.7, (), 0), pacing.warp(0.7, (), 10**6))
 

@@ -306,7 +306,8 @@ def test_a_pacing_with_a_state_asks_for_it():
     key = jax.random.key(0)
     with pytest.raises(ArgumentError, match=r"^pace=\(\): must be the state of Difficulty"):
         objective.draw(key, key, jnp.int32(0), 8)
-    state = objective.pacing.update(objective.pacing.init(), 1.0)
+    sums = objective.pacing.observe(jnp.zeros(1), jnp.ones(1))
+    state = objective.pacing.update(objective.pacing.init(), sums)
     assert objective.draw(key, key, jnp.int32(0), 8, state).sigma_hi.shape == (8,)
 
 

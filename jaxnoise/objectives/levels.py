@@ -1,0 +1,115 @@
+"""The noise levels of a batch, as objectives draw them."""
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+class Levels(Protocol):
+    """The noise levels of a batch: a pytree whose leaves have the leading axis [B].
+
+    `Pairs` and `LogSnrLevels` are such; a class of one's own needs no base.
+
+    Attributes:
+      sigma: float[B], noise over signal, by which an example is reported; may overflow.
+      lam: float[B], log SNR, by which noise is rated, selected and paced; finite.
+      importance: float[B], by which the loss of an example is multiplied to undo what a pacing
+        makes of the law; None without. A class of one's own may go without it.
+    """
+
+    @property
+    def sigma(self) -> jax.Array: ...
+
+    @property
+    def lam(self) -> jax.Array: ...
+
+
+@struct.dataclass
+class Pairs:
+    """Noise levels of a batch of training pairs, as `ConsistencyObjective.draw` gives them.
+
+    Args:
+      sigma_lo: float[B], the teacher's level.
+      sigma_hi: float[B], the student's level, > sigma_lo.
+      log_prob: float[B], ln of the probability that the pair was drawn with, pacing included; None
+        where nobody drew it. For importance weights; of a `PolynomialPairs` sweep it is that of
+        the law, which few examples follow roughly: draw "iid" there.
+      importance: float[B], the density of the law alone over the one that was drawn from, where a
+        pacing compensates: the loss of an example is multiplied by it. Else None.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import Pairs
+      >>> pairs = Pairs(sigma_lo=jnp.array([0.5]), sigma_hi=jnp.array([1.0]))
+      >>> pairs.sigma.tolist(), pairs.lam.tolist()
+      ([1.0], [-0.0])
+    """
+
+    sigma_lo: jax.Array
+    sigma_hi: jax.Array
+    log_prob: jax.Array | None = None
+    importance: jax.Array | None = None
+
+    @property
+    def sigma(self) -> jax.Array:
+        """float[B], the level by which an example is reported."""
+        return self.sigma_hi
+
+    @property
+    def lam(self) -> jax.Array:
+        """float[B], `-2 ln sigma_hi`, log SNR."""
+        return -2 * jnp.log(self.sigma_hi)
+
+
+@struct.dataclass
+class LogSnrLevels:
+    """Noise levels of a batch of denoising examples, as `DenoisingObjective.draw` gives them.
+
+    Args:
+      lam: float[B], log SNR.
+      log_prob: float[B], ln of the density that lam was drawn from, pacing included.
+      importance: float[B], the density of the law alone over the one that was drawn from, where a
+        pacing compensates: the loss of an example is multiplied by it. Else None.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import LogSnrLevels
+      >>> levels = LogSnrLevels(lam=jnp.array([0.0, -4.0]), log_prob=jnp.zeros(2))
+      >>> [round(sigma, 3) for sigma in levels.sigma.tolist()]
+      [1.0, 7.389]
+    """
+
+    lam: jax.Array
+    log_prob: jax.Array
+    importance: jax.Array | None = None
+
+    @property
+    def sigma(self) -> jax.Array:
+        """float[B], `exp(-lambda / 2)`, noise over signal."""
+        return jnp.exp(-self.lam / 2)
+
+
+def uncompensated(losses: jax.Array, levels: Any) -> jax.Array:
+    """Losses without the factor by which a pacing is compensated: those of the levels themselves.
+
+    For means by noise level, and for whatever compares examples of different levels.
+
+    Args:
+      losses: float[B], as an objective gives them.
+      levels: what they were computed at.
+
+    Returns:
+      float[B].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import LogSnrLevels, uncompensated
+      >>> zero = jnp.zeros(1)
+      >>> levels = LogSnrLevels(lam=zero, log_prob=zero, importance=jnp.array([4.0]))
+      >>> uncompensated(jnp.array([2.0]), levels).tolist()
+      [0.5]
+    """
+    importance = getattr(levels, "importance", None)
+    return losses if importance is None else losses / importance.astype(losses.dtype)
