@@ -44,16 +44,17 @@ def test_a_budget_names_its_arms_and_what_they_get_on_top():
 
 
 def test_the_shipped_studies_are_planned_at_every_budget():
-    from studies import high_noise, log_snr, pacing
+    from studies import adaptive, high_noise, log_snr, pacing
 
     counts = {
         study.__name__: {
             budget: len(planned_runs(study.get_study(), budget, FOLDER))
             for budget in study.get_study().budgets
         }
-        for study in (high_noise, log_snr, pacing)
+        for study in (adaptive, high_noise, log_snr, pacing)
     }
     assert counts == {
+        "studies.adaptive": {"smoke": 2, "laptop": 22 * 3 + 14 * 3 + 10 * 5},
         "studies.high_noise": {
             "smoke": 2,
             "laptop": 23 * 3 + 4 * 3 + 4 * 5 + 2 * 2,

@@ -1,0 +1,108 @@
+"""Does a law that learns from its losses beat the fixed law that it starts from?
+
+Command:      python run.py --study=studies/adaptive.py --budget=smoke
+Hardware:     two CPU cores; smoke: two minutes, laptop: hours.
+Papers:       VDM++, arXiv 2303.00848; improved DDPM, arXiv 2102.09672; Katharopoulos and Fleuret,
+              arXiv 1803.00942; InfoNoise, arXiv 2602.18647.
+
+Every statistic, with compensation (the objective stays the law's, and only its variance changes)
+and without (what is drawn is what is trained for), from two laws: one that lies well, and the same
+moved by 4 in log SNR, so that it lies badly on purpose. In consistency training, whose losses are
+spread over orders of magnitude, from the baseline of high noise scheduling and from its own law.
+"""
+
+from typing import Any
+
+from jaxnoise.study import Budget, Comparison, Study
+
+METRICS = ("frechet", "precision_recall")
+DENOISING = ("loss", "second_moment", "gradient", "entropy_rate", "progress")
+CONSISTENCY = ("loss", "second_moment", "progress")
+LAWS = {
+    "cosine": {"name": "cosine", "low": -15.0, "high": 15.0},
+    "shifted": {"name": "cosine", "shift": 4.0, "low": -15.0, "high": 15.0},
+}
+PAIRS: dict[str, dict[str, Any]] = {
+    "lognormal": {"law": {"name": "lognormal", "sampling": "iid"}, "grid": {"name": "karras"}},
+    "polynomial": {},
+}
+SMALL = {
+    "train.steps": 8,
+    "train.log_every": 4,
+    "train.checkpoint_every": 8,
+    "train.sample_every": 8,
+    "evaluate.n": 64,
+    "model.model_channels": 8,
+    "model.channel_mult": (1,),
+    "model.num_blocks": 1,
+}
+
+
+def learning(statistic: str, compensate: bool) -> dict[str, Any]:
+    return {"pacing": {"name": "adaptive", "statistic": statistic, "compensate": compensate}}
+
+
+def arms(bases: dict[str, dict[str, Any]], statistics: tuple[str, ...]) -> dict[str, Any]:
+    """Every base on its own, and under every statistic with and without compensation."""
+    found: dict[str, Any] = {}
+    for name, base in bases.items():
+        found[name] = base
+        for statistic in statistics:
+            found[f"{name}-{statistic}"] = base | learning(statistic, compensate=False)
+            found[f"{name}-{statistic}-compensated"] = base | learning(statistic, compensate=True)
+    return found
+
+
+def get_study() -> Study:
+    laws = arms({name: {"law": law} for name, law in LAWS.items()}, DENOISING)
+    pairs = arms(PAIRS, CONSISTENCY)
+    raw_weights = {"evaluate.weights": "raw"}
+    decisive = ("gradient-compensated", "second_moment-compensated", "loss", "entropy_rate")
+    chosen = {name: laws[name] for name in LAWS}
+    chosen |= {f"{name}-{arm}": laws[f"{name}-{arm}"] for name in LAWS for arm in decisive}
+    return Study(
+        question="Does a law that learns itself beat the one that it starts from?",
+        comparisons={
+            "digits": Comparison(
+                base="configs/digits_cosine.py",
+                arms=laws,
+                control="cosine",
+                budgets={
+                    "smoke": Budget((0,), SMALL, ("shifted-gradient-compensated",)),
+                    "laptop": Budget((0, 1, 2), {"evaluate.every": 550}),
+                },
+                settings={
+                    "train.steps": 2_200,
+                    "train.checkpoint_every": 550,
+                    "evaluate.metrics": METRICS,
+                },
+                further={"raw_weights": raw_weights, "by_level": {"evaluate.levels": 16}},
+                shown=tuple(chosen),
+            ),
+            "digits_consistency": Comparison(
+                base="configs/digits_poly.py",
+                arms=pairs,
+                control="lognormal",
+                budgets={"laptop": Budget((0, 1, 2), {"evaluate.every": 550})},
+                settings={"evaluate.metrics": METRICS},
+                further={"raw_weights": raw_weights},
+            ),
+            "fashion_mnist_14x14": Comparison(
+                base="configs/fashion_adaptive.py",
+                arms={name: {"pacing": {"name": "none"}} | arm for name, arm in chosen.items()},
+                control="cosine",
+                budgets={"laptop": Budget((0, 1, 2, 3, 4))},
+                settings={
+                    "train.steps": 1_200,
+                    "train.sample_every": 300,
+                    "train.checkpoint_every": 300,
+                    "evaluate.every": 300,
+                    "evaluate.metrics": METRICS,
+                },
+                further={
+                    "raw_weights": raw_weights,
+                    "held_out": {"evaluate.split": "test", "evaluate.levels": 16},
+                },
+            ),
+        },
+    )
