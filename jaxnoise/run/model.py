@@ -142,7 +142,11 @@ def open_model(
     own = images is None
     devices, images, network = open_images(run, images)
     extractor = open_extractor(run, images) if scored else raw_pixels()
-    opened = open_selection(run, images, devices.size) if selects else OpenSelection()
+    opened = (
+        open_selection(run, images, devices.size, network.num_classes)
+        if selects
+        else OpenSelection()
+    )
     model = OpenModel(
         run=run,
         images=images,
