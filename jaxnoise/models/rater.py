@@ -28,6 +28,7 @@ from jaxnoise.models.rater_layers import (
     DRAW,
     LEVEL,
     NOISY,
+    SEES,
     LevelEmbedding,
     check_convolutions,
     check_dtype,
@@ -225,6 +226,20 @@ RATERS: Mapping[str, type[Rater]] = {
     "noisy": NoisyRater,
     "law": LawRater,
 }
+
+
+__all__ = [
+    "RATERS",
+    "SEES",
+    "ConvRater",
+    "FeatureRater",
+    "LawRater",
+    "LevelRater",
+    "NoisyRater",
+    "Rater",
+    "inputs_of",
+    "sees_of",
+]
 
 
 def sees_of(network: nn.Module) -> str:
