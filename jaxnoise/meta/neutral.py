@@ -146,6 +146,8 @@ class NeutralPool:
     of looking at `1 / share` images for each that is trained on. The batch is the pool: a batch of
     256 with a share of 1/4 makes steps of 64 examples.
 
+    A NaN among the scores is selected last and makes `score_margin` NaN.
+
     It sees the batch: the pool is the device's part of it, so another number of devices gives
     another selection. A batch that spans the end of an epoch may hold an image twice, as two
     examples with noise of their own.
@@ -158,7 +160,7 @@ class NeutralPool:
 
     Raises:
       ArgumentError: an argument is of another kind or outside its range; `select` raises it where
-        `bins` or `share` does not fit the batch.
+        `bins`, `share` or `floor` does not fit the batch.
 
     Example:
       >>> import jax
@@ -210,6 +212,17 @@ class NeutralPool:
             raise ArgumentError("share", self.share, allowed)
         return of_stratum * self.bins
 
+    def _free(self, kept: int) -> int:
+        """How many of the kept no score chooses."""
+        of_stratum = kept // self.bins
+        free = round(self.floor * of_stratum)
+        if self.floor and not 0 < free < of_stratum:
+            allowed = (
+                f"0, or such that some of the {of_stratum} kept in a stratum are drawn, not all"
+            )
+            raise ArgumentError("floor", self.floor, allowed)
+        return free * self.bins
+
     def select(
         self,
         keys: jax.Array,
@@ -238,7 +251,7 @@ class NeutralPool:
 
         Raises:
           ArgumentError: arguments that are not of one batch, a concrete `lam` that is not finite,
-            `bins` or `share` that do not fit B, or no `shown`.
+            `bins`, `share` or `floor` that do not fit B, or no `shown`.
         """
         check_batch(keys, x0, lam, step, losses)
         del step, losses
@@ -246,7 +259,7 @@ class NeutralPool:
         kept = self.kept(count)
         eps = draw_candidates(keys, 1, x0.shape[1:], x0.dtype)[:, 0]
         scores = _rated(self.rate, shown, x0, eps)
-        ranked, free = scores, round(self.floor * kept / self.bins) * self.bins
+        ranked, free = scores, self._free(kept)
         if free:
             u = jax.vmap(lambda key: jax.random.uniform(key))(named_keys(keys, "plain"))
             ranked = ranked.at[top_k_by_level(u, lam, free, self.bins)].set(jnp.inf)

@@ -39,9 +39,11 @@ class InnerTask:
     judged_by: Objective | None = None
 
     def __post_init__(self) -> None:
-        if self.objective.has_teacher or jax.tree.leaves(self.objective.pacing.init()):
-            allowed = "an objective whose teacher and pacing keep no state of their own"
-            raise ArgumentError("objective", type(self.objective).__name__, allowed)
+        for name in ("objective", "judged_by"):
+            given = getattr(self, name)
+            if given and (given.has_teacher or jax.tree.leaves(given.pacing.init())):
+                allowed = "an objective whose teacher and pacing keep no state of their own"
+                raise ArgumentError(name, type(given).__name__, allowed)
         if self.candidates is not None and self.candidates < 2:
             raise ArgumentError("candidates", self.candidates, "at least 2, or None")
 

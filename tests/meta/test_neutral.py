@@ -221,6 +221,8 @@ def shown(x0, eps):
         ("bins", lambda: NeutralPool(rate, bins=0)),
         ("bins", lambda: NeutralPool(rate, 0.5, bins=3).select(*small(), 0, shown=shown)),
         ("floor", lambda: NeutralPool(rate, floor=1.0)),
+        ("floor", lambda: NeutralPool(rate, 0.5, 1, 0.1).select(*small(), 0, shown=shown)),
+        ("floor", lambda: NeutralPool(rate, 0.5, 1, 0.9).select(*small(), 0, shown=shown)),
         ("floor", lambda: NeutralWeights(rate, floor=-0.1)),
         ("temperature", lambda: NeutralWeights(rate, temperature=0.0)),
         ("shown", lambda: NeutralPool(rate, 0.5, bins=1).select(*small(), 0)),

@@ -1,5 +1,6 @@
 """Meta-gradients of raters whose weights cannot bend the model: of the noisy image, of a law."""
 
+from dataclasses import replace
 from functools import lru_cache, partial
 
 import jax
@@ -217,6 +218,12 @@ def test_an_objective_that_shows_nothing():
 def test_draws_for_one_image_do_not_compete(rater):
     with pytest.raises(ArgumentError, match=f"^candidates=4: must be None for a .* {rater.sees}"):
         training_of(rater, candidates=4)
+
+
+def test_no_teacher_judges():
+    judge = replace(CONSISTENCY, ema_teacher=lambda num_levels: 0.9)
+    with pytest.raises(ArgumentError, match=r"^judged_by='ConsistencyObjective'"):
+        training_of(LawRater(), judged_by=judge)
 
 
 @pytest.mark.parametrize(
