@@ -108,7 +108,9 @@ class RaterRun(Run):
     """The training of a rater of noise, stage 1 of NoiseRater; `train.steps` counts meta-steps."""
 
     rater: Any
-    """A flax module, `(x0, eps, lam) -> scores`."""
+    """A flax module, a rater that sees no label yet."""
+    outer: DenoisingObjective | None
+    """The objective of the outer loss where it has a law of its own."""
     meta_optimizer: optax.GradientTransformation
     """Of the rater."""
     meta: MetaSettings
@@ -222,10 +224,15 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
             f"config.train.label_dropout={train.label_dropout}: must be 0 where a rater is trained"
         )
     kind = sections.name("rater", RATERS)
-    if kind == "level" and meta.candidates is not None:
+    if kind in _NO_CANDIDATES and meta.candidates is not None:
         raise ConfigError(
-            f"config.meta.candidates={meta.candidates}: must be None for rater.name='level', for "
-            "which candidates tie"
+            f"config.meta.candidates={meta.candidates}: must be None for rater.name={kind!r}, "
+            f"{_NO_CANDIDATES[kind]}"
+        )
+    if kind == "law" and meta.temperature != 1:
+        raise ConfigError(
+            f"config.meta.temperature={meta.temperature}: must be 1 for rater.name='law', whose "
+            "softmax is then the ratio of two densities"
         )
     if meta.probe_every % train.steps_per_dispatch:
         raise ConfigError(
@@ -234,7 +241,13 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
         )
     steps = meta.total_inner_steps
     sections.total_steps_key = "meta.lifetime * meta.inner_steps"
-    objective, baseline = _OBJECTIVES[sections.name("objective", _OBJECTIVES)](sections, steps)
+    target = sections.name("objective", _OBJECTIVES)
+    objective, baseline = _OBJECTIVES[target](sections, steps)
+    if kind == "law" and target != "denoising":
+        raise ConfigError(
+            f"config.rater.name='law': must be another for objective.name={target!r}, whose levels "
+            "are pairs; a law over log SNR is learned where objective.name='denoising'"
+        )
     if objective.has_teacher:
         raise ConfigError("config.objective.teacher='ema': must be 'student' for a rater")
     if jax.tree.leaves(jax.eval_shape(objective.pacing.init)):
@@ -250,6 +263,7 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
             "gradient, for a rater; that of a sign is 0, and so is every meta-gradient through it"
         )
     rater = sections.choose("rater", RATERS)
+    outer = _outer(sections, objective)
     meta_optimizer = sections.build("meta.optimizer", meta_adamw)
     sections.check_all_read()
     return RaterRun(
@@ -258,10 +272,31 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
         baseline=baseline,
         optimizer=optimizer,
         rater=rater,
+        outer=outer,
         meta_optimizer=meta_optimizer,
         meta=meta,
         config=sections.resolved,
     )
+
+
+def _outer(sections: Sections, objective: Any) -> DenoisingObjective | None:
+    """The inner models' objective under the law of `meta.outer_law`, unpaced; None without one."""
+    if not sections.has("meta.outer_law"):
+        return None
+    if not isinstance(objective, DenoisingObjective):
+        raise ConfigError(
+            "config.meta.outer_law: has no use where objective.name='consistency', whose levels "
+            "are pairs"
+        )
+    law = sections.choose("meta.outer_law", noise_choices.LOG_SNR_LAWS)
+    try:
+        return replace(objective, law=law, pacing=noise.NoPacing())
+    except ArgumentError as error:
+        name = sections.resolved["meta"]["outer_law"]["name"]
+        raise ConfigError(
+            f"config.meta.outer_law.name={name!r}: must be a law under which the objective's "
+            f"{error.argument} is {error.allowed}"
+        ) from error
 
 
 def _consistency(
@@ -354,4 +389,9 @@ def _snr_weight(sections: Sections) -> Any:
 _OBJECTIVES: Mapping[str, Callable[[Sections, int], tuple[Any, Any]]] = {
     "consistency": _consistency,
     "denoising": _denoising,
+}
+_NO_CANDIDATES: Mapping[str, str] = {
+    "level": "for which candidates tie",
+    "noisy": "since draws of noise for one image share the image, which winning would tell of",
+    "law": "which sees the level alone, so that candidates tie",
 }

@@ -16,6 +16,7 @@ from jaxnoise.experiment import RaterRun
 from jaxnoise.figures.curves import save_curves
 from jaxnoise.figures.rater import save_score_histogram
 from jaxnoise.files import write_whole
+from jaxnoise.models.neutral_raters import LawRater
 from jaxnoise.models.rater_file import save_rater
 from jaxnoise.noise_rater.probes import score_autocorrelation
 from jaxnoise.noise_rater.step import RaterState, make_meta_step
@@ -160,7 +161,7 @@ def write_rater(rater: OpenRater, state: RaterState, folder: RunFolder) -> None:
     """Writes rater.npz."""
     save_rater(
         folder.rater,
-        rater.run.rater,
+        rater.rater,
         jax.tree.map(to_host, state.eta),
         image_shape=rater.images.image_shape,
         data={"name": rater.images.name, "fingerprint": rater.images.fingerprint},
@@ -191,6 +192,7 @@ def report(rater: OpenRater, state: RaterState, folder: RunFolder) -> None:
         "images_seen": rater.images_seen(int(state.step)),
         **last,
         "score_std": float(np.std(scores)),
+        **learned_law(rater, state),
         **{name: finite(value) for name, value in found.items()},
         "probe_draws": meta.probe_draws,
         "probe_repeats": meta.probe_repeats,
@@ -200,6 +202,14 @@ def report(rater: OpenRater, state: RaterState, folder: RunFolder) -> None:
     write_whole(folder.result, json.dumps(result, indent=2) + "\n")
     write_report(folder)
     print(json.dumps(result), flush=True)
+
+
+def learned_law(rater: OpenRater, state: RaterState) -> dict[str, Any]:
+    """The law that was learned, as a section `law` of another run's config; {} for a network."""
+    if not isinstance(rater.rater, LawRater):
+        return {}
+    law = rater.rater.law(jax.tree.map(to_host, state.eta))
+    return {"law": {"name": "laplace", "mu": float(law.mu), "b": float(law.b)}}
 
 
 def finite(value: float | None) -> float | None:

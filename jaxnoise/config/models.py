@@ -75,10 +75,13 @@ def _own(network: Callable[..., Any]) -> Callable[..., Fitted]:
 
 
 def _rater(name: str) -> Callable[..., Any]:
-    """A rater's own fields as keys; builds the flax module."""
+    """A rater's own fields as keys; builds the flax module.
+
+    One of the noisy image sees the labels that the inner models see, so their number is no key.
+    """
     network = models.RATERS[name]
     fields = inspect.signature(network).parameters
-    hidden = ("dtype", "parent", "name")
+    hidden = ("num_classes", "dtype", "parent", "name")
 
     def build(dtype: str, **own: Any) -> Any:
         one_of("dtype", dtype, ("float32", "bfloat16"))

@@ -20,9 +20,13 @@ from jaxnoise.meta.candidates import (
     Score,
     ShuffledScore,
 )
+from jaxnoise.meta.neutral import NeutralPool, NeutralWeights, NoisyRate
 from jaxnoise.meta.pool import PoolSelection
 from jaxnoise.meta.selection import NoiseAssignment, NoiseSelection, Selection
+from jaxnoise.meta.softmax_draws import SoftmaxDraws
 from jaxnoise.models.rater_file import SavedRater, load_rater
+from jaxnoise.models.rater_layers import DRAW, LEVEL, NOISY, SEES
+from jaxnoise.training.drawing import AXIS
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,13 @@ class OpenSelection:
 
 
 Opener = Callable[[], OpenSelection]
+
+_USE = {
+    DRAW: "for selection.name='rater' and the like",
+    NOISY: "for selection.name='neutral_pool' or 'neutral_weights': the best of several draws for "
+    "one image would not be neutral",
+    LEVEL: "whose numbers, in its result.json, go into config.law",
+}
 
 _FILE = inspect.Parameter("file", inspect.Parameter.KEYWORD_ONLY, annotation=str)
 
@@ -55,8 +66,26 @@ def _pool(score: Score, candidates: int = 4, bins: int = 8) -> Selection:
     return PoolSelection(score, candidates, bins)
 
 
+def _softmax(
+    score: Score,
+    candidates: int = 4,
+    temperature: float = 1.0,
+    floor: float = 0.1,
+    inverse_probability: bool = True,
+) -> Selection:
+    return SoftmaxDraws(score, candidates, temperature, floor, inverse_probability)
+
+
+def _neutral_weights(
+    rate: NoisyRate, temperature: float = 1.0, floor: float = 0.1
+) -> NeutralWeights:
+    return NeutralWeights(rate, temperature, floor, axis_name=AXIS)
+
+
 def _keys(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    return [key for name, key in keys_of(function).items() if name != "score"]
+    return [
+        key for name, key in keys_of(function).items() if name not in ("score", "rate", "axis_name")
+    ]
 
 
 def _by_score(score: Callable[..., Score]) -> Callable[..., Opener]:
@@ -75,27 +104,43 @@ def _by_score(score: Callable[..., Score]) -> Callable[..., Opener]:
 def _by_rater(
     select: Callable[..., Selection], score: Callable[..., Score] = RaterScore
 ) -> Callable[..., Opener]:
-    """Selection by a rater's file; the keys of the selection and of the score are added."""
+    """Selection by the file of a rater of draws; the keys of the selection and of the score."""
     own = {name: key for name, key in keys_of(score).items() if name not in ("rate", "score")}
+
+    def made(rate: Any, **given: Any) -> Selection:
+        settings = {name: given.pop(name) for name in own}
+        rated = RaterScore(rate)
+        return select(rated if score is RaterScore else score(rated, **settings), **given)
+
+    return _by_file(made, [*own.values(), *_keys(select)], DRAW)
+
+
+def _by_file(
+    make: Callable[..., Selection], keys: list[inspect.Parameter], sees: str
+) -> Callable[..., Opener]:
+    """Selection by a rater's file.
+
+    Args:
+      make: the selection, of what rates and the keys.
+      keys: of the selection.
+      sees: what the rater must see.
+    """
 
     def build(file: str, **given: Any) -> Opener:
         if not file.endswith(".npz"):
             raise ArgumentError("file", file, "the path of a rater, an .npz file")
-        settings = {name: given.pop(name) for name in own}
-
-        def made(rate: Any) -> Selection:
-            rated = RaterScore(rate)
-            return select(rated if score is RaterScore else score(rated, **settings), **given)
-
-        made(lambda x0, eps, lam: lam)  # bad values are named while the config is read
+        make(lambda *seen: seen[0], **given)  # bad values are named while the config is read
 
         def open_file() -> OpenSelection:
             rater = load_rater(file)
-            return OpenSelection(made(rater.rate), rater)
+            if rater.sees != sees:
+                other = f"a rater of the {sees}, {SEES[sees]}; it is one of the {rater.sees}"
+                raise ArgumentError("file", file, f"{other}, {_USE[rater.sees]}")
+            return OpenSelection(make(rater.rate, **given), rater)
 
         return open_file
 
-    return with_keys(build, [_FILE, *own.values(), *_keys(select)])
+    return with_keys(build, [_FILE, *keys])
 
 
 def _own(make: Callable[..., Selection]) -> Callable[..., Opener]:
@@ -116,6 +161,9 @@ SELECTIONS = Choices(
         "rater": _by_rater(_best_of),
         "rater_shuffled": _by_rater(_best_of, ShuffledScore),
         "rater_pool": _by_rater(_pool),
+        "rater_softmax": _by_rater(_softmax),
+        "neutral_pool": _by_file(NeutralPool, _keys(NeutralPool), NOISY),
+        "neutral_weights": _by_file(_neutral_weights, _keys(_neutral_weights), NOISY),
     },
     own=_own,
     gives=("select",),

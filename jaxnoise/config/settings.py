@@ -8,6 +8,7 @@ from jaxnoise.data.images import Images
 from jaxnoise.data.tfds_images import check_name
 from jaxnoise.errors import ArgumentError, ConfigError, check_positive, one_of
 from jaxnoise.evaluation.protocol import METRICS
+from jaxnoise.meta.neutral import check_floor
 from jaxnoise.meta.unroll import MODES
 from jaxnoise.noise_rater.population import Population, outer_columns
 from jaxnoise.noise_rater.step import AVERAGING
@@ -257,6 +258,7 @@ class MetaSettings:
       candidates: M, draws of noise for one image that compete for its weight; None for a softmax
         over the batch.
       temperature: of the softmax.
+      floor: f in [0, 1), below which no weight falls, where plain training has weights of 1.
       averaging: "updates", an optimizer for each inner model, or "gradients", one for all.
       mode: "mixed" (exact), "reverse" (exact, by plain reverse mode) or "first_order".
       unroll: whether inner steps and models are unrolled when compiled; None for unrolled on a CPU
@@ -275,6 +277,7 @@ class MetaSettings:
     held_out: float = 0.2
     candidates: int | None = None
     temperature: float = 1.0
+    floor: float = 0.0
     averaging: str = "updates"
     mode: str = "mixed"
     unroll: bool | None = None
@@ -291,6 +294,7 @@ class MetaSettings:
         if self.candidates is not None and self.candidates < 2:
             raise ArgumentError("candidates", self.candidates, "at least 2, or None")
         check_positive("temperature", self.temperature)
+        check_floor(self.floor)
         one_of("averaging", self.averaging, AVERAGING)
         one_of("mode", self.mode, MODES)
         if self.probe_every < 0:

@@ -28,6 +28,7 @@ class Panel:
       form: "mean" for faint values under their running mean, "step" for values that stay until the
         next one, "line", or "dots" for few values.
       from_zero: whether the axis starts at 0; else it may be logarithmic.
+      linear: whether it is never logarithmic.
       percent: whether values are shares in [0, 1].
       floor: key of a level that is drawn across, or None.
     """
@@ -37,6 +38,7 @@ class Panel:
     curves: tuple[Curve, ...]
     form: str
     from_zero: bool = False
+    linear: bool = False
     percent: bool = False
     floor: str | None = None
 
@@ -63,6 +65,10 @@ def panels(keys: Sequence[str]) -> list[Panel]:
         "bands": Panel("Loss by noise level σ", "loss", bands, "mean"),
         "distances": Panel("Fréchet distance", "while training", distances, "dots", floor=floor),
         "grad_norm": one("grad_norm", "Gradient norm", "global norm of the gradient", "mean"),
+        "law_mu": replace(
+            one("law_mu", "Mean of the learned law", "μ, log SNR", "line"), linear=True
+        ),
+        "law_b": one("law_b", "Scale of the learned law", "b, log SNR", "line", True),
         "num_levels": one("num_levels", "Number of noise levels", "N(k)", "step", True),
         "stage": one("stage", "Pacing", "difficulty stage", "step", True),
         "window_low": replace(

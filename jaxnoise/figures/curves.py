@@ -74,7 +74,7 @@ def _draw(axes: Axes, panel: Panel, records: Sequence[Row]) -> None:
         if panel.form == "step":
             axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
         axes.set_ylim(bottom=0)
-    else:
+    elif not panel.linear:
         log_axis(axes)
         legend(axes)
 

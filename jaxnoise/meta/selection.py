@@ -60,8 +60,33 @@ class Selected(NamedTuple):
     info: Info
 
 
+class Weighted(NamedTuple):
+    """What to train on, and how much each of it counts.
+
+    Attributes:
+      eps: as in `Selected`.
+      source: as in `Selected`.
+      info: as in `Selected`.
+      weight: float[B] >= 0, by which each loss is multiplied before the mean over B is taken.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.meta import Weighted
+      >>> Weighted(jnp.ones((2, 4)), None, {}, weight=jnp.asarray([0.5, 1.5])).weight.mean().item()
+      1.0
+    """
+
+    eps: jax.Array
+    source: jax.Array | None
+    info: Info
+    weight: jax.Array
+
+
 class Selection(Protocol):
     """Draws the noise of a batch: anything with such a method `select` is one.
+
+    One that has a further parameter `shown` is handed what the network is shown of examples, as
+    `NeutralPool` is.
 
     Example:
       >>> import jax
@@ -84,8 +109,8 @@ class Selection(Protocol):
         lam: jax.Array,
         step: ArrayLike,
         losses: Losses | None = None,
-    ) -> Selected:
-        """B noises, and the example that each belongs to.
+    ) -> Selected | Weighted:
+        """B noises, or fewer with their `source`, and the example that each belongs to.
 
         Args:
           keys: key[B], each example's own; without selection its noise is `normal(key)`.

@@ -2,79 +2,41 @@
 
 A rater is `r(x0, eps, lambda) -> scalar per example`, lambda = log SNR = -2 ln sigma; it does not
 see the denoiser. The idea is NoiseRater's (https://arxiv.org/abs/2605.08144), of which we know the
-abstract only: the networks and their features are our choice.
+abstract only: the networks and their features are our choice. A rater of the noisy image sees what
+the denoiser sees and no more, `r(x_lambda, lambda, label)`, so that its weights leave the best
+denoiser alone. What a network sees its attribute `sees` says, one of
+`jaxnoise.models.rater_layers.SEES`.
 
-Every score is exactly 0 at initialisation, because the head is, so that training starts with equal
-weights; the head's own gradient is not 0 there. The head has no bias: a softmax over scores would
-cancel it. All layers are plain `jax.numpy`, so that every order of forward and reverse mode works.
+Every score of a network is exactly 0 at initialisation, because the head is, so that training
+starts with equal weights; the head's own gradient is not 0 there. The head has no bias: a softmax
+over scores would cancel it. All layers are plain `jax.numpy`, so that every order of forward and
+reverse mode works.
 """
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, check_shape, one_of
-from jaxnoise.models import layers
-from jaxnoise.models.fused import at_least_float32, group_count, group_norm
+from jaxnoise.errors import ArgumentError, check_shape
+from jaxnoise.models.fused import at_least_float32
+from jaxnoise.models.neutral_raters import LawRater, NoisyRater
 from jaxnoise.models.noise_features import noise_features
-
-
-def _check_dtype(dtype: Any) -> None:
-    one_of("dtype", jnp.dtype(dtype).name, ("float32", "bfloat16", "float64"))
-
-
-def _dense(features: int, x: jax.Array, name: str) -> jax.Array:
-    init = layers.xavier_uniform()
-    return nn.Dense(features, dtype=x.dtype, kernel_init=init, name=name)(x)
-
-
-def _head(x: jax.Array) -> jax.Array:
-    """One score per example: a linear map without bias that starts at zero."""
-    x = x.astype(at_least_float32(x.dtype))
-    zeros = nn.initializers.zeros
-    return nn.Dense(1, use_bias=False, dtype=x.dtype, kernel_init=zeros, name="head")(x)[:, 0]
-
-
-class LevelEmbedding(nn.Module):
-    """Positional embedding of `-lambda / 4`, bounded, through two dense layers with SiLU.
-
-    Args:
-      width: of the embedding and the layers, even.
-    """
-
-    width: int
-
-    @nn.compact
-    def __call__(self, lam: jax.Array) -> jax.Array:
-        e = layers.positional_embedding(-lam / 4, self.width)
-        for i in range(2):
-            e = nn.silu(_dense(self.width, e, f"dense_{i}"))
-        return e
-
-
-class AdaptiveBlock(nn.Module):
-    """Residual block whose norms take scale and shift from the noise level.
-
-    `y = sqrt(1/2) (x + h)`, `h = conv(silu(n(conv(silu(n(x))))))`, `n(x) = (1 + g) norm(x) + b`
-    with g and b linear in the embedding of the level, and `norm` a group norm.
-    """
-
-    @nn.compact
-    def __call__(self, x: jax.Array, e: jax.Array) -> jax.Array:
-        channels = x.shape[-1]
-        ones, zeros = jnp.ones(channels, e.dtype), jnp.zeros(channels, e.dtype)
-        h = x
-        for i in range(2):
-            h = group_norm(h, ones, zeros, fused=False)
-            maps = _dense(2 * channels, e, f"level_{i}").astype(h.dtype)
-            gain, shift = jnp.split(maps[:, None, None, :], 2, axis=3)
-            h = nn.silu(h * (1 + gain) + shift)
-            h = layers.Conv(channels, fused=False, name=f"conv_{i}")(h)
-        return (x + h) * math.sqrt(0.5)
+from jaxnoise.models.rater_layers import (
+    DRAW,
+    LEVEL,
+    NOISY,
+    SEES,
+    LevelEmbedding,
+    check_convolutions,
+    check_dtype,
+    check_even_width,
+    convolved,
+    dense,
+    head,
+)
 
 
 class ConvRater(nn.Module):
@@ -110,19 +72,13 @@ class ConvRater(nn.Module):
     Reference: rating of noise, https://arxiv.org/abs/2605.08144; this network is our choice.
     """  # noqa: E501
 
+    sees: ClassVar[str] = DRAW
     width: int = 32
     depth: int = 2
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
-        try:
-            group_count(self.width)
-        except ArgumentError:
-            allowed = "at least 4, a multiple of min(32, width // 4)"
-            raise ArgumentError("width", self.width, allowed) from None
-        if self.depth < 1:
-            raise ArgumentError("depth", self.depth, "at least 1")
-        _check_dtype(self.dtype)
+        check_convolutions(self.width, self.depth, self.dtype)
         super().__post_init__()
 
     @nn.compact
@@ -147,17 +103,7 @@ class ConvRater(nn.Module):
         x0, eps = x0.astype(self.dtype), eps.astype(self.dtype)
         e = LevelEmbedding(2 * self.width, name="level")(lam)
         x = jnp.concatenate([x0, eps, alpha * x0 + s * eps], axis=3)
-        x = layers.Conv(self.width, fused=False, name="input")(x)
-        pooled = []
-        for i in range(self.depth):
-            height, width = x.shape[1:3]
-            if i and min(height, width) >= 8 and height % 2 == width % 2 == 0:
-                x = layers.downsample(x)
-            x = AdaptiveBlock(name=f"block_{i}")(x, e)
-            y = x.astype(wide)
-            pooled += [y.mean(axis=(1, 2)), (y * y).mean(axis=(1, 2)), y.max(axis=(1, 2))]
-        h = jnp.concatenate([*pooled, e], axis=1)
-        return _head(nn.silu(_dense(2 * self.width, h, "hidden")))
+        return convolved(x, e, self.width, self.depth)
 
 
 class LevelRater(nn.Module):
@@ -185,12 +131,13 @@ class LevelRater(nn.Module):
     Reference: rating of noise, https://arxiv.org/abs/2605.08144; this control is our choice.
     """
 
+    sees: ClassVar[str] = DRAW
     width: int = 32
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
-        _check_even_width(self.width)
-        _check_dtype(self.dtype)
+        check_even_width(self.width)
+        check_dtype(self.dtype)
         super().__post_init__()
 
     @nn.compact
@@ -198,7 +145,7 @@ class LevelRater(nn.Module):
         """Scores levels: float32[B] from lam, float32[B] (float64 if `dtype` is)."""
         _check_input(x0, eps, lam)
         lam = lam.astype(at_least_float32(self.dtype))
-        return _head(LevelEmbedding(self.width, name="level")(lam))
+        return head(LevelEmbedding(self.width, name="level")(lam))
 
 
 class FeatureRater(nn.Module):
@@ -228,15 +175,16 @@ class FeatureRater(nn.Module):
     Reference: rating of noise, https://arxiv.org/abs/2605.08144; features and network are ours.
     """
 
+    sees: ClassVar[str] = DRAW
     width: int = 32
     bands: int = 4
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
-        _check_even_width(self.width)
+        check_even_width(self.width)
         if self.bands < 1:
             raise ArgumentError("bands", self.bands, "at least 1")
-        _check_dtype(self.dtype)
+        check_dtype(self.dtype)
         super().__post_init__()
 
     @nn.compact
@@ -257,15 +205,10 @@ class FeatureRater(nn.Module):
         _check_input(x0, eps, lam)
         e = LevelEmbedding(self.width, name="level")(lam.astype(at_least_float32(self.dtype)))
         features = noise_features(x0, eps, self.bands).astype(self.dtype)
-        maps = _dense(2 * self.width, e, "modulation").astype(self.dtype)
+        maps = dense(2 * self.width, e, "modulation").astype(self.dtype)
         gain, shift = jnp.split(maps, 2, axis=1)
-        h = nn.silu(_dense(self.width, features, "hidden_0") * (1 + gain) + shift)
-        return _head(nn.silu(_dense(self.width, h, "hidden_1")))
-
-
-def _check_even_width(width: int) -> None:
-    if width < 4 or width % 2:
-        raise ArgumentError("width", width, "even and at least 4")
+        h = nn.silu(dense(self.width, features, "hidden_0") * (1 + gain) + shift)
+        return head(nn.silu(dense(self.width, h, "hidden_1")))
 
 
 def _check_input(x0: jax.Array, eps: jax.Array, lam: jax.Array) -> None:
@@ -274,8 +217,53 @@ def _check_input(x0: jax.Array, eps: jax.Array, lam: jax.Array) -> None:
     check_shape("lam", lam, (x0.shape[0],), "one log SNR for each image")
 
 
-RATERS: Mapping[str, type[ConvRater] | type[LevelRater] | type[FeatureRater]] = {
+Rater = ConvRater | LevelRater | FeatureRater | NoisyRater | LawRater
+
+RATERS: Mapping[str, type[Rater]] = {
     "conv": ConvRater,
     "level": LevelRater,
     "feature": FeatureRater,
+    "noisy": NoisyRater,
+    "law": LawRater,
 }
+
+
+__all__ = [
+    "RATERS",
+    "SEES",
+    "ConvRater",
+    "FeatureRater",
+    "LawRater",
+    "LevelRater",
+    "NoisyRater",
+    "Rater",
+    "inputs_of",
+    "sees_of",
+]
+
+
+def sees_of(network: nn.Module) -> str:
+    """What a rater sees, one of `SEES`; a module that does not say so sees draws of noise."""
+    return getattr(network, "sees", DRAW)
+
+
+def inputs_of(network: nn.Module, image_shape: tuple[int, ...], count: int = 1) -> tuple[Any, ...]:
+    """Zeros in the place of what a rater sees, to make its parameters from.
+
+    Args:
+      network: a rater with an attribute `sees`.
+      image_shape: (H, W, C).
+      count: B, examples.
+
+    Returns:
+      The arguments of the network, as `SEES` names them.
+
+    Example:
+      >>> from jaxnoise.models.rater import LawRater, inputs_of
+      >>> [x.shape for x in inputs_of(LawRater(), (8, 8, 1))]
+      [(1,), (1,)]
+    """
+    images, lam = jnp.zeros((count, *image_shape), jnp.float32), jnp.zeros(count, jnp.float32)
+    labels = jnp.zeros(count, jnp.int32) if getattr(network, "num_classes", 0) else None
+    given = {DRAW: (images, images, lam), NOISY: (images, lam, labels), LEVEL: (lam, lam)}
+    return given[sees_of(network)]

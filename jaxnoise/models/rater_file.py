@@ -1,5 +1,6 @@
 """A rater of noise as one file: numbered arrays and a card that says what they are."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -15,7 +16,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxnoise.errors import ArgumentError
 from jaxnoise.files import user_path, write_whole
-from jaxnoise.models.rater import RATERS
+from jaxnoise.models.rater import RATERS, inputs_of, sees_of
+from jaxnoise.models.rater_layers import DRAW
 
 CARD = "card"
 
@@ -24,9 +26,10 @@ class SavedRater(NamedTuple):
     """What a rater's file holds.
 
     Args:
-      network: the flax module, `(x0, eps, lam) -> scores`.
+      network: the flax module; what it sees its attribute `sees` says, one of
+        `jaxnoise.models.rater_layers.SEES`.
       params: its parameters, a nested dict of float32 numpy arrays.
-      card: facts kept beside them; "network" and "image_shape" among them.
+      card: facts kept beside them; "network", "image_shape" and "sees" among them.
       sha256: of the file, 64 hex digits.
     """
 
@@ -35,9 +38,19 @@ class SavedRater(NamedTuple):
     card: dict[str, Any]
     sha256: str
 
-    def rate(self, x0: jax.Array, eps: jax.Array, lam: jax.Array) -> jax.Array:
-        """The scores of pairs of images and noise: float32[B]."""
-        return jnp.asarray(self.network.apply(self.params, x0, eps, lam))
+    @property
+    def sees(self) -> str:
+        """What it sees, one of `jaxnoise.models.rater_layers.SEES`."""
+        return sees_of(self.network)
+
+    def rate(self, *seen: Any) -> jax.Array:
+        """The scores of examples, float32[B].
+
+        Args:
+          *seen: what `SEES` names for this rater: of a pair of image and noise x0, eps and lam; of
+            a noisy image x, lam and labels.
+        """
+        return jnp.asarray(self.network.apply(self.params, *seen))
 
 
 def save_rater(path: str | os.PathLike[str], network: nn.Module, params: Any, **card: Any) -> None:
@@ -56,12 +69,13 @@ def save_rater(path: str | os.PathLike[str], network: nn.Module, params: Any, **
     if not names:
         raise ArgumentError("network", type(network).__name__, f"one of {', '.join(RATERS)}")
     fields = {
-        name: getattr(network, name)
-        for name in type(network).__dataclass_fields__
-        if name not in ("parent", "name", "dtype")
+        field.name: getattr(network, field.name)
+        for field in dataclasses.fields(network)
+        if field.name not in ("parent", "name", "dtype")
     }
     dtype = jnp.dtype(network.dtype).name
-    facts = {**card, "network": {"name": names[0], **fields, "dtype": dtype}}
+    own = {"network": {"name": names[0], **fields, "dtype": dtype}, "sees": sees_of(network)}
+    facts = {**card, **own}
     flat = flatten_dict(params, sep="/")
     held: dict[str, Any] = {CARD: np.array(json.dumps(facts, sort_keys=True))}
     held |= {name: np.asarray(flat[name], np.float32) for name in sorted(flat)}
@@ -113,9 +127,11 @@ def load_rater(path: str | os.PathLike[str]) -> SavedRater:
         dtype = jnp.dtype(fields.pop("dtype"))
         network = RATERS[fields.pop("name")](**fields, dtype=dtype)
         params = unflatten_dict(arrays, sep="/")
-        x0 = jax.ShapeDtypeStruct((1, *card["image_shape"]), jnp.float32)
-        lam = jax.ShapeDtypeStruct((1,), jnp.float32)
-        wanted = jax.eval_shape(network.init, jax.random.key(0), x0, x0, lam)
+        # Files of before rated draws of noise, and did not say so.
+        if card.setdefault("sees", DRAW) != sees_of(network):
+            raise ValueError(f"its network does not see {card['sees']!r}")
+        seen = inputs_of(network, tuple(card["image_shape"]))
+        wanted = jax.eval_shape(network.init, jax.random.key(0), *seen)
         shapes = jax.tree.map(np.shape, params), jax.tree.map(np.shape, wanted)
         single = all(array.dtype == np.float32 for array in arrays.values())
         if shapes[0] != shapes[1] or not single:

@@ -25,6 +25,8 @@ class InnerTask:
       dropout: whether the network has dropout, in inner steps; the outer loss goes without.
       flip: whether to mirror the images of inner steps at random.
       candidates: M, how much noise is drawn for one image, or None for one draw.
+      judged_by: the objective of the outer loss, with a law of its own; None for `objective`. Its
+        learned parameters are those of `objective`.
     """
 
     network: Network
@@ -34,11 +36,14 @@ class InnerTask:
     dropout: bool
     flip: bool
     candidates: int | None
+    judged_by: Objective | None = None
 
     def __post_init__(self) -> None:
-        if self.objective.has_teacher or jax.tree.leaves(self.objective.pacing.init()):
-            allowed = "an objective whose teacher and pacing keep no state of their own"
-            raise ArgumentError("objective", type(self.objective).__name__, allowed)
+        for name in ("objective", "judged_by"):
+            given = getattr(self, name)
+            if given and (given.has_teacher or jax.tree.leaves(given.pacing.init())):
+                allowed = "an objective whose teacher and pacing keep no state of their own"
+                raise ArgumentError(name, type(given).__name__, allowed)
         if self.candidates is not None and self.candidates < 2:
             raise ArgumentError("candidates", self.candidates, "at least 2, or None")
 
@@ -60,7 +65,7 @@ class InnerTask:
           labels: int32[b].
         """
         count = self.candidates or 1
-        drawing = self._drawing(self.dropout, self.flip)
+        drawing = self._drawing(self.objective, self.dropout, self.flip)
         examples, eps = self._draw(drawing, key, grid_key, step, images, labels, count)
         if count > 1:
             examples = jax.tree.map(lambda x: jnp.repeat(x, count, axis=0), examples)
@@ -78,12 +83,14 @@ class InnerTask:
 
         Args:
           key: PRNG key of one life of one inner model.
-          grid_key: PRNG key of this model's levels, so that it is judged at those it trains on.
+          grid_key: PRNG key of this model's levels, so that it is judged at those it trains on
+            (unless it is judged by a law of its own).
           step: int32[], how many steps this model has made.
           images: uint8 or float32[R, b, H, W, C].
           labels: int32[R, b].
         """
-        outer, drawing = stream_key(key, "outer", step), self._drawing(dropout=False, flip=False)
+        outer = stream_key(key, "outer", step)
+        drawing = self._drawing(self._outer_objective, dropout=False, flip=False)
 
         def one(r: jax.Array, images: jax.Array, labels: jax.Array) -> Examples:
             own = jax.random.fold_in(outer, r)
@@ -93,8 +100,12 @@ class InnerTask:
         drawn = jax.vmap(one)(jnp.arange(images.shape[0]), images, labels)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), drawn)
 
-    def _drawing(self, dropout: bool, flip: bool) -> Drawing:
-        return Drawing(self.objective, self.global_batch, self.num_classes, dropout, flip)
+    @property
+    def _outer_objective(self) -> Objective:
+        return self.objective if self.judged_by is None else self.judged_by
+
+    def _drawing(self, objective: Objective, dropout: bool, flip: bool) -> Drawing:
+        return Drawing(objective, self.global_batch, self.num_classes, dropout, flip)
 
     def _draw(
         self,
@@ -107,7 +118,7 @@ class InnerTask:
         count: int,
     ) -> tuple[Examples, jax.Array]:
         """Examples without noise, and float[b, count, H, W, C] draws of it."""
-        pace = self.objective.pacing.init()
+        pace = drawing.objective.pacing.init()
         examples, keys = drawing.draw(key, grid_key, step, pace, images, labels)
         x0 = examples.x0
         return examples, draw_candidates(keys, count, x0.shape[1:], x0.dtype)
@@ -117,5 +128,6 @@ class InnerTask:
         return example_losses(self.network, self.objective, theta, theta, examples)
 
     def outer_loss(self, theta: Params, examples: Examples) -> jax.Array:
-        """The unweighted loss, as a mean over this device's examples."""
-        return jnp.mean(self.losses(theta, examples))
+        """The unweighted loss, as a mean over this device's outer examples."""
+        losses = example_losses(self.network, self._outer_objective, theta, theta, examples)
+        return jnp.mean(losses)

@@ -8,30 +8,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.meta.neutral import check_floor, floored_softmax
 from jaxnoise.meta.unroll import InnerState, MetaResult, meta_gradient
+from jaxnoise.models.rater_layers import DRAW, LEVEL, SEES
 from jaxnoise.noise_rater.inner_task import InnerTask
 from jaxnoise.noise_rater.population import Population, outer_columns
 from jaxnoise.training.drawing import AXIS, Examples
+from jaxnoise.training.shown import network_input
 from jaxnoise.training.streams import stream_key
 
-Rater = Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
-"""`(eta, x0 float[B,H,W,C], eps float[B,H,W,C], lam f32[B]) -> f32[B]`, lam = log SNR."""
-
-
-def softmax_over_devices(logits: jax.Array) -> jax.Array:
-    """A softmax over the examples of all devices along the axis "data".
-
-    Args:
-      logits: float[b].
-
-    Returns:
-      float[b], this device's part; all parts together sum to 1.
-    """
-    # Cancels in the ratio, so it needs no derivative, and pmax has none.
-    highest = jax.lax.pmax(jax.lax.stop_gradient(jnp.max(logits)), AXIS)
-    exponentials = jnp.exp(logits - highest)
-    return exponentials / jax.lax.psum(jnp.sum(exponentials), AXIS)
+Rater = Callable[..., jax.Array]
+"""`(eta, *what it sees) -> f32[B]`; `SEES` of `jaxnoise.models.rater_layers` names what it may see,
+by default `(x0 float[B,H,W,C], eps float[B,H,W,C], lam f32[B])`, lam = log SNR."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +28,29 @@ class InnerTraining:
     """T weighted steps of an inner model, and the outer loss that judges them.
 
       g_k = grad_theta sum_i w_i l_i(theta_k),   k = 0..T-1
-      candidates = None:   w_i = softmax(r / temperature)_i over the global batch
-      candidates = M:      w_bm = softmax(r_b / temperature)_m / B over M draws of noise for one
-                           image at one level
+      candidates = None:   w_i = f / B + (1 - f) softmax(r / temperature)_i over the global batch
+      candidates = M:      w_bm = (f / M + (1 - f) softmax(r_b / temperature)_m) / B over M draws of
+                           noise for one image at one level
       outer loss: mean l(theta_T), unweighted, on held-out images with noise of their own and
       without dropout
 
     Args:
       task: what inner models train on.
       optimizer: of the inner models.
-      rater: `(eta, x0, eps, lam) -> scores`.
+      rater: `(eta, *what it sees) -> scores`.
       inner_steps: T, at least 1.
       outer_batch: images of the outer loss over all devices, a multiple R B.
       population: how many inner models there are, and how long they live.
       temperature: of the softmax, > 0.
       unroll: whether models and inner steps are a Python loop; None for a loop on CPU.
+      sees: what the rater sees, one of `SEES`. One of the noisy image, or of the level's density,
+        is neutral: its weights do not move the best denoiser. Draws of noise for one image share
+        x0, so that it must go without candidates.
+      floor: f in [0, 1).
+      record: eta -> scalars for the record, beside losses; None for none.
 
     Raises:
-      ArgumentError: an argument out of range.
+      ArgumentError: an argument out of range, or candidates for a neutral rater.
 
     Reference: NoiseRater (arXiv 2605.08144), abstract; the softmax over candidates is our choice.
     """
@@ -69,8 +63,18 @@ class InnerTraining:
     population: Population
     temperature: float = 1.0
     unroll: bool | None = None
+    sees: str = DRAW
+    floor: float = 0.0
+    record: Callable[[Any], dict[str, jax.Array]] | None = None
 
     def __post_init__(self) -> None:
+        one_of("sees", self.sees, SEES)
+        check_floor(self.floor)
+        if self.sees != DRAW and self.task.candidates is not None:
+            allowed = (
+                f"None for a rater of the {self.sees}: draws for one image share what is hidden"
+            )
+            raise ArgumentError("candidates", self.task.candidates, allowed)
         if self.inner_steps < 1:
             raise ArgumentError("inner_steps", self.inner_steps, "at least 1")
         if not self.temperature > 0:
@@ -116,8 +120,20 @@ class InnerTraining:
 
     def scores(self, eta: Any, examples: Examples) -> jax.Array:
         """The rater's scores of examples: float[b]."""
-        assert examples.eps is not None
-        return self.rater(eta, examples.x0, examples.eps, examples.levels.lam)
+        return self.rater(eta, *self.seen(examples))
+
+    def seen(self, examples: Examples) -> tuple[Any, ...]:
+        """What the rater sees of examples, as `SEES` names it."""
+        x0, eps, levels = examples.x0, examples.eps, examples.levels
+        assert eps is not None
+        if self.sees == LEVEL:
+            return levels.lam, levels.log_prob  # type: ignore[attr-defined]
+        if self.sees == DRAW:
+            return x0, eps, levels.lam
+        # The noisy image does not depend on parameters of the objective's own.
+        own = self.task.objective.init(jax.random.key(0))
+        x = network_input(self.task.objective, own, x0, eps, levels)
+        return x, levels.lam, examples.labels
 
     def above_rivals(self, scores: jax.Array) -> jax.Array:
         """Scores float[..., b] less the mean of those that compete with each.
@@ -134,10 +150,12 @@ class InnerTraining:
         """The weights of an inner step's examples: float[b], of sum 1 over all devices."""
         logits = self.scores(eta, examples) / self.temperature
         candidates = self.task.candidates
+        batch = self.task.global_batch
         if candidates is None:
-            return softmax_over_devices(logits)
-        weights = jax.nn.softmax(logits.reshape(-1, candidates)).reshape(-1)
-        return weights / self.task.global_batch
+            return floored_softmax(logits, self.floor, AXIS) / batch
+        of_image = jax.nn.softmax(logits.reshape(-1, candidates))
+        floored = self.floor / candidates + (1 - self.floor) * of_image
+        return floored.reshape(-1) / batch
 
     def solver(self, mode: str) -> Callable[[Any, InnerState, Examples, Examples], MetaResult]:
         """`(eta, inner, examples, outer) -> MetaResult` over the axis "data"."""

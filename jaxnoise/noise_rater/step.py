@@ -145,7 +145,8 @@ def make_meta_step(
       loss and "grad_norm" the norm of the averaged meta-gradient; "band_sum" and "band_count" are
       of the unweighted inner losses; "effective_share" is 1 / (n sum w^2) of n weights that compete
       and sum to 1. Of scores less the mean of their rivals, "band_squares/score" holds the sums of
-      squares in each noise band and, where the batch competes, "band_sums/score" the sums.
+      squares in each noise band and, where the batch competes, "band_sums/score" the sums. What
+    `training.record` tells is of eta before the update.
 
     Raises:
       ArgumentError: an argument out of range.
@@ -211,6 +212,7 @@ def make_meta_step(
                 training.task.candidates,
                 training.task.global_batch,
             ),
+            **({} if training.record is None else training.record(state.eta)),
         }
         return (
             RaterState(

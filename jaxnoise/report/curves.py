@@ -48,7 +48,7 @@ def _chart(run: Run, panel: Panel) -> str:
         unit="" if panel.unit == "loss" else panel.unit,
         legend=[(line.name, line.color) for line in lines] if dots else None,
         levels=[Level("real images (floor)", FAINT, floors[-1][1])] if floors else [],
-        log=False if panel.from_zero else None,
+        log=False if panel.from_zero or panel.linear else None,
         zero=panel.from_zero,
         percent=panel.percent and all(0 <= y <= 1 for line in lines for _, y in line.points),
         batch=run.images_per_step,

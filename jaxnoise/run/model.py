@@ -208,7 +208,11 @@ def open_model(
     reference_images = images if compared is None else compared
     held_out = open_split(run, images, "held_out") if scored else None
     extractor = open_extractor(run, reference_images) if scored else raw_pixels()
-    opened = open_selection(run, images, devices.size) if selects else OpenSelection()
+    opened = (
+        open_selection(run, images, devices.size, network.num_classes)
+        if selects
+        else OpenSelection()
+    )
     model = OpenModel(
         run=run,
         images=images,

@@ -14,6 +14,8 @@ from jaxnoise.compilation import run_once
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.experiment import RaterRun
+from jaxnoise.models.neutral_raters import LawRater, NoisyRater
+from jaxnoise.models.rater import inputs_of, sees_of
 from jaxnoise.noise.bands import BAND_NAMES, band_of
 from jaxnoise.noise_rater.inner_task import InnerTask
 from jaxnoise.noise_rater.inner_training import InnerTraining
@@ -27,7 +29,7 @@ from jaxnoise.noise_rater.probes import (
 )
 from jaxnoise.noise_rater.step import RaterState, create_rater_state
 from jaxnoise.run.open import OpenRun, does_not_fit, open_images
-from jaxnoise.training.drawing import Batch, to_float
+from jaxnoise.training.drawing import Batch, Examples, to_float
 from jaxnoise.training.feeding import Indices, StreamingFeeder
 from jaxnoise.training.parallel import Step, to_host
 from jaxnoise.training.step import Metrics
@@ -60,6 +62,7 @@ class OpenRater(OpenRun):
             dropout=self.dropout,
             flip=run.data.flip,
             candidates=meta.candidates,
+            judged_by=run.outer,
         )
         return InnerTraining(
             task,
@@ -70,17 +73,32 @@ class OpenRater(OpenRun):
             population=meta.inner_models,
             temperature=meta.temperature,
             unroll=meta.unroll,
+            sees=sees_of(self.rater),
+            floor=meta.floor,
+            record=self.record if isinstance(self.rater, LawRater) else None,
         )
 
-    def rate(self, eta: Any, x0: jax.Array, eps: jax.Array, lam: jax.Array) -> jax.Array:
+    @cached_property
+    def rater(self) -> Any:
+        """The rater's network; one of the noisy image sees the labels that the inner models see."""
+        rater = self.run.rater
+        if not isinstance(rater, NoisyRater):
+            return rater
+        return rater.clone(num_classes=self.network.num_classes)
+
+    def rate(self, eta: Any, *seen: Any) -> jax.Array:
         """The rater's scores."""
-        return jnp.asarray(self.run.rater.apply(eta, x0, eps, lam))
+        return jnp.asarray(self.rater.apply(eta, *seen))
+
+    def record(self, eta: Any) -> Metrics:
+        """The numbers of a law that is learned, by its parameters' names."""
+        law = self.rater.law(eta)
+        return {"law_mu": law.mu, "law_b": law.b}
 
     def initial_state(self) -> RaterState:
         """The state before the first meta-update."""
-        images = jnp.zeros((1, *self.images.image_shape), jnp.float32)
         return create_rater_state(
-            lambda key: self.run.rater.init(key, images, images, jnp.zeros(1, jnp.float32)),
+            lambda key: self.rater.init(key, *inputs_of(self.rater, self.images.image_shape)),
             self.init,
             self.run.optimizer,
             self.run.meta_optimizer,
@@ -108,8 +126,8 @@ class OpenRater(OpenRun):
         )
 
     @cached_property
-    def _scored(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Held-out images, noise that competes and log SNR, the same through training."""
+    def _scored(self) -> Examples:
+        """Held-out images, noise that competes and levels, the same through training."""
         # Those that any meta-step may measure on, whatever its sizes are.
         split = meta_indices(
             self.run.seed,
@@ -122,23 +140,26 @@ class OpenRater(OpenRun):
             outer_batch=EXAMPLES_SCORED,
         )
         rivals = self.run.meta.candidates or 1
-        images = self.images.load(split[: -(-EXAMPLES_SCORED // rivals), 0, 1])[0]
+        images, labels = self.images.load(split[: -(-EXAMPLES_SCORED // rivals), 0, 1])
         objective = self.run.objective
 
-        def draw(images: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def draw(images: jax.Array, labels: jax.Array, key: jax.Array) -> Examples:
             keys = jax.random.split(stream_key(key, "scored"))
             x0, last = to_float(images), jnp.int32(self.run.schedule_steps - 1)
             pace = objective.pacing.init()
             levels = objective.draw(keys[0], stream_key(key, "grid"), last, x0.shape[0], pace)
-            x0, lam = (jnp.repeat(x, rivals, axis=0) for x in (x0, levels.lam))
-            return x0, jax.random.normal(keys[1], x0.shape, x0.dtype), lam
+            seen = labels if self.network.num_classes else None
+            one = Examples(x0, None, levels, seen, None)
+            examples: Examples = jax.tree.map(lambda x: jnp.repeat(x, rivals, axis=0), one)
+            x0 = examples.x0
+            return examples.replace(eps=jax.random.normal(keys[1], x0.shape, x0.dtype))
 
-        scored: tuple[jax.Array, jax.Array, jax.Array] = run_once(draw, images, self.key)
+        scored: Examples = run_once(draw, images, labels, self.key)
         return scored
 
     @cached_property
     def _score(self) -> Any:
-        return jax.jit(self.rate)
+        return jax.jit(self.inner_training.scores)
 
     def scores(self, eta: Any) -> tuple[Floats, Floats]:
         """Scores of fixed held-out images above the mean of their rivals, and noise levels.
@@ -146,11 +167,10 @@ class OpenRater(OpenRun):
         Returns:
           float32[n] each, rivals side by side.
         """
-        x0, eps, lam = self._scored
-        found = np.asarray(self._score(jax.tree.map(to_host, eta), x0, eps, lam))
+        found = np.asarray(self._score(jax.tree.map(to_host, eta), self._scored))
         competing = found.reshape(-1, self.run.meta.candidates or len(found))
         return (competing - competing.mean(1, keepdims=True)).reshape(-1), np.exp(
-            -np.asarray(lam) / 2
+            -np.asarray(self._scored.levels.lam) / 2
         )
 
     @cached_property

@@ -11,12 +11,21 @@ from jaxnoise.config.selection import OpenSelection
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.experiment import ModelRun
+from jaxnoise.meta.neutral import Noisy, asks_what_is_shown
 from jaxnoise.models.rater_file import SavedRater
+from jaxnoise.models.rater_layers import NOISY
 from jaxnoise.run.open import warn
+from jaxnoise.training.drawing import AXIS
 
 
-def open_selection(run: ModelRun, images: Images, devices: int) -> OpenSelection:
+def open_selection(run: ModelRun, images: Images, devices: int, num_classes: int) -> OpenSelection:
     """The selection of noise, with its rater, and a check that it fits images and batch.
+
+    Args:
+      run: a checked config.
+      images: to train on.
+      devices: how many share a batch.
+      num_classes: labels that the network sees are below it; 0 if it sees none.
 
     Raises:
       ConfigError: the rater's file cannot be read or does not suit the images or the selection, or
@@ -28,28 +37,56 @@ def open_selection(run: ModelRun, images: Images, devices: int) -> OpenSelection
             local = run.train.batch // devices
             x0 = jax.ShapeDtypeStruct((local, *images.image_shape), jnp.float32)
             if opened.rater is not None:
-                check_rater(opened.rater, run.config["selection"], images)
+                check_rater(opened.rater, run.config, images, num_classes)
             keys = jax.eval_shape(partial(jax.random.split, num=local), jax.random.key(0))
             lam = jax.ShapeDtypeStruct((local,), jnp.float32)
             select = partial(opened.selection.select, step=0, losses=_first_pixels)
-            jax.eval_shape(select, keys, x0, lam)
+            if asks_what_is_shown(opened.selection):
+                select = partial(select, shown=partial(_as_shown, num_classes))
+            # Along the axis of devices, which a selection may sum over.
+            alone = jax.vmap(select, axis_name=AXIS, axis_size=1)
+            batch = (jax.ShapeDtypeStruct((1, *x.shape), x.dtype) for x in (keys, x0, lam))
+            jax.eval_shape(alone, *batch)
     except ArgumentError as error:
         raise ConfigError(f"config.selection.{error}") from error
     return opened
 
 
-def check_rater(rater: SavedRater, selection: Mapping[str, Any], images: Images) -> None:
+def check_rater(
+    rater: SavedRater, config: Mapping[str, Any], images: Images, num_classes: int
+) -> None:
     """Refuses a rater that cannot be asked what a selection asks, by what its file says of it.
 
+    Args:
+      rater: the frozen rater.
+      config: of the run, resolved.
+      images: to train on.
+      num_classes: labels that the network sees are below it; 0 if it sees none.
+
     Raises:
-      ArgumentError: a rater of other images, or of one image's draws where images compete.
+      ArgumentError: a rater of other images, labels or noisy images than are shown here, or of one
+        image's draws where images compete.
     """
-    card, file = rater.card, selection["file"]
+    selection, card = config["selection"], rater.card
+    file = selection["file"]
     shape = tuple(card["image_shape"])
     if shape != images.image_shape:
         raise ArgumentError(
             "file", file, f"a rater of images {images.image_shape}; it is one of {shape}"
         )
+    if rater.sees == NOISY:
+        labels = rater.network.num_classes
+        if labels not in (0, num_classes):
+            allowed = (
+                f"a rater of {num_classes or 'no'} labels, as the network; it is one of {labels}"
+            )
+            raise ArgumentError("file", file, allowed)
+        # All objectives show (x0 + sigma eps) / sqrt(sigma^2 + sigma_data^2).
+        here = config["objective"].get("sigma_data")
+        there = card.get("config", {}).get("objective", {}).get("sigma_data", here)
+        if there != here:
+            allowed = f"a rater learned at objective.sigma_data={here}, by which noisy images are "
+            raise ArgumentError("file", file, f"{allowed}scaled; this one at {there}")
     learned_by = card.get("config", {}).get("meta", {}).get("candidates")
     if selection["name"] == "rater_pool" and learned_by is not None:
         allowed = (
@@ -68,3 +105,11 @@ def warn_of_other_images(rater: SavedRater, file: str, images: Images) -> None:
 def _first_pixels(x0: jax.Array, eps: jax.Array) -> jax.Array:
     """Stands for losses where shapes alone matter."""
     return eps.reshape(eps.shape[0], -1)[:, 0]
+
+
+def _as_shown(num_classes: int, x0: jax.Array, eps: jax.Array) -> Noisy:
+    """Stands for what the network is shown where shapes alone matter."""
+    del eps
+    count = x0.shape[0]
+    labels = jnp.zeros(count, jnp.int32) if num_classes else None
+    return Noisy(x0, jnp.zeros(count, jnp.float32), labels)

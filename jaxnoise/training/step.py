@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxnoise.meta.selection import Selection
+from jaxnoise.meta.neutral import Noisy, asks_what_is_shown
+from jaxnoise.meta.selection import Selection, Weighted
 from jaxnoise.objectives.levels import uncompensated
 from jaxnoise.objectives.objective import Objective
 from jaxnoise.optim.ema import debiased_ema
 from jaxnoise.training.diagnostics import nonfinite_range, sum_by_band
 from jaxnoise.training.drawing import AXIS, Batch, Drawing, Examples, Network, example_losses
+from jaxnoise.training.shown import network_input
 from jaxnoise.training.state import Params, TrainState
 from jaxnoise.training.streams import stream_key
 
@@ -48,8 +50,8 @@ def make_step(
         image's own, as classifier-free guidance needs it; in [0, 1).
       dropout: whether the network has dropout; student and teacher share one mask.
       flip: whether to mirror images left to right at random.
-      selection: chooses among draws of noise, and may choose among the examples of a device; None
-        trains on the first draw of each.
+      selection: chooses among draws of noise, and may choose among the examples of a device or
+        weigh their losses; None trains on the first draw of each.
 
     Returns:
       The step, to be mapped over the axis "data" by `jaxnoise.training.parallel`.
@@ -70,20 +72,27 @@ def make_step(
             rated = losses_of(state.params, drawn.replace(x0=x0, eps=eps))
             return uncompensated(rated, drawn.levels)
 
-        x0, selected = drawn.x0, {}
+        def shown_now(x0: jax.Array, eps: jax.Array) -> Noisy:
+            x = network_input(objective, state.params["objective"], x0, eps, drawn.levels)
+            return Noisy(x, drawn.levels.lam, drawn.labels)
+
+        x0, selected, weight = drawn.x0, {}, None
         if selection is None:
             eps = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:], x0.dtype))(noise_keys)
             trained = drawn.replace(eps=eps)
         else:
-            eps, source, info = selection.select(
-                noise_keys, x0, drawn.levels.lam, state.step, losses_now
+            asked = {"shown": shown_now} if asks_what_is_shown(selection) else {}
+            chosen = selection.select(
+                noise_keys, x0, drawn.levels.lam, state.step, losses_now, **asked
             )
+            eps, source, info = chosen[:3]
+            weight = chosen.weight if isinstance(chosen, Weighted) else None
             trained = (drawn if source is None else drawn.take(source)).replace(eps=eps)
             selected = jax.lax.pmean(info, AXIS)
 
         def mean_loss(params: Params) -> tuple[jax.Array, jax.Array]:
             losses = losses_of(params, trained)
-            return jnp.mean(losses), losses
+            return jnp.mean(losses if weight is None else weight * losses), losses
 
         (loss, losses), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
         loss, gradient = jax.lax.pmean((loss, gradient), AXIS)

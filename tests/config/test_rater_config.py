@@ -14,7 +14,7 @@ from jaxnoise.config import overrides
 from jaxnoise.config.optimizers import meta_adamw
 from jaxnoise.config.settings import MetaSettings
 from jaxnoise.errors import ConfigError
-from jaxnoise.models.rater import ConvRater, FeatureRater, LevelRater
+from jaxnoise.models.rater import ConvRater, FeatureRater, LawRater, LevelRater, NoisyRater
 
 
 def read(name, **settings):
@@ -204,6 +204,33 @@ def test_schedules_of_inner_models_are_laid_out_over_their_lives():
             ["config.pacing.name='difficulty': must be one that no"],
         ),
         ({"rater": {"name": "level"}}, ["config.meta.candidates=4: must be None for rater.name="]),
+        (
+            {"rater.name": "noisy"},
+            ["config.meta.candidates=4: must be None for rater.name='noisy', since draws of"],
+        ),
+        (
+            {"rater": {"name": "law"}},
+            ["config.meta.candidates=4: must be None for"],
+        ),
+        (
+            {"rater": {"name": "law"}, "meta.candidates": None, "meta.temperature": 2.0},
+            ["config.meta.temperature=2.0: must be 1 for rater.name='law'"],
+        ),
+        (
+            {"rater": {"name": "law", "b": 0.0}, "meta.candidates": None},
+            ["config.rater.b=0.0: must be a finite number > 0"],
+        ),
+        ({"rater": {"name": "noisy", "num_classes": 3}}, ["config.meta.candidates=4"]),
+        (
+            {"rater": {"name": "noisy", "num_classes": 3}, "meta.candidates": None},
+            ["config.rater.num_classes: unknown key", "depth, dtype, width"],
+        ),
+        ({"meta.floor": 1.0}, ["config.meta.floor=1.0: must be a number in [0, 1)"]),
+        (
+            {"meta.outer_law": {"name": "laplce"}},
+            ["config.meta.outer_law.name='laplce'"],
+        ),
+        ({"meta.outer_law": {"name": "laplace", "b": 0}}, ["config.meta.outer_law.b=0.0"]),
         ({"train.label_dropout": 0.1}, ["config.train.label_dropout=0.1", "must be 0"]),
         ({"rater": {}}, ["config.rater.name=None", "conv, level, feature"]),
         ({"rater.name": "convv"}, ["config.rater.name='convv'", "did you mean 'conv'"]),
@@ -251,6 +278,14 @@ def test_a_schedule_longer_than_a_life_is_refused():
         ("rater_pool", {"bins": 0}, ["config.selection.bins=0", "at least 1"]),
         ("rater_pool", {"candidates": 0}, ["config.selection.candidates=0"]),
         ("rater_pool", {"plain_share": 0.5}, ["config.selection.plain_share", "bins, candidates"]),
+        ("rater_softmax", {"floor": 1}, ["config.selection.floor=1.0", "[0, 1)"]),
+        ("rater_softmax", {"temperature": 0}, ["config.selection.temperature=0.0"]),
+        ("rater_softmax", {"inverse_probability": 1}, ["config.selection.inverse_probability=1"]),
+        ("neutral_pool", {"share": 0}, ["config.selection.share=0.0", "(0, 1]"]),
+        ("neutral_pool", {"bins": 0}, ["config.selection.bins=0", "at least 1"]),
+        ("neutral_pool", {"candidates": 4}, ["config.selection.candidates", "bins, file, floor"]),
+        ("neutral_weights", {"floor": -1}, ["config.selection.floor=-1.0"]),
+        ("neutral_weights", {"axis_name": "a"}, ["config.selection.axis_name: unknown key"]),
         ("rater_poll", {}, ["config.selection.name='rater_poll'", "'rater_pool'"]),
     ],
     ids=str,
@@ -262,7 +297,17 @@ def test_bad_selections_name_their_key(name, settings, parts):
         assert part in message
 
 
-@pytest.mark.parametrize("name", ["rater", "rater_shuffled", "rater_pool"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rater",
+        "rater_shuffled",
+        "rater_pool",
+        "rater_softmax",
+        "neutral_pool",
+        "neutral_weights",
+    ],
+)
 def test_selection_by_a_rater_needs_a_file(name):
     message = error(read, "digits_noise_plain", selection={"name": name})
     assert message == "config.selection.file: must be set"
@@ -277,6 +322,42 @@ def test_the_file_is_looked_for_later():
         "plain_share": 0.0,
         "anneal_steps": None,
     }
+
+
+@pytest.mark.parametrize(
+    "name, networks, kept",
+    [
+        ("digits_noise_neutral", NoisyRater(8, 1, dtype=jnp.dtype("float32")), 64),
+        ("cifar_noise_neutral", NoisyRater(dtype=jnp.dtype("float32")), 512),
+    ],
+)
+def test_neutral_pairs(name, networks, kept):
+    """Stage 2 makes steps of the size of its twin without selection, by the file of stage 1."""
+    first, second = read(f"{name}_rater"), read(name)
+    assert (first.rater, first.meta.candidates, first.meta.floor) == (networks, None, 0.1)
+    assert second.config["selection"]["file"] == f"runs/{name}_rater/rater.npz"
+    assert second.config["selection"]["name"] == "neutral_pool"
+    assert second.train.batch * second.config["selection"]["share"] == kept
+
+
+def test_a_law_to_learn_is_judged_by_a_law_of_its_own():
+    checked = read("digits_law_learned")
+    assert checked.rater == LawRater(3.0, 0.5, jnp.dtype("float32"))
+    assert checked.outer.law == noise.Cosine() == checked.objective.law
+    moved = read("digits_law_learned", **{"meta.outer_law": {"name": "laplace", "mu": 1.0}})
+    assert moved.outer.law == noise.Laplace(1.0, 0.5)
+    assert moved.objective.law == noise.Cosine()
+    assert read("digits_noise_rater").outer is None
+
+
+def test_laws_over_pairs_are_not_learned():
+    message = error(rating_of, "digits_poly", rater={"name": "law"})
+    assert message.startswith("config.rater.name='law': must be another for objective.name='consis")
+    outer = {"meta.outer_law": {"name": "cosine"}}
+    message = error(rating_of, "digits_poly", **outer)
+    assert message.startswith(
+        "config.meta.outer_law: has no use where objective.name='consistency'"
+    )
 
 
 def test_an_optimizer_without_a_derivative_trains_no_rater():

@@ -192,6 +192,19 @@ def test_pacing_has_panels_of_its_own() -> None:
     assert len(curves_figure([{"images_seen": 1, "window_low": 0.9}]).axes) == 1
 
 
+def test_a_learned_law_has_panels_of_its_own() -> None:
+    records = [
+        {"images_seen": 10 * i, "law_mu": mu, "law_b": b}
+        for i, (mu, b) in enumerate([(3.0, 0.5), (1.0, 0.7), (0.5, 1.0)])
+    ]
+    mean, scale = curves_figure(records).axes
+    assert mean.get_title("left") == "Mean of the learned law"
+    np.testing.assert_array_equal(mean.lines[0].get_xydata(), [[0, 3], [10, 1], [20, 0.5]])
+    # A mean may be anywhere: no logarithms, even where it is positive, and no start at 0.
+    assert mean.get_yscale() == scale.get_yscale() == "linear"
+    assert mean.get_ylim()[0] > 0 == scale.get_ylim()[0]
+
+
 def test_the_same_records_give_the_same_file(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_curves(rows(5), tmp_path / name)

@@ -11,7 +11,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.models.rater import RATERS
+from jaxnoise.models.rater import RATERS, inputs_of
 from jaxnoise.models.rater_file import CARD, load_rater, save_rater
 
 SHAPE = (8, 8, 1)
@@ -19,6 +19,8 @@ FIELDS = {
     "conv": {"width": 8, "depth": 1, "dtype": jnp.dtype("float32")},
     "level": {"width": 6, "dtype": jnp.dtype("bfloat16")},
     "feature": {"width": 4, "bands": 2, "dtype": jnp.dtype("float32")},
+    "noisy": {"width": 4, "depth": 1, "num_classes": 3, "dtype": jnp.dtype("float32")},
+    "law": {"mu": 3.0, "b": 0.5, "dtype": jnp.dtype("float32")},
 }
 FACTS = {"image_shape": SHAPE, "step": 7, "config": {"rater": {"name": "any"}, "tuple": (1, 2)}}
 
@@ -26,8 +28,7 @@ FACTS = {"image_shape": SHAPE, "step": 7, "config": {"rater": {"name": "any"}, "
 def made(name, **other):
     """A rater of random parameters, its head too."""
     network = RATERS[name](**FIELDS[name] | other)
-    x0, lam = jnp.zeros((1, *SHAPE)), jnp.zeros(1)
-    shapes = jax.eval_shape(network.init, jax.random.key(0), x0, x0, lam)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), *inputs_of(network, SHAPE))
     generator = np.random.default_rng(0)
     params = jax.tree.map(
         lambda x: generator.normal(size=x.shape).astype(np.float32) / 4, dict(shapes)
@@ -69,19 +70,45 @@ def test_round_trip(name, tmp_path):
         assert after[key].dtype == np.float32
         np.testing.assert_array_equal(after[key], array)
     fields = {**FIELDS[name], "name": name, "dtype": FIELDS[name]["dtype"].name}
-    assert saved.card == {**json.loads(json.dumps(FACTS)), "network": fields}
+    known = {**json.loads(json.dumps(FACTS)), "network": fields, "sees": saved.sees}
+    assert saved.card == known
     keys = jax.random.split(jax.random.key(1))
     x0, eps = (jax.random.normal(key, (3, *SHAPE)) for key in keys)
     lam = jnp.asarray([-3.0, 0.0, 3.0])
 
     @jax.jit
     def rate(params):
-        return saved._replace(params=params).rate(x0, eps, lam)
+        seen = {
+            "draw of noise": (x0, eps, lam),
+            "noisy image": (eps, lam, jnp.arange(3)),
+            "density of the level": (lam, 0 * lam),
+        }
+        return saved._replace(params=params).rate(*seen[saved.card["sees"]])
 
     scores = np.asarray(rate(saved.params))
     np.testing.assert_array_equal(scores, rate(params))
     assert scores.shape == (3,)
     assert len(np.unique(scores)) == 3
+
+
+def with_card(path, **facts):
+    """The file with other facts on its card; None takes one away."""
+    arrays = arrays_of(path)
+    card = json.loads(str(arrays.pop(CARD))) | facts
+    card = {name: value for name, value in card.items() if value is not None}
+    np.savez(path, **{CARD: np.array(json.dumps(card))}, **arrays)
+
+
+def test_a_file_says_what_its_rater_sees(file, tmp_path):
+    # One of before, which did not say it.
+    with_card(file, sees=None)
+    assert load_rater(file).card["sees"] == load_rater(file).sees == "draw of noise"
+    with_card(file, sees="noisy image")
+    assert "does not see 'noisy image'" in refused(file)
+    network, params = made("noisy")
+    save_rater(tmp_path / "noisy.npz", network, params, **FACTS)
+    with_card(tmp_path / "noisy.npz", sees=None)
+    assert "does not see 'draw of noise'" in refused(tmp_path / "noisy.npz")
 
 
 def test_the_same_rater_is_the_same_file(tmp_path):

@@ -20,7 +20,7 @@ from jaxnoise.noise import (
     square_root_ema_rate,
 )
 from jaxnoise.noise_rater.inner_task import InnerTask
-from jaxnoise.noise_rater.inner_training import InnerTraining, softmax_over_devices
+from jaxnoise.noise_rater.inner_training import InnerTraining
 from jaxnoise.noise_rater.population import Population, meta_indices
 from jaxnoise.noise_rater.step import create_rater_state, make_meta_step
 from jaxnoise.objectives import (
@@ -257,13 +257,6 @@ def test_a_loop_over_models_is_the_map():
     one, _ = run(1)
     looped, _ = run(1, unroll=True)
     assert_trees(looped[1], one[1], rtol=1e-4, atol=1e-6)
-
-
-def test_weights_compete_over_the_global_batch():
-    logits = np.float32(np.random.RandomState(0).randn(4, 3) * 50)
-    found = jax.jit(jax.vmap(softmax_over_devices, axis_name="data"))(logits)
-    exponentials = np.exp(logits - logits.max())
-    np.testing.assert_allclose(found, exponentials / exponentials.sum(), atol=1e-6)
 
 
 def test_weights_of_candidates_sum_to_one_for_each_image():

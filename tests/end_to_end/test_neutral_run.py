@@ -1,0 +1,168 @@
+"""Learning what cannot bend the model, and training by it, as a user does it."""
+
+import contextlib
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from small_network import MODEL
+
+from configs import digits_law_learned, digits_noise_neutral, digits_noise_neutral_rater
+from jaxnoise import experiment
+from jaxnoise.commands import train
+from jaxnoise.commands.train_rater import write_rater
+from jaxnoise.config import overrides
+from jaxnoise.errors import ConfigError
+from jaxnoise.models.rater import LawRater, LevelRater, NoisyRater, inputs_of
+from jaxnoise.models.rater_file import load_rater, save_rater
+from jaxnoise.run.model import open_model
+from jaxnoise.run.rater import open_rater
+from jaxnoise.training.records import RunFolder
+
+pytestmark = pytest.mark.slow
+
+SMALL = {
+    "train.steps": 4,
+    "train.batch": 16,
+    "train.log_every": 1,
+    "train.checkpoint_every": 2,
+    "train.sample_every": 4,
+    "model": MODEL | {"class_conditional": True},
+    "meta.outer_batch": 16,
+    "meta.population": 1,
+    "meta.lifetime": 8,
+    "meta.unroll": False,
+    "meta.inner_steps": 1,
+    "meta.probe_every": 0,
+    "meta.probe_draws": 2,
+    "meta.probe_repeats": 2,
+    "meta.optimizer": {"learning_rate": 0.2, "warmup_steps": 0, "weight_decay": 0.0},
+}
+
+
+def learned(config, folder, **settings):
+    given = {key: repr(value) for key, value in (SMALL | settings).items()}
+    run = experiment.read(overrides.apply(config.get_config().to_dict(), given))
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        train.main(run, folder)
+    return json.loads(out.getvalue().splitlines()[-1])
+
+
+def test_a_law_is_learned_recorded_and_told_as_a_section(tmp_path):
+    folder = RunFolder(tmp_path / "law")
+    result = learned(digits_law_learned, folder)
+    rows = [row for row in folder.rows() if "law_mu" in row]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    # A row is of the law that the step was weighted by.
+    assert (rows[0]["law_mu"], rows[0]["law_b"]) == pytest.approx((3.0, 0.5))
+    moved = np.array([[row["law_mu"], row["law_b"]] for row in rows])
+    assert (np.abs(np.diff(moved, axis=0)) > 1e-4).all()
+    saved = load_rater(folder.rater)
+    assert saved.sees == saved.card["sees"] == "density of the level"
+    law = saved.network.law(saved.params)
+    assert result["law"] == {
+        "name": "laplace",
+        "mu": pytest.approx(float(law.mu)),
+        "b": pytest.approx(float(law.b)),
+    }
+    assert tiny.read_png(folder.curves).shape[1] > 500
+    assert "Mean of the learned law" in folder.report.read_text()
+    # It goes into another run as numbers.
+    other = digits_noise_neutral.get_config().to_dict() | {"law": result["law"]}
+    del other["selection"]
+    assert float(experiment.read(other).objective.law.mu) == result["law"]["mu"]
+
+
+def selecting(name, file, **section):
+    settings = {
+        "train.steps": 2,
+        "train.batch": 32,
+        "train.log_every": 1,
+        "train.checkpoint_every": 2,
+        "train.sample_every": 2,
+        "sample.batch": 8,
+        "sample.method": {"name": "heun", "steps": 2},
+        "evaluate": {"n": 0},
+        "selection": {"name": name, "file": str(file), **section},
+    }
+    return experiment.read(tiny.shrunk(digits_noise_neutral.get_config(), **settings))
+
+
+def test_both_stages_by_the_noisy_image(tmp_path):
+    stage1 = RunFolder(tmp_path)
+    given = SMALL | {"rater": {"name": "noisy", "width": 4, "depth": 1}}
+    config = digits_noise_neutral_rater.get_config().to_dict()
+    run = experiment.read(overrides.apply(config, {k: repr(v) for k, v in given.items()}))
+    rater = open_rater(run)
+    # It sees the labels that the inner models see.
+    assert rater.rater.num_classes == 10
+    state = rater.initial_state()
+    generator = np.random.default_rng(0)
+    moved = jax.tree.map(lambda x: x + 0.3 * generator.normal(size=x.shape), state.eta)
+    scores, _ = rater.scores(jax.tree.map(jnp.float32, moved))
+    assert scores.std() > 1e-3
+    assert abs(scores.mean()) < 1e-4
+    write_rater(rater, state.replace(eta=moved), stage1)
+    saved = load_rater(stage1.rater)
+    assert (saved.sees, saved.network.num_classes) == ("noisy image", 10)
+    pool = RunFolder(tmp_path / "pool")
+    train.main(selecting("neutral_pool", stage1.rater, share=0.5, bins=1), pool)
+    for row in pool.rows():
+        assert row["image_share"] == 0.5
+        assert row["score_margin"] > 0
+        assert np.isfinite(row["loss"])
+
+
+def written(path, network, **card):
+    params = jax.jit(network.init)(jax.random.key(0), *inputs_of(network, (8, 8, 1)))
+    save_rater(path, network, params, image_shape=(8, 8, 1), **card)
+    return path
+
+
+@pytest.mark.parametrize(
+    "network, card, section, parts",
+    [
+        (
+            NoisyRater(4, 1),
+            {},
+            {"name": "rater"},
+            ["must be a rater of the draw of noise, (x0, eps, lam); it is one of the noisy image"],
+        ),
+        (NoisyRater(4, 1), {}, {"name": "rater_pool"}, ["would not be neutral"]),
+        (LevelRater(4), {}, {"name": "neutral_pool"}, ["it is one of the draw of noise"]),
+        (LawRater(), {}, {"name": "neutral_weights"}, ["go into config.law"]),
+        (
+            NoisyRater(4, 1, num_classes=3),
+            {},
+            {"name": "neutral_pool"},
+            ["a rater of 10 labels, as the network; it is one of 3"],
+        ),
+        (
+            NoisyRater(4, 1),
+            {"config": {"objective": {"sigma_data": 1.0}}},
+            {"name": "neutral_pool"},
+            ["learned at objective.sigma_data=0.5", "this one at 1.0"],
+        ),
+    ],
+)
+def test_a_file_that_is_asked_what_it_cannot_tell(network, card, section, parts, tmp_path):
+    file = written(tmp_path / "rater.npz", network, **card)
+    with pytest.raises(ConfigError) as caught:
+        open_model(selecting(file=file, **section), scored=False, selects=True)
+    message = str(caught.value)
+    assert message.startswith(f"config.selection.file={str(file)!r}: must be ")
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_a_share_that_no_device_can_keep(tmp_path):
+    file = written(tmp_path / "rater.npz", NoisyRater(4, 1, dtype=jnp.float32))
+    with pytest.raises(
+        ConfigError, match=r"^config.selection.share=0.3: must be a whole number of"
+    ):
+        open_model(selecting("neutral_pool", file, share=0.3, bins=1), scored=False, selects=True)
