@@ -114,8 +114,7 @@ class Decoding:
         side = min(height, width)
         if side < self.size:
             raise UnusableError(
-                f"is {width}x{height} (width x height), smaller than size {self.size}: images are "
-                "only made smaller"
+                f"is {width}x{height} (width x height), smaller than size {self.size}"
             )
         top, left = (height - side) // 2, (width - side) // 2
         square = pixels[top : top + side, left : left + side]

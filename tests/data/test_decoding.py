@@ -162,7 +162,10 @@ def huge():
         (b"no image", "is no image that Pillow can read: replace it"),
         (b"", "is no image that Pillow can read: replace it"),
         (stored(Image.fromarray(PIXELS)).getvalue()[:60], r"is damaged, cut off or .*: replace it"),
-        (stored(Image.fromarray(PIXELS), "JPEG").getvalue()[:-80], r"is damaged, cut off or .*: replace it"),
+        (
+            stored(Image.fromarray(PIXELS), "JPEG").getvalue()[:-80],
+            r"is damaged, cut off or .*: replace it",
+        ),
     ],
     ids=["huge", "text", "empty", "png", "jpeg"],
 )
