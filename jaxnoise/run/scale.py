@@ -81,7 +81,7 @@ def likely_cause(values: NDArray[Any]) -> str:
         if high <= 1:
             return "the pixels are 0 and 1 instead of 0 to 255"
         mean = float(values.mean())
-        return f"dark images, of mean {mean:.3g} of 255" if mean < 64 else ""
+        return f"{'dark images' if mean < 64 else 'little contrast'}, of mean {mean:.3g} of 255"
     if low >= 0 and high <= 1:
         return "values from 0 to 1: are they pixels? Store them as uint8, or map them to [-1, 1]"
     if low >= 0 and 1 < high <= 255:

@@ -70,10 +70,14 @@ def test_a_factor_of_two_is_the_most(tmp_path, factor, fits):
             np.random.default_rng(2).integers(0, 2, (9, 8, 8, 1), np.uint8),
             "the pixels are 0 and 1 ins",
         ),
+        (
+            np.random.default_rng(2).integers(100, 120, (9, 8, 8, 3), np.uint8),
+            "little contrast, of mean 1",
+        ),
         (np.full((9, 8, 8, 1), 7, np.uint8), "all values are 7"),
         (np.zeros((9, 8, 8, 1)), "all values are 0"),
     ],
-    ids=["0..255", "0..1", "channels", "dark", "bits", "bytes", "zeros"],
+    ids=["0..255", "0..1", "channels", "dark", "bits", "flat", "bytes", "zeros"],
 )
 def test_the_likely_cause_is_named(tmp_path, images, cause):
     with pytest.raises(ConfigError, match=rf"more than a factor 2 apart \({cause}"):
@@ -125,5 +129,6 @@ def test_the_command_line_says_it_in_one_line_before_anything_is_compiled(tmp_pa
     error = capsys.readouterr().err
     assert re.fullmatch(r"error: the data's standard deviation is 0, .*1\.0 to train .*\n", error)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
-    assert main(["--mode=dry_run", "--config=configs/cifar_poly.py"]) == 0  # black stand-ins
+    command = ["--mode=dry_run", "--config=configs/cifar_poly.py", f"--config.model={tiny.MODEL}"]
+    assert main(command) == 0  # with black stand-ins
     assert json.loads(capsys.readouterr().out.partition("\nParameters")[0])["data"]["scale"] is None
