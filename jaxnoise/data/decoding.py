@@ -89,10 +89,7 @@ class Decoding:
         except UnidentifiedImageError as error:
             raise UnusableError("is no image that Pillow can read: replace it") from error
         except Exception as error:  # damaged files raise whatever their format's reader runs into
-            raise UnusableError(
-                f"is damaged, cut off or of a kind that Pillow does not convert "
-                f"({first_line(error)}): replace it"
-            ) from error
+            raise UnusableError(f"cannot be decoded ({first_line(error)}): replace it") from error
         return self.fitted(pixels)
 
     def fitted(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

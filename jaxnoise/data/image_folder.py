@@ -18,6 +18,7 @@ ENDINGS = (
     ".bmp",
     ".gif",
     ".jfif",
+    ".jp2",
     ".jpe",
     ".jpeg",
     ".jpg",
@@ -147,10 +148,10 @@ def _leads_nowhere(path: Path) -> bool:
 
 
 def _counted(paths: list[Path]) -> str:
-    """How many files there are of which endings: "3 .txt, 1 .json"."""
+    """How many files there are of which endings: "3 files (1 .json, 2 .txt)"."""
     endings = Counter(path.suffix.lower() or "without an ending" for path in paths)
     files = "file" if len(paths) == 1 else "files"
-    shown = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+    shown = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
     return f"{len(paths)} {files} ({shown})"
 
 

@@ -161,10 +161,10 @@ def huge():
         (huge(), "has more than 178,956,970 pixels: make it smaller"),
         (b"no image", "is no image that Pillow can read: replace it"),
         (b"", "is no image that Pillow can read: replace it"),
-        (stored(Image.fromarray(PIXELS)).getvalue()[:60], r"is damaged, cut off or .*: replace it"),
+        (stored(Image.fromarray(PIXELS)).getvalue()[:60], r"cannot be decoded \(.*\): replace it"),
         (
             stored(Image.fromarray(PIXELS), "JPEG").getvalue()[:-80],
-            r"is damaged, cut off or .*: replace it",
+            r"cannot be decoded \(.*\): replace it",
         ),
     ],
     ids=["huge", "text", "empty", "png", "jpeg"],
