@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from jaxnoise import data
+from jaxnoise.data.decoding import check_decoding
 from jaxnoise.data.images import Images
 from jaxnoise.data.tfds_images import check_name
 from jaxnoise.errors import ArgumentError, ConfigError, check_positive, one_of
@@ -26,8 +27,13 @@ class DataSettings:
       data_dir: folder of prepared data sets, None for the TFDS default; for "folder" and "arrays"
         the folder itself.
       archive: a local copy of the data set's original archive, or None to download it.
-      size: side of square images in pixels, at most their own: they are made smaller, by a box
-        filter where it divides theirs; None leaves them.
+      size: side of square images in pixels, at most their own: the middle squares of images are
+        made smaller, by a box filter where it divides theirs; None leaves them.
+      channels: 1 makes the images of a "folder" grey, 3 makes them RGB; None leaves them.
+      background: what shows through transparent pixels in a "folder": a colour's name or "#rrggbb".
+      scale: what float "arrays" are multiplied by; 1 trains on any data as they are. None does too,
+        but refuses data whose standard deviation is more than twice or less than half of
+        objective.sigma_data.
       flip: whether to mirror images left to right at random.
       allow_changed: whether a run goes on, or is looked at, with other images than it was trained
         on, such as a folder in which a broken file was replaced; a warning then.
@@ -38,13 +44,17 @@ class DataSettings:
     data_dir: str | None = None
     archive: str | None = None
     size: int | None = None
+    channels: int | None = None
+    background: str = "white"
+    scale: float | None = None
     flip: bool = False
     allow_changed: bool = False
 
     def __post_init__(self) -> None:
         check_name(self.dataset)
-        if self.size is not None and self.size < 1:
-            raise ArgumentError("size", self.size, "at least 1, or None")
+        check_decoding(self.size, self.channels, self.background)
+        if self.scale is not None:
+            check_positive("scale", self.scale)
 
     def open(self) -> Images:
         """Opens the images; may prepare or download them.
@@ -53,10 +63,15 @@ class DataSettings:
           ConfigError: one line that says what is missing or wrong, and what to do.
         """
         try:
-            return self.resized(
-                data.open_images(
-                    self.dataset, split=self.split, data_dir=self.data_dir, archive=self.archive
-                )
+            return data.open_images(
+                self.dataset,
+                split=self.split,
+                data_dir=self.data_dir,
+                archive=self.archive,
+                size=self.size,
+                channels=self.channels,
+                background=self.background,
+                scale=self.scale,
             )
         except ArgumentError as error:
             raise ConfigError(f"config.data.{error}") from error
@@ -67,7 +82,7 @@ class DataSettings:
             raise ConfigError(f"config.data.{key}: {error}") from error
 
     def resized(self, images: Images) -> Images:
-        """The images at the size asked for.
+        """Other images at the size asked for, such as stand-ins.
 
         Raises:
           ArgumentError: they cannot have it.

@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from jaxnoise.data.array_folder import ArrayFolder, open_arrays
+from jaxnoise.data.decoding import check_decoding
 from jaxnoise.data.digits import open_digits
 from jaxnoise.data.fashion_mnist import SYSTEM_FOLDER, fashion_mnist_folder, open_fashion_mnist
 from jaxnoise.data.image_folder import open_folder
@@ -64,14 +65,19 @@ def open_images(
     split: str = "train",
     data_dir: str | os.PathLike[str] | None = None,
     archive: str | os.PathLike[str] | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    background: str = "white",
+    scale: float | None = None,
 ) -> Images:
     """Opens a data set by name.
 
     Args:
       name: "digits" (no files needed), "fashion_mnist" (from IDX files in `data_dir`, or where
-        Debian's package dataset-fashion-mnist puts them), "arrays" for a folder of .npy files
-        (`open_arrays`: your own images, or latents), or a data set of tensorflow-datasets that is
-        prepared in `data_dir`: "name", "name/config", "name:1.2.3" or "name/config:1.2.3".
+        Debian's package dataset-fashion-mnist puts them), "folder" for a folder of image files
+        (`open_folder`), "arrays" for one of .npy files (`open_arrays`: your own images, or
+        latents), or a data set of tensorflow-datasets that is prepared in `data_dir`: "name",
+        "name/config", "name:1.2.3" or "name/config:1.2.3".
         "cifar10" is prepared on the fly where it is not there yet; TensorFlow is never needed.
       split: a split or, for tensorflow-datasets, a slice of one such as "train[:90%]"; for folders
         and arrays a sub-folder's name, or "train" or "." for the folder itself.
@@ -79,13 +85,19 @@ def open_images(
         default ($TFDS_DATA_DIR or ~/tensorflow_datasets). Digits need none.
       archive: the CIFAR-10 archive (binary version) to prepare "cifar10" from, read only while it
         is not prepared; None to find or download it.
+      size: side of square images in pixels, at most their own: the middle square of each is made
+        smaller, by means of blocks where `size` divides its side; None leaves them.
+      channels: 1 makes image files grey, 3 makes them RGB; None leaves them. For "folder" alone.
+      background: what shows through transparent pixels of image files: a colour's name or
+        "#rrggbb". For "folder" alone.
+      scale: what float arrays are multiplied by, > 0; None or 1 leaves them. For "arrays" alone.
 
     Returns:
       The images.
 
     Raises:
-      ArgumentError: an unknown split, a missing folder of arrays, or an archive for anything but
-        "cifar10".
+      ArgumentError: an unknown split, a missing folder, a size, number of channels, background or
+        scale that is none, or an argument that the data set has no use for.
       ConfigError: an unknown name (the nearest known ones are named), data that are missing or
         damaged, or a package that is not installed; the message is one line and says what to do.
 
@@ -98,8 +110,20 @@ def open_images(
     """
     if archive is not None and name != "cifar10":
         raise ArgumentError("archive", os.fspath(archive), "None unless name is 'cifar10'")
+    check_decoding(size, channels, background)
+    if name != "folder":
+        if channels is not None:
+            raise ArgumentError("channels", channels, "None unless the data set is 'folder'")
+        if background != "white":
+            raise ArgumentError("background", background, "'white' unless the data set is 'folder'")
+    if name != "arrays" and scale not in (None, 1):
+        raise ArgumentError("scale", scale, "None or 1 unless the data set is 'arrays'")
     try:
-        return _opened(name, split, data_dir, archive)
+        if name == "folder":
+            return open_folder(data_dir, split, size=size, channels=channels, background=background)
+        if name == "arrays":
+            return _resized(open_arrays(data_dir, split, 1.0 if scale is None else scale), size)
+        return _opened(name, split, data_dir, archive, size)
     except ModuleNotFoundError as error:
         package = _PACKAGES.get((error.name or "").partition(".")[0])
         if package is None:
@@ -112,22 +136,19 @@ def _opened(
     split: str,
     data_dir: str | os.PathLike[str] | None,
     archive: str | os.PathLike[str] | None,
+    size: int | None,
 ) -> Images:
     if name == "digits":
-        return open_digits(split)
-    if name == "folder":
-        return open_folder(data_dir, split)
-    if name == "arrays":
-        return open_arrays(data_dir, split)
+        return _resized(open_digits(split), size)
     if name == "fashion_mnist" and (folder := fashion_mnist_folder(data_dir)):
-        return open_fashion_mnist(folder, split)
+        return _resized(open_fashion_mnist(folder, split), size)
     from jaxnoise.data.cifar10 import prepare_cifar10
     from jaxnoise.data.tfds_images import open_tfds
 
     if name == "cifar10":
         prepare_cifar10(data_dir, archive)
     try:
-        return open_tfds(name, split, data_dir)
+        return open_tfds(name, split, data_dir, size)
     except ConfigError as error:
         if name != "fashion_mnist":
             raise
@@ -135,3 +156,7 @@ def _opened(
             f"{error}; or install Debian's dataset-fashion-mnist, which puts IDX files into "
             f"{SYSTEM_FOLDER}, or name a folder of such files in data_dir"
         ) from error
+
+
+def _resized(images: Images, size: int | None) -> Images:
+    return images if size is None else ResizedImages(images, size)

@@ -19,16 +19,17 @@ from jaxnoise.data.images import (
     first_line,
     summary,
 )
-from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.errors import ArgumentError, ConfigError, check_positive
 from jaxnoise.files import user_path
 
 _FILE = re.compile(r"(images|labels)(?:_(\d{5}))?\.npy")
 _SAMPLED = 64  # examples that are looked at when a set is opened
-_DTYPES = (np.uint8, np.float16, np.float32)
-_ALLOWED = "uint8, float16 or float32[n, height, width, channels], or uint8[n, height, width]"
+_ALLOWED = "uint8 or float[n, height, width, channels], or uint8[n, height, width]"
 
 
-def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -> "ArrayFolder":
+def open_arrays(
+    data_dir: str | os.PathLike[str] | None, split: str = "train", scale: float = 1.0
+) -> "ArrayFolder":
     """Opens a folder of arrays without reading the images.
 
     The folder holds `images.npy` and, for a labelled set, `labels.npy`; or shards
@@ -36,8 +37,9 @@ def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -
     whose examples count on from shard to shard. `numpy.save` writes such files.
 
     images: uint8[n, height, width, channels] pixels 0..255, or uint8[n, height, width] for grey
-    ones; or float16 or float32[n, height, width, channels], such as the latents of an autoencoder,
-    which are trained on as they are: scale them before, to the `sigma_data` of the config.
+    ones; or floats[n, height, width, channels] of 16, 32 or 64 bits and any order of bytes, such as
+    the latents of an autoencoder, which become float32 and are trained on as `scale` times what
+    they are: to have the `sigma_data` of the config.
     labels: integer[n], at least 0, of any size and with any gaps: the distinct labels, in ascending
     order, become the classes 0, 1, ..., and `class_names` says which is which. Without labels there
     is no class.
@@ -46,14 +48,17 @@ def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -
       data_dir: the folder.
       split: the name of a sub-folder that holds the files; "train" may also be `data_dir` itself,
         and "." always is.
+      scale: what floats are multiplied by, > 0; 1 for uint8 images.
 
     Returns:
       The examples, memory-mapped.
 
     Raises:
-      ArgumentError: no `data_dir`, one that is no folder, or a split without a sub-folder.
+      ArgumentError: no `data_dir`, one that is no folder, a split without a sub-folder, or a
+        `scale` that is not positive, or not 1 for uint8 images.
       ConfigError: a file that is missing, damaged, or of another dtype, shape or length than it
-        should be, a negative label, or a sampled float example that is not finite.
+        should be, images with their channels first, a negative label, or a sampled float example
+        that is not finite.
 
     Example:
       >>> import tempfile
@@ -89,12 +94,13 @@ def open_arrays(data_dir: str | os.PathLike[str] | None, split: str = "train") -
                 "all shards must have one dtype and one image shape"
             )
     if not labels:
-        total = sum(map(len, shards))
-        return ArrayFolder("arrays", images, shards, np.zeros(total, np.int32), 0)
+        none = np.zeros(sum(map(len, shards)), np.int32)
+        return ArrayFolder("arrays", images, shards, none, 0, scale=scale)
     stored = [_open_labels(p, len(s), i) for p, s, i in zip(labels, shards, images, strict=True)]
     distinct, joined = np.unique(np.concatenate(stored), return_inverse=True)
     names = tuple(map(str, distinct.tolist()))
-    return ArrayFolder("arrays", images, shards, joined.astype(np.int32), len(names), names)
+    classes = joined.astype(np.int32)
+    return ArrayFolder("arrays", images, shards, classes, len(names), names, scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,16 +113,19 @@ class ArrayFolder:
     Args:
       name: what messages and records call the set.
       paths: the shards' files, for messages.
-      shards: uint8[n_i, height, width(, channels)], float16 or float32[n_i, height, width,
-        channels], of one dtype and one image shape.
+      shards: uint8[n_i, height, width(, channels)] or floats[n_i, height, width, channels], of one
+        dtype and one image shape.
       labels: int32[n], n = sum n_i.
       num_classes: how many classes; 0 for an unlabelled set.
       class_names: one for each class; by default their numbers.
+      scale: what floats are multiplied by, > 0; 1 for uint8 images.
 
     Attributes:
-      fingerprint: 16 hex digits of a SHA-256 over the labels and every byte of the shards.
+      fingerprint: 16 hex digits of a SHA-256 over the labels, every byte of the shards and a scale
+        other than 1.
 
     Raises:
+      ArgumentError: a `scale` that is not positive, or not 1 for uint8 images.
       ConfigError: on making it or on `load`, a float example that holds NaN or an infinity.
 
     Example:
@@ -136,6 +145,7 @@ class ArrayFolder:
     labels: NDArray[np.int32] = field(repr=False)
     num_classes: int
     class_names: tuple[str, ...] = ()
+    scale: float = 1.0
     fingerprint: str = field(init=False)
     _starts: NDArray[np.int64] = field(init=False, repr=False)
 
@@ -144,12 +154,17 @@ class ArrayFolder:
         lengths = [len(shard) for shard in shards]
         object.__setattr__(self, "shards", shards)
         object.__setattr__(self, "_starts", np.cumsum([0, *lengths[:-1]]))
+        check_positive("scale", self.scale)
+        if self.dtype == np.uint8 and self.scale != 1:
+            raise ArgumentError("scale", self.scale, "1, since pixels are mapped to [-1, 1]")
         count = min(_SAMPLED, self.num_examples)
         self.load(np.arange(count) * (self.num_examples - 1) // max(count - 1, 1))
         object.__setattr__(self, "class_names", checked_names(self.class_names, self.num_classes))
         contents = files_digest(self.paths, self.paths[0].parent)
         names = ",".join(self.class_names)
-        object.__setattr__(self, "fingerprint", digest(contents, self.labels.tobytes(), names))
+        scaled = () if self.scale == 1 else (f"scaled by {float(self.scale)!r}",)
+        found = digest(contents, self.labels.tobytes(), names, *scaled)
+        object.__setattr__(self, "fingerprint", found)
 
     @property
     def num_examples(self) -> int:
@@ -179,22 +194,23 @@ class ArrayFolder:
           indices: int[n], each in [0, num_examples); repeats are allowed.
 
         Returns:
-          uint8 or float32[n, height, width, channels] (float16 is widened), the caller's own copy,
-          and labels int32[n].
+          uint8 or float32[n, height, width, channels], the caller's own copy, and labels int32[n].
 
         Raises:
           ArgumentError: no integers of rank 1, or one out of range.
-          ConfigError: a float example that holds NaN or an infinity.
+          ConfigError: a float example that holds NaN or an infinity once it is scaled.
         """
         indices = checked_indices(indices, self.num_examples).astype(np.int64)
         images = np.empty((len(indices), *self.image_shape), self.dtype)
         order = np.argsort(indices)  # every file is read front to back, one gather each
         shard_of = np.searchsorted(self._starts, indices[order], side="right") - 1
         numbers, cuts = np.unique(shard_of, return_index=True)
-        for number, slots in zip(numbers, np.split(order, cuts[1:]), strict=False):
-            images[slots] = self.shards[number][indices[slots] - self._starts[number]]
-        if self.dtype != np.uint8:
-            self._check_finite(images, indices)
+        with np.errstate(over="ignore"):  # it becomes an infinity, which is refused below
+            for number, slots in zip(numbers, np.split(order, cuts[1:]), strict=False):
+                images[slots] = self.shards[number][indices[slots] - self._starts[number]]
+            if self.dtype != np.uint8:
+                images *= np.float32(self.scale)
+                self._check_finite(images, indices)
         return images, self.labels[indices]
 
     def _check_finite(self, images: NDArray[Any], indices: NDArray[np.int64]) -> None:
@@ -205,8 +221,8 @@ class ArrayFolder:
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         row = index - self._starts[number]
         raise ConfigError(
-            f"{self.paths[number]}: example {row} holds NaN or an infinity: "
-            "write the file again without such examples"
+            f"{self.paths[number]}: example {row} holds NaN or an infinity, or what is one in "
+            "float32: write the file again without such examples"
         )
 
 
@@ -252,8 +268,16 @@ def _mapped(path: Path) -> NDArray[Any]:
 def _open_images(path: Path) -> NDArray[Any]:
     array = _mapped(path)
     ranks = (3, 4) if array.dtype == np.uint8 else (4,)
-    if array.dtype not in _DTYPES or array.ndim not in ranks or 0 in array.shape:
+    floats = array.dtype.kind == "f" and array.dtype.itemsize <= 8
+    if not (floats or array.dtype == np.uint8) or array.ndim not in ranks or 0 in array.shape:
         raise ConfigError(f"{path} is {summary(array)}: must be {_ALLOWED}, n > 0")
+    if array.ndim == 4:
+        _, channels, height, width = array.shape
+        if channels in (1, 3, 4) and height == width != channels:
+            raise ConfigError(
+                f"{path} is {summary(array)}, which has its channels first: write it again as "
+                "numpy.ascontiguousarray(numpy.moveaxis(images, 1, -1))"
+            )
     if not array.flags.c_contiguous:  # each example would be scattered over the whole file
         raise ConfigError(
             f"{path} is in Fortran order: write it again with numpy.ascontiguousarray"

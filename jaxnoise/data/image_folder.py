@@ -1,20 +1,41 @@
 """A folder of image files, with one sub-folder per class or with none."""
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+from collections import Counter
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
+from jaxnoise.data.cached_images import CachedImages, Example, Undecoded, decoded_once
+from jaxnoise.data.decoding import Decoding
 from jaxnoise.data.fingerprints import files_digest
-from jaxnoise.data.record_images import RecordImages
+from jaxnoise.data.images import digest
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.files import user_path
 
-ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".webp")
+ENDINGS = (
+    ".apng",
+    ".avif",
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jp2",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".mpo",
+    ".pbm",
+    ".pgm",
+    ".png",
+    ".pnm",
+    ".ppm",
+    ".tga",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
+"""What is read as an image."""
+FOREIGN = (".arw", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jxl", ".nef", ".orf", ".raf", ".rw2")
+"""Photographs that Pillow does not read: passed over in silence they would be missed."""
 SPLITS = ("train", "test", "val", "valid", "validation", "dev", "eval")
 # What archives and systems leave behind.
 LITTER = (
@@ -23,45 +44,42 @@ LITTER = (
     "lost+found",
     "$RECYCLE.BIN",
     "System Volume Information",
-    "Thumbs.db",
-    "desktop.ini",
 )
 
-Record = tuple[Path, int]
 
-
-@dataclass(frozen=True)
-class _Files:
-    """Image files and labels by index."""
-
-    files: Sequence[Record]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int, /) -> Record:
-        return self.files[index]
-
-
-def open_folder(data_dir: str | os.PathLike[str] | None, split: str = "train") -> RecordImages:
+def open_folder(
+    data_dir: str | os.PathLike[str] | None,
+    split: str = "train",
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    background: str = "white",
+) -> CachedImages:
     """The images of `data_dir/split`, or of `data_dir` itself where there is no such sub-folder.
 
     Files are taken in the order of their names. Where there are sub-folders each is a class, in the
-    order of their names; otherwise the set is unlabelled. Grey files stay grey, all others become
-    RGB; nothing is resized or cropped. What archives and systems leave behind (hidden files,
-    `__MACOSX`, `Thumbs.db`, ...) is passed over.
+    order of their names; otherwise the set is unlabelled. Hidden files and what archives and
+    systems leave behind are passed over, and so is whatever has no image's ending; a line on
+    standard error counts the latter. `Decoding` says how a file becomes pixels.
+
+    Every file is decoded before this returns, once: the pixels are kept in the cache folder
+    (`decoded_once`), and read from there as long as no file changes.
 
     Args:
       data_dir: the folder.
       split: its sub-folder; "train" may also be the folder itself, and "." always is.
+      size: side of square images in pixels, for images of any sizes; None where all are of one.
+      channels: 1 makes all grey, 3 makes all RGB; None where all are of one kind.
+      background: what shows through transparent pixels: a colour's name or "#rrggbb".
 
     Returns:
-      The images, fingerprinted by the files' names and contents.
+      The images, fingerprinted by the files' names and contents and by how they were decoded.
 
     Raises:
-      ArgumentError: no folder, no such split, or a sub-folder that may be a split or a class.
-      ConfigError: no image in it, a class without images, images beside sub-folders, a file that is
-        no image, or (when it is loaded) one of another size than the first; the file is named.
+      ArgumentError: no folder, no such split, a sub-folder that may be a split or a class, or a
+        size, number of channels or background that is none.
+      ConfigError: no image in it, a class without images, images beside sub-folders, files that
+        cannot be used (the first five are named), two of different size or kind, or no room.
 
     Example:
       >>> import tempfile
@@ -69,36 +87,85 @@ def open_folder(data_dir: str | os.PathLike[str] | None, split: str = "train") -
       >>> from PIL import Image
       >>> from jaxnoise.data.image_folder import open_folder
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     for name in ("a.png", "b.png"):
-      ...         Image.new("L", (4, 4)).save(Path(folder) / name)
-      ...     images = open_folder(folder)
+      ...     for number, name in enumerate(("a.png", "b.png")):
+      ...         Image.new("L", (6 + number, 4)).save(Path(folder) / name)
+      ...     images = open_folder(folder, size=2)
       >>> images.num_examples, images.image_shape, images.num_classes
-      (2, (4, 4, 1), 0)
+      (2, (2, 2, 1), 0)
     """
     if data_dir is None or not user_path(data_dir).is_dir():
         raise ArgumentError("data_dir", data_dir and str(data_dir), "a folder of image files")
+    decoding = Decoding(size, channels, background)
     root = _root(user_path(data_dir), split)
     classes, loose = _inside(root)
+    passed_over = [path for path in loose if not _is_image(path)]
+    loose = [path for path in loose if _is_image(path)]
     if classes and loose:
-        raise ConfigError(f"{loose[0]}: lies beside sub-folders; every image must be in a class")
+        why = _why_not(loose[0]) or "lies beside sub-folders; every image must be in a class"
+        raise ConfigError(f"{loose[0]}: {why}")
     files = [(path, 0) for path in loose]
     for label, folder in enumerate(classes):
-        nested, own = _inside(folder)
+        nested, found = _inside(folder)
+        own = [path for path in found if _is_image(path)]
+        passed_over += [path for path in found if not _is_image(path)]
         if nested or not own:
             what = f"holds the folder {nested[0].name}" if nested else "holds no image"
             raise ConfigError(
                 f"{folder}: {what}; every sub-folder of {root} is a class: fill it or move it away"
             )
         files += [(path, label) for path in own]
-    for path, _ in files:
-        if path.suffix.lower() not in ENDINGS:
-            raise ConfigError(f"{path}: is no image file ({', '.join(ENDINGS)})")
     if not files:
-        raise ConfigError(f"{root}: holds no image file")
-    contents = files_digest([path for path, _ in files], root)
+        others = f", but {_counted(passed_over)}" if passed_over else ""
+        raise ConfigError(f"{root}: holds no image file ({', '.join(ENDINGS)}){others}")
+    if passed_over:
+        line = f"{root}: passed over {_counted(passed_over)}, which are no images"
+        print(line, file=sys.stderr, flush=True)
+
+    def decode(index: int) -> Example:
+        path, label = files[index]
+        return decoding(path), label
+
+    reasons = {index: _why_not(path) for index, (path, _) in enumerate(files)}
+    refused = {index: why for index, why in reasons.items() if why}
+    readable = [path for index, (path, _) in enumerate(files) if index not in refused]
+    fingerprint = digest(files_digest(readable, root), decoding.description)
+    source = Undecoded(
+        root, len(files), decode, lambda i: files[i][0].relative_to(root).as_posix(), refused
+    )
+    pixels, labels = decoded_once(source, fingerprint)
     names = tuple(folder.name for folder in classes)
     name = root.resolve().name
-    return RecordImages(name, _Files(files), _decode, len(names), contents, names, _label_of)
+    return CachedImages(name, pixels, labels, len(names), fingerprint, names)
+
+
+def _is_image(path: Path) -> bool:
+    # What a broken link was to may have been one, or a class.
+    return path.suffix.lower() in ENDINGS + FOREIGN or _leads_nowhere(path)
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def _counted(paths: list[Path]) -> str:
+    """How many files there are of which endings: "3 files (1 .json, 2 .txt)"."""
+    endings = Counter(path.suffix.lower() or "without an ending" for path in paths)
+    files = "file" if len(paths) == 1 else "files"
+    shown = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
+    return f"{len(paths)} {files} ({shown})"
+
+
+def _why_not(path: Path) -> str:
+    """Why a file cannot be read; "" if it can."""
+    if path.suffix.lower() in FOREIGN:
+        return f"is {path.suffix.lower()}, which Pillow does not read: convert it to JPEG or PNG"
+    if _leads_nowhere(path):
+        return f"is a link to {os.readlink(path)}, where nothing is: restore that or remove it"
+    if not path.is_file():
+        return "is no regular file: remove it"
+    if not os.access(path, os.R_OK):
+        return "may not be read: change its permissions"
+    return ""
 
 
 def _root(folder: Path, split: str) -> Path:
@@ -125,17 +192,3 @@ def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
     visible = sorted(path for path in shown if path.name not in LITTER)
     folders = [path for path in visible if path.is_dir()]
     return folders, [path for path in visible if not path.is_dir()]
-
-
-def _label_of(record: Record) -> int:
-    return record[1]
-
-
-def _decode(record: Record) -> tuple[NDArray[np.uint8], int]:
-    path, label = record
-    try:
-        with Image.open(path) as image:
-            grey = image.mode in ("1", "L")
-            return np.asarray(image.convert("L" if grey else "RGB")), label
-    except (OSError, SyntaxError, ValueError) as error:  # PIL raises all three
-        raise ConfigError(f"{path}: cannot be read as an image") from error

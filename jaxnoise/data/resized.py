@@ -92,10 +92,25 @@ class ResizedImages:
           uint8[n, size, size, channels], the caller's own copy, and labels int32[n].
         """
         images, labels = self.base.load(indices)
-        return _resized(images, self.size), labels
+        return resized(images, self.size), labels
 
 
-def _resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Square images at a smaller size, by the rule of `ResizedImages`.
+
+    Args:
+      images: uint8[n, side, side, channels].
+      size: from 1 to side.
+
+    Returns:
+      uint8[n, size, size, channels].
+
+    Example:
+      >>> import numpy as np
+      >>> from jaxnoise.data.resized import resized
+      >>> resized(np.full((1, 9, 9, 3), 7, np.uint8), 4)[0, 0, 0].tolist()
+      [7, 7, 7]
+    """
     count, side, _, channels = images.shape
     if side == size:
         return images

@@ -15,9 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxnoise.data.cached_images import CachedImages, Example, Undecoded, decoded_once
+from jaxnoise.data.decoding import Decoding, UnusableError
 from jaxnoise.data.fingerprints import files_digest
-from jaxnoise.data.images import digest
+from jaxnoise.data.images import Images, digest, first_line, label_range, out_of_range
 from jaxnoise.data.record_images import RecordImages
+from jaxnoise.data.resized import ResizedImages
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.files import user_path
 
@@ -83,26 +86,34 @@ def prepared_folder(name: str, data_dir: str | os.PathLike[str] | None = None) -
 
 
 def open_tfds(
-    name: str, split: str = "train", data_dir: str | os.PathLike[str] | None = None
-) -> RecordImages:
+    name: str,
+    split: str = "train",
+    data_dir: str | os.PathLike[str] | None = None,
+    size: int | None = None,
+) -> Images:
     """A prepared image data set of tensorflow-datasets, through its random-access data source.
 
     The image is the first supervised key or the one Image feature, the label the second
     supervised key or the one ClassLabel feature. A set without a label, or with several of equal
     rank, counts as unlabelled (`num_classes` 0).
 
+    Where the set's description gives no one height and width, or `size` is asked of images that are
+    not square, all are decoded once into the cache folder, cropped and reduced as `Decoding` says.
+
     Args:
       name: "name", "name/config", "name:1.2.3" or "name/config:1.2.3".
       split: a split or a slice of one in tensorflow-datasets' notation, such as "train[:90%]".
       data_dir: where data sets are kept; None for tensorflow-datasets' default.
+      size: side of square images in pixels, at most their own; None leaves them.
 
     Returns:
-      The images; nothing but a few records is read yet.
+      The images; where they are of one size nothing but a few records is read yet.
 
     Raises:
-      ArgumentError: an unknown or empty split.
+      ArgumentError: an unknown or empty split, or a `size` that they cannot have.
       ConfigError: an unknown name (the nearest known ones are named), a set that is not prepared
-        (with the command that prepares it), or one whose files or features do not serve.
+        (with the command that prepares it), one whose files or features do not serve, or images of
+        different sizes without a `size`.
     """
     folder = prepared_folder(name, data_dir)
     if folder is None:
@@ -126,7 +137,26 @@ def open_tfds(
     contents = files_digest([Path(part.filename) for part in parts], folder)
     identity = digest(contents, *(f"{part.skip} {part.take}" for part in parts))
     decode, label_of = _decoders(builder.info.features, image_key, label_key)
-    return RecordImages(name, source, decode, len(names), identity, names, label_of)
+    height, width = builder.info.features[image_key].shape[:2]
+    if None not in (height, width) and (size is None or height == width):
+        images = RecordImages(name, source, decode, len(names), identity, names, label_of)
+        return images if size is None else ResizedImages(images, size)
+    fit = Decoding(size)
+
+    def example(index: int) -> Example:
+        try:
+            pixels, label = decode(source.__getitems__([index])[0])
+        except Exception as error:  # as manifold as the formats
+            raise UnusableError(f"cannot be decoded: {first_line(error)}") from error
+        if out_of_range(np.array([label]), len(names))[0]:
+            raise UnusableError(f"has label {label}, which is not {label_range(len(names))}")
+        return fit.fitted(pixels[..., None] if pixels.ndim == 2 else pixels), label
+
+    key = digest(identity, fit.description)
+    undecoded = Undecoded(folder, len(source), example, lambda index: f"example {index}")
+    all_pixels, labels = decoded_once(undecoded, key)
+    fingerprint = identity if size is None else key
+    return CachedImages(name, all_pixels, labels, len(names), fingerprint, names)
 
 
 def _parse(name: str) -> tuple[str, str | None, str | None]:

@@ -52,11 +52,14 @@ def open_extractor(run: ModelRun, images: Images) -> Extractor:
             "decode samples to score them"
         )
     n, half = samples_asked_for(run, images), images.num_examples // 2
-    if n == 0:
+    if settings.n == 0:
         return raw_pixels()
     halves = settings.reference is None and settings.held_out is None
     if n > half and halves:
-        raise ConfigError(f"config.evaluate.n={n}: must be at most {half}, half of the images")
+        what = "half of the images" if half > 1 else too_few_to_score(images)
+        raise ConfigError(f"config.evaluate.n={n}: must be at most {half}, {what}")
+    if n < 2 and settings.n is None:
+        raise ConfigError(f"config.evaluate.n=None: {too_few_to_score(images)}")
     if n < 2:
         raise ConfigError(f"config.evaluate.n={n}: must be at least 2")
     try:
@@ -81,6 +84,14 @@ def open_extractor(run: ModelRun, images: Images) -> Extractor:
             f"config.evaluate.{key}={error.value!r}: must be {error.allowed}"
         ) from error
     return extractor
+
+
+def too_few_to_score(images: Images) -> str:
+    """That there are no halves to compare, and what to do."""
+    return (
+        f"a set of {images.num_examples} has no halves to score with; set evaluate.n=0 for no "
+        "score, or add images"
+    )
 
 
 def feature_count(extractor: Extractor, images: Images) -> int:

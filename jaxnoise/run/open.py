@@ -16,6 +16,7 @@ from jaxnoise.errors import ArgumentError, ConfigError, describe
 from jaxnoise.experiment import ModelRun, Run, completed
 from jaxnoise.figures.noise_plans import save_noise
 from jaxnoise.objectives.objective import Objective
+from jaxnoise.run.scale import check_scale
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.records import differences, flatten
 from jaxnoise.training.state import Params
@@ -124,7 +125,8 @@ def open_images(run: Run, images: Images | None) -> tuple[Devices, Images, Any]:
       images: instead of the config's own.
 
     Raises:
-      ConfigError: the batch does not divide, or the images cannot be had or do not fit the network.
+      ConfigError: the batch does not divide, or the images cannot be had or do not fit the network
+        or, where they are the config's own, `objective.sigma_data`.
     """
     if run.train.mapping == "pmap" and jax.process_count() > 1:
         raise ConfigError(
@@ -136,6 +138,7 @@ def open_images(run: Run, images: Images | None) -> tuple[Devices, Images, Any]:
             f"config.train.batch={run.train.batch}: must be a multiple of {devices.size}, the "
             "number of devices"
         )
+    own = images is None
     images = run.data.open() if images is None else images
     if run.data.flip and images.dtype != np.uint8:
         why = holds_latents(run, images)
@@ -146,6 +149,8 @@ def open_images(run: Run, images: Images | None) -> tuple[Devices, Images, Any]:
         raise does_not_fit("model", error, images) from error
     check_network(run, images, network)
     check_objective(run, images)
+    if own:
+        check_scale(run, images)
     return devices, images, network
 
 

@@ -44,8 +44,11 @@ def opened(folder, **keywords):
         (PIXELS, np.uint8),
         (LATENTS, np.float32),
         (LATENTS.astype(np.float32) + np.float32(1e-4), np.float32),
+        (LATENTS.astype(np.float64) + 1e-9, np.float32),
+        (LATENTS.astype(">f4"), np.float32),
+        (LATENTS.astype(">f8"), np.float32),
     ],
-    ids=["uint8", "float16", "float32"],
+    ids=["uint8", "float16", "float32", "float64", "big-endian 32", "big-endian 64"],
 )
 @pytest.mark.parametrize("cuts", [None, [4, 5]], ids=["whole", "sharded"])
 def test_load_gives_what_the_indices_say(tmp_path, stored, dtype, cuts):
@@ -204,10 +207,14 @@ def cut(path, size):
             r"images_00001.npy is float32\[2, 4, 6, 3\] but images_00000.npy is uint8",
         ),
         (
-            lambda d: np.save(d / "images_00000.npy", PIXELS / 255),
-            r"is float64\[11, 4, 6, 3\]: must be uint8, float16 or float32\[n, height, width, c",
+            lambda d: np.save(d / "images_00000.npy", PIXELS.astype(int)),
+            r"is int64\[11, 4, 6, 3\]: must be uint8 or float\[n, height, width, channels\], or ui",
         ),
-        (lambda d: np.save(d / "images_00000.npy", PIXELS.astype(">f4")), r"is >f4\[11"),
+        (lambda d: np.save(d / "images_00000.npy", PIXELS.astype("g")), r"is float128\[11"),
+        (
+            lambda d: np.save(d / "images_00000.npy", np.zeros((4, 3, 8, 8), np.uint8)),
+            r"\[4, 3, 8, 8\], which has its channels first: .*numpy.moveaxis\(images, 1, -1\)",
+        ),
         (lambda d: np.save(d / "images_00000.npy", PIXELS[0, 0]), r"is uint8\[6, 3\]: must be"),
         (lambda d: np.save(d / "images_00000.npy", LATENTS[..., 0]), r"is float16\[11, 4, 4\]: mu"),
         (lambda d: np.save(d / "images_00000.npy", PIXELS[:0]), r"is uint8\[0, 4, 6, 3\]: must"),
@@ -277,6 +284,43 @@ def test_floats_are_fed_and_trained_on_as_they_are(tmp_path, monkeypatch, reside
     assert (x0.dtype, x0.shape) == (np.float32, (*axes, 4, 4, 2))
     np.testing.assert_array_equal(x0, LATENTS.astype(np.float32)[index])
     np.testing.assert_array_equal(labels, LABELS[index])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_channels_first_is_told_by_its_shape(tmp_path, channels):
+    write(tmp_path, np.zeros((5, channels, 8, 8), np.float32))
+    with pytest.raises(ConfigError, match=r"which has its channels first"):
+        opened(tmp_path)
+    for shape in ((5, 8, 8, channels), (5, channels, channels, channels), (5, channels, 8, 6)):
+        assert opened(write(tmp_path, np.zeros(shape, np.float32))).image_shape == shape[1:]
+
+
+def test_floats_are_scaled_and_bytes_are_not(tmp_path):
+    plain = opened(write(tmp_path / "floats", LATENTS, LABELS))
+    scaled = opened(tmp_path / "floats", scale=0.25)
+    found = scaled.load(np.arange(11))[0]
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, LATENTS.astype(np.float32) / 4)
+    prints = {
+        plain.fingerprint,
+        scaled.fingerprint,
+        opened(tmp_path / "floats", scale=2).fingerprint,
+    }
+    assert len(prints) == 3
+    assert opened(tmp_path / "floats", scale=1.0).fingerprint == plain.fingerprint
+    assert opened(write(tmp_path / "bytes", PIXELS), scale=1.0).dtype == np.uint8
+    with pytest.raises(ArgumentError, match=r"^scale=2: must be 1, since pixels are mapped"):
+        opened(tmp_path / "bytes", scale=2)
+    for scale in (0.0, -1.0, np.inf):
+        with pytest.raises(ArgumentError, match="must be a finite number > 0"):
+            opened(tmp_path / "floats", scale=scale)
+
+
+@pytest.mark.parametrize("value, scale", [(1e300, 1.0), (1e30, 1e30)])
+def test_what_float32_does_not_hold_is_refused(tmp_path, value, scale):
+    write(tmp_path, np.full((3, 2, 2, 1), value))
+    with pytest.raises(ConfigError, match=r"example 0 holds NaN or an infinity, or what is one in"):
+        opened(tmp_path, scale=scale)
 
 
 def test_a_float_takes_four_bytes_on_the_device(tmp_path):

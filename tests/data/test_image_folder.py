@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxnoise.config.settings import DataSettings
 from jaxnoise.data import open_images
 from jaxnoise.data.image_folder import open_folder
 from jaxnoise.errors import ArgumentError, ConfigError
@@ -94,18 +95,68 @@ def test_what_is_wrong_is_one_line_that_names_the_file(tmp_path):
         open_folder(None)
     with pytest.raises(ConfigError, match="holds no image file"):
         open_folder(tmp_path)
+    (tmp_path / "notes.txt").write_text("not an image")
+    with pytest.raises(ConfigError, match=r"holds no image file .*, but 1 file \(1 \.txt\)"):
+        open_folder(tmp_path)
     write(tmp_path, PIXELS[:1], "a.png")
     with pytest.raises(ArgumentError, match="split='test': must be a sub-folder"):
         open_folder(tmp_path, "test")
-    (tmp_path / "notes.txt").write_text("not an image")
-    with pytest.raises(ConfigError, match=r"notes\.txt: is no image file"):
-        open_folder(tmp_path)
     (tmp_path / "notes.txt").rename(tmp_path / "b.png")
-    with pytest.raises(ConfigError, match=r"b\.png: cannot be read as an image"):
-        open_folder(tmp_path).load(np.arange(2))
+    with pytest.raises(ConfigError, match=r"1 of 2 images cannot be used: b\.png is no image"):
+        open_folder(tmp_path)
     write(tmp_path, [PIXELS[0, :3]], "b.png")
-    with pytest.raises(ConfigError, match="example 1 is 3x4x3 but example 0 is 5x4x3"):
-        open_folder(tmp_path).load(np.arange(2))
+    with pytest.raises(
+        ConfigError, match=r"a\.png is 4x5 and b\.png is 4x3 \(width x height\): set data\.size"
+    ):
+        open_folder(tmp_path)
+    write(tmp_path, [PIXELS[0, :, :, 0]], "b.png")
+    with pytest.raises(
+        ConfigError, match=r"a\.png is in colour and b\.png is grey: set data\.channels to 1 or 3"
+    ):
+        open_folder(tmp_path)
+    assert open_folder(tmp_path, channels=3).image_shape == (5, 4, 3)
+    assert open_folder(tmp_path, channels=1).image_shape == (5, 4, 1)
     write(tmp_path / "cat", PIXELS[:1], "c.png")
     with pytest.raises(ConfigError, match="lies beside sub-folders"):
         open_folder(tmp_path)
+
+
+def test_what_is_no_image_is_passed_over_and_counted(tmp_path, capsys):
+    for name in ("cat", "dog"):
+        write(tmp_path / name, PIXELS[:2], "a.png", "b.PNG")
+        for other in ("Thumbs.db", "desktop.ini", "labels.json"):
+            (tmp_path / name / other).write_text("{}")
+    (tmp_path / "README").write_text("of the set")
+    (tmp_path / ".DS_Store").touch()
+    images = open_folder(tmp_path)
+    assert (images.num_examples, images.class_names) == (4, ("cat", "dog"))
+    assert capsys.readouterr().err == (
+        f"{tmp_path}: passed over 7 files (2 .db, 2 .ini, 2 .json, 1 without an ending), which are "
+        "no images\n"
+    )
+
+
+def test_a_link_to_no_class_is_not_passed_over(tmp_path):
+    write(tmp_path / "cat", PIXELS[:1], "a.png")
+    (tmp_path / "dog").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="dog: is a link to nowhere, where nothing is: restore"):
+        open_folder(tmp_path)
+
+
+def test_settings_are_told_by_their_keys(tmp_path):
+    write(tmp_path, PIXELS[:2], "a.png", "b.png")
+    for key, value, allowed in (
+        ("size", 0, "at least 1, or None"),
+        ("channels", 2, r"1 \(grey\), 3 \(RGB\) or None"),
+        ("background", "whitish", "a colour's name such as 'white', or '#rrggbb'"),
+        ("scale", -1.0, "a finite number > 0"),
+    ):
+        with pytest.raises(ArgumentError, match=f"{key}={value!r}: must be {allowed}"):
+            DataSettings("folder", data_dir=str(tmp_path), **{key: value})
+    for key, value in (("channels", 1), ("background", "red"), ("scale", 2.0)):
+        with pytest.raises(ConfigError, match=rf"^config\.data\.{key}={value!r}: must be .*unless"):
+            DataSettings("digits", **{key: value}).open()
+    with pytest.raises(ConfigError, match=r"^config\.data\.scale=2\.0: must be None or 1 unless"):
+        DataSettings("folder", data_dir=str(tmp_path), scale=2.0).open()
+    images = DataSettings("folder", data_dir=str(tmp_path), size=2, channels=1, scale=1.0).open()
+    assert images.image_shape == (2, 2, 1)

@@ -208,13 +208,44 @@ def test_an_empty_record_met_on_loading_is_an_error(small):
         cut.load(np.arange(2))
 
 
-def test_images_of_mixed_sizes_are_refused_with_the_example_named(tmp_path):
+def test_images_of_mixed_sizes_need_a_size(tmp_path):
     images = [*pixels(30, 8, 8, 3), *pixels(1, 8, 9, 3)]
     features = {"image": ANY_SIZE, "label": LABEL}
-    write(tmp_path, "mixed", features, {"train": examples(images, [0] * 31)})
-    mixed = open_tfds("mixed", data_dir=tmp_path)
-    with pytest.raises(ConfigError, match="mixed: example 30 is 8x9x3 but example 0 is 8x8x3"):
-        mixed.load(np.arange(31))
+    write(tmp_path, "mixed", features, {"train": examples(images, np.arange(31) % 3)})
+    message = r"example 0 is 8x8 and example 30 is 9x8 \(width x height\): set data\.size"
+    with pytest.raises(ConfigError, match=message) as caught:
+        open_tfds("mixed", data_dir=tmp_path)
+    one_line(caught)
+    small = open_images("mixed", data_dir=tmp_path, size=4)
+    found, labels = small.load(np.arange(31))
+    squares = np.stack([image[:, :8] for image in images])
+    blocks = squares.reshape(31, 4, 2, 4, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_array_equal(found, np.rint(blocks))
+    np.testing.assert_array_equal(labels, np.arange(31) % 3)
+    np.testing.assert_array_equal(small.class_counts, [11, 10, 10])
+    head = open_tfds("mixed", "train[:30]", tmp_path, 4)
+    assert head.fingerprint != small.fingerprint
+    # The images of one size are as they were without a cache.
+    whole = open_tfds("mixed", "train[:30]", tmp_path)
+    np.testing.assert_array_equal(whole.load(np.arange(30))[0], images[:30])
+    with pytest.raises(ConfigError, match=r"31 of 31 .*example 0 is 8x8 .*smaller than size 9; ex"):
+        open_tfds("mixed", data_dir=tmp_path, size=9)
+
+
+def test_images_of_one_size_are_made_smaller_as_they_are_loaded(small, tmp_path):
+    square = pixels(4, 6, 6, 1)
+    features = {"image": tfds.features.Image(shape=(6, 6, 1)), "label": LABEL}
+    stored = examples(square[..., 0], [0, 1, 2, 0])
+    write(tmp_path, "square", features, {"train": stored})
+    images = open_images("square", data_dir=tmp_path, size=3)
+    assert type(images).__name__ == "ResizedImages"
+    blocks = square.reshape(4, 3, 2, 3, 2, 1).mean(axis=(2, 4))
+    np.testing.assert_array_equal(images.load(np.arange(4))[0], np.rint(blocks))
+    # Others are cropped, which is done once.
+    data_dir, oblong = small
+    cut = oblong[:, :5].reshape(9, 5, 5, 1)
+    images = open_images("small", data_dir=data_dir, size=5)
+    np.testing.assert_array_equal(images.load(np.arange(9))[0], cut)
 
 
 def test_stored_grey_and_palette_images_become_what_the_feature_declares(tmp_path):
