@@ -6,7 +6,7 @@ stays that of the cosine law, makes the gradient vary less, and training end bet
 Command:      python run.py --config=configs/digits_adaptive.py
 Hardware:     two CPU cores.
 Paper:        none; in the style of importance sampling (arXiv 1803.00942), which has no diffusion.
-Ours:         not run yet.
+Ours:         0.368 (seed 0; the floor is 0.338).
 """
 
 from ml_collections import ConfigDict

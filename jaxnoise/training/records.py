@@ -150,7 +150,8 @@ def differences(held: dict[str, Any], config: dict[str, Any]) -> str:
       held: a resolved config as read from JSON.
       config: a resolved config.
     """
-    there, here = flatten(held), flatten(json.loads(json.dumps(config)))
+    # A tuple is a list in JSON.
+    there, here = (flatten(json.loads(json.dumps(each))) for each in (held, config))
     viewing = tuple(key for key in VIEWING if key not in _keys_of_own_code(here))
     keys = sorted(
         key
