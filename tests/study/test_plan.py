@@ -44,14 +44,14 @@ def test_a_budget_names_its_arms_and_what_they_get_on_top():
 
 
 def test_the_shipped_studies_are_planned_at_every_budget():
-    from studies import adaptive, high_noise, log_snr, pacing
+    from studies import adaptive, high_noise, log_snr, noise_rater, pacing
 
     counts = {
         study.__name__: {
             budget: len(planned_runs(study.get_study(), budget, FOLDER))
             for budget in study.get_study().budgets
         }
-        for study in (adaptive, high_noise, log_snr, pacing)
+        for study in (adaptive, high_noise, log_snr, noise_rater, pacing)
     }
     assert counts == {
         "studies.adaptive": {"smoke": 2, "laptop": 22 * 3 + 14 * 3 + 10 * 5},
@@ -61,6 +61,7 @@ def test_the_shipped_studies_are_planned_at_every_budget():
             "gpu": (23 + 4 + 4) * 8,
         },
         "studies.log_snr": {"smoke": 2, "laptop": 30 * 3 + 4 * 5},
+        "studies.noise_rater": {"smoke": 4, "laptop": (5 + 15) * 3},
         "studies.pacing": {"smoke": 2, "laptop": 6 * 3},
     }
 

@@ -1,0 +1,93 @@
+"""Does learned selection of noise pay, and does it if it cannot bend the model?
+
+Command:      python run.py --study=studies/noise_rater.py --budget=smoke
+Hardware:     two CPU cores; smoke: two minutes, laptop: hours.
+Papers:       NoiseRater, arXiv 2605.08144, with the blanks filled from DataRater, arXiv 2505.17895.
+
+First raters are trained, one for each seed: of draws for one image, of all draws of a batch, of the
+level alone, of the noisy image. Then models that select by them, beside controls that know nothing,
+at equal images trained on and, in a table of its own, at equal cost. A rater that sees what the
+network sees leaves the best denoiser alone; one that sees the image and its noise does not
+(docs/noise_rater.md). The arm "softmax-weighted" takes that influence out again by weights.
+"""
+
+from typing import Any
+
+from jaxnoise.study import Budget, Comparison, Study
+
+SMALL = {
+    "train.steps": 8,
+    "train.log_every": 4,
+    "train.checkpoint_every": 8,
+    "train.sample_every": 8,
+}
+RATERS = {
+    "candidates": "configs/digits_noise_rater.py",
+    "batch": "configs/digits_noise_rater_batch.py",
+    "level": "configs/digits_noise_rater_level.py",
+    "noisy": "configs/digits_noise_neutral_rater.py",
+    "law": "configs/digits_law_learned.py",
+}
+
+
+def by(rater: str, name: str, **settings: Any) -> dict[str, Any]:
+    """Selection by the rater of the same seed."""
+    file = f"{{folder}}/raters/{rater}/seed_{{seed}}/rater.npz"
+    return {"selection": {"name": name, "file": file, **settings}}
+
+
+def arms() -> dict[str, dict[str, Any]]:
+    plain = {"selection": {"name": "none"}}
+    # A quarter of the pool is trained on, as many images as by the others.
+    neutral = {"train.batch": 256} | by("noisy", "neutral_pool", share=0.25, bins=8)
+    return {
+        "plain": plain,
+        "random": {"selection": {"name": "random"}},
+        "rater": by("candidates", "rater"),
+        "rater-annealed": by("candidates", "rater", anneal_steps=800),
+        "rater-shuffled": by("candidates", "rater_shuffled"),
+        "rater-pool": by("batch", "rater_pool"),
+        "rater-level": by("level", "rater_pool", bins=1),
+        "softmax": by("candidates", "rater_softmax", inverse_probability=False),
+        "softmax-weighted": by("candidates", "rater_softmax"),
+        "neutral-pool": neutral,
+        "neutral-weights": by("noisy", "neutral_weights"),
+        "loss": {"selection": {"name": "loss"}},
+        "nearest": {"selection": {"name": "nearest"}},
+        "assignment": {"selection": {"name": "assignment"}},
+        "speed": plain | {"pacing": {"name": "asymmetric", "boundary": 0.922}},
+    }
+
+
+def get_study() -> Study:
+    # One inner model and one inner step: what is compiled grows with both.
+    small_rater = SMALL | {"train.batch": 8, "meta.outer_batch": 8, "meta.population": 1}
+    small_rater |= {"meta.inner_steps": 1, "meta.lifetime": 8, "meta.probe_every": 0}
+    return Study(
+        question="Does learned selection of noise pay?",
+        comparisons={
+            "raters": Comparison(
+                base=RATERS["candidates"],
+                bases=RATERS,
+                arms={name: {} for name in RATERS},
+                control="candidates",
+                budgets={
+                    "smoke": Budget((0,), small_rater, ("noisy",)),
+                    "laptop": Budget((0, 1, 2)),
+                },
+            ),
+            "digits": Comparison(
+                base="configs/digits_noise_selected.py",
+                arms=arms(),
+                control="random",
+                after=("raters",),
+                budgets={
+                    "smoke": Budget((0,), SMALL | {"evaluate.n": 64}, ("neutral-weights",)),
+                    "laptop": Budget((0, 1, 2)),
+                },
+                settings={"evaluate.metrics": ("frechet", "precision_recall")},
+                further={"raw_weights": {"evaluate.weights": "raw"}},
+                shown=("plain", "random", "rater", "rater-pool", "neutral-pool", "neutral-weights"),
+            ),
+        },
+    )
