@@ -9,7 +9,7 @@ law.name='laplace'.
 Command:      python run.py --config=configs/digits_law_learned.py
 Hardware:     two CPU cores.
 Paper:        none; the Laplace law (arXiv 2407.03297) has its numbers from trials.
-Ours:         not run yet.
+Ours:         from mu 3, b .5 to mu 1.36, b 2.08 after 800 meta-steps (seed 0).
 """
 
 from ml_collections import ConfigDict

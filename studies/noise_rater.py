@@ -1,7 +1,7 @@
 """Does learned selection of noise pay, and does it if it cannot bend the model?
 
 Command:      python run.py --study=studies/noise_rater.py --budget=smoke
-Hardware:     two CPU cores; smoke: two minutes, laptop: hours.
+Hardware:     two CPU cores; smoke: minutes, most of them to compile; laptop: hours.
 Papers:       NoiseRater, arXiv 2605.08144, with the blanks filled from DataRater, arXiv 2505.17895.
 
 First raters are trained, one for each seed: of draws for one image, of all draws of a batch, of the
@@ -63,6 +63,7 @@ def get_study() -> Study:
     # One inner model and one inner step: what is compiled grows with both.
     small_rater = SMALL | {"train.batch": 8, "meta.outer_batch": 8, "meta.population": 1}
     small_rater |= {"meta.inner_steps": 1, "meta.lifetime": 8, "meta.probe_every": 0}
+    small_rater |= {"meta.probe_draws": 2, "meta.probe_repeats": 2}
     return Study(
         question="Does learned selection of noise pay?",
         comparisons={
