@@ -51,6 +51,10 @@ def arms() -> dict[str, dict[str, Any]]:
         "softmax": by("candidates", "rater_softmax", inverse_probability=False),
         "softmax-weighted": by("candidates", "rater_softmax"),
         "neutral-pool": neutral,
+        # A hard choice trains on nothing in what it leaves out; a floor and a larger share do.
+        "neutral-pool-floor": {"train.batch": 256}
+        | by("noisy", "neutral_pool", share=0.25, bins=8, floor=0.25),
+        "neutral-half": {"train.batch": 128} | by("noisy", "neutral_pool", share=0.5, bins=8),
         "neutral-weights": by("noisy", "neutral_weights"),
         "loss": {"selection": {"name": "loss"}},
         "nearest": {"selection": {"name": "nearest"}},

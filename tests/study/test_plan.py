@@ -61,7 +61,7 @@ def test_the_shipped_studies_are_planned_at_every_budget():
             "gpu": (23 + 4 + 4) * 8,
         },
         "studies.log_snr": {"smoke": 2, "laptop": 30 * 3 + 4 * 5},
-        "studies.noise_rater": {"smoke": 4, "laptop": (5 + 15) * 3},
+        "studies.noise_rater": {"smoke": 4, "laptop": (5 + 17) * 3},
         "studies.pacing": {"smoke": 2, "laptop": 6 * 3},
     }
 
