@@ -48,7 +48,7 @@ class NoisyRater(nn.Module):
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
-      >>> from jaxnoise.models.rater import NoisyRater
+      >>> from jaxnoise.models import NoisyRater
       >>> rater, x, lam = NoisyRater(8, depth=1), jnp.ones((2, 8, 8, 1)), jnp.zeros(2)
       >>> scores, params = jax.jit(rater.init_with_output)(jax.random.key(0), x, lam)
       >>> scores
@@ -122,7 +122,7 @@ class LawRater(nn.Module):
     Example:
       >>> import jax
       >>> import jax.numpy as jnp
-      >>> from jaxnoise.models.rater import LawRater
+      >>> from jaxnoise.models import LawRater
       >>> rater, lam = LawRater(mu=0.0, b=0.5), jnp.array([0.0, 1.0])
       >>> params = rater.init(jax.random.key(0), lam, 0 * lam)
       >>> print(jax.nn.softmax(rater.apply(params, lam, 0 * lam)).round(2))

@@ -155,8 +155,8 @@ class Adaptive(Pacing):
       >>> state = pacing.update(pacing.init(), sums)  # clean levels have three times the loss
       >>> now = pacing.on(law.survival)
       >>> lam = law.inverse_survival(now.warp(jnp.asarray([0.35, 0.7, 0.85]), state, step=1))
-      >>> print(lam, now.cdf(0.5, state, step=1))
-      [ 1.         0.        -0.9999999] 0.7
+      >>> [round(float(x), 3) + 0.0 for x in lam], round(float(now.cdf(0.5, state, step=1)), 3)
+      ([1.0, 0.0, -1.0], 0.7)
 
     Reference:
       "loss": VDM++ (arXiv 2303.00848); "second_moment": improved DDPM (arXiv 2102.09672);
