@@ -114,7 +114,7 @@ def floored_softmax(logits: jax.Array, floor: float, axis_name: str | None = Non
 def check_floor(floor: object) -> None:
     """Raises ArgumentError unless `floor` is a number in [0, 1)."""
     allowed = "a number in [0, 1)"
-    if is_traced(floor) or np.shape(floor):
+    if is_traced(floor) or np.ndim(np.asarray(floor)):
         raise ArgumentError("floor", describe(floor), allowed)
     check_numbers("floor", floor, lambda x: (x >= 0) & (x < 1), allowed)
 
