@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
             "file": "runs/cifar_noise_neutral_rater/rater.npz",
             "share": 0.25,
             "bins": 8,
+            "floor": 0.25,
         }
     )
     return config

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,11 @@ import jax
 from jaxnoise.commands import train_rater
 from jaxnoise.data.order import batch_indices
 from jaxnoise.evaluation.score_keys import FLOOR, frechet_key, is_untrained, untrained_key
-from jaxnoise.experiment import RaterRun, Run
+from jaxnoise.experiment import ModelRun, RaterRun, Run
 from jaxnoise.figures.curves import save_curves
 from jaxnoise.figures.samples import samples_path, save_samples
 from jaxnoise.files import write_whole
+from jaxnoise.meta.neutral import NeutralPool
 from jaxnoise.meta.selection import Selection
 from jaxnoise.report import write_report
 from jaxnoise.run.model import (
@@ -114,16 +116,23 @@ def step_of(model: OpenModel, selection: Selection | None) -> Step[TrainState]:
 
 
 def cost(model: OpenModel) -> dict[str, float]:
-    """Operations of a whole step, and the share of them that selects noise."""
+    """Operations of a whole step, and the share of them that selects noise.
 
-    def counted(selection: Selection | None) -> float | None:
-        step = step_of(model, selection)
-        return operations(model, step, model.run.train.batch)
+    Beside a step of as many examples as a selection keeps.
+    """
 
-    whole = counted(model.selection)
+    def counted(selection: Selection | None, run: ModelRun) -> float | None:
+        step = step_of(replace(model, run=run), selection)
+        return operations(model, step, run.train.batch)
+
+    run, selection = model.run, model.selection
+    whole = counted(selection, run)
     if whole is None:
         return {}
-    plain = whole if model.selection is None else counted(None) or 0.0
+    batch = run.train.batch
+    kept = selection.kept(batch) if isinstance(selection, NeutralPool) else batch
+    alike = replace(run, train=replace(run.train, batch=kept))
+    plain = whole if selection is None else counted(None, alike) or 0.0
     return {"operations_per_step": whole, "selection_share": 1 - plain / whole}
 
 

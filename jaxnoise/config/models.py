@@ -77,19 +77,24 @@ def _own(network: Callable[..., Any]) -> Callable[..., Fitted]:
 def _rater(name: str) -> Callable[..., Any]:
     """A rater's own fields as keys; builds the flax module.
 
-    One of the noisy image sees the labels that the inner models see, so their number is no key.
+    The number of labels comes from the images, so a config says `class_conditional` alone; until
+    they are open, one label stands for all.
     """
     network = models.RATERS[name]
     fields = inspect.signature(network).parameters
     hidden = ("num_classes", "dtype", "parent", "name")
 
-    def build(dtype: str, **own: Any) -> Any:
-        one_of("dtype", dtype, ("float32", "bfloat16"))
-        return network(**own, dtype=jnp.dtype(dtype))
+    labelled = "num_classes" in fields
 
-    kind = inspect.Parameter.KEYWORD_ONLY
-    dtype = inspect.Parameter("dtype", kind, default="float32", annotation=str)
-    return with_keys(build, [*(fields[key] for key in fields if key not in hidden), dtype])
+    def build(dtype: str, class_conditional: bool = False, **own: Any) -> Any:
+        one_of("dtype", dtype, ("float32", "bfloat16"))
+        seen: dict[str, Any] = {"num_classes": int(class_conditional)} if labelled else {}
+        return network(**own, **seen, dtype=jnp.dtype(dtype))
+
+    shared = [key for key in keys_of(build).values() if key.name != "own"]
+    dtype = shared[0].replace(default="float32")
+    added = [dtype, shared[1]] if labelled else [dtype]
+    return with_keys(build, [*(fields[key] for key in fields if key not in hidden), *added])
 
 
 RATERS = {name: _rater(name) for name in models.RATERS}

@@ -14,7 +14,7 @@ from jaxnoise.compilation import run_once
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.experiment import RaterRun
-from jaxnoise.models.neutral_raters import LawRater, NoisyRater
+from jaxnoise.models.neutral_raters import LawRater
 from jaxnoise.models.rater import inputs_of, sees_of
 from jaxnoise.noise.bands import BAND_NAMES, band_of
 from jaxnoise.noise_rater.inner_task import InnerTask
@@ -80,9 +80,9 @@ class OpenRater(OpenRun):
 
     @cached_property
     def rater(self) -> Any:
-        """The rater's network; one of the noisy image sees the labels that the inner models see."""
+        """The rater's network, with as many labels as the inner models see if it sees any."""
         rater = self.run.rater
-        if not isinstance(rater, NoisyRater):
+        if not getattr(rater, "num_classes", 0):
             return rater
         return rater.clone(num_classes=self.network.num_classes)
 
@@ -247,6 +247,10 @@ def open_rater(run: RaterRun, images: Images | None = None) -> OpenRater:
     """
     devices, images, network = open_images(run, images)
     rater = OpenRater(run=run, images=images, network=network, devices=devices)
+    if getattr(run.rater, "num_classes", 0) and not rater.conditional:
+        raise ConfigError(
+            "config.rater.class_conditional=True: must be False unless model.class_conditional=True"
+        )
     try:
         jax.eval_shape(rater.init, rater.key)
     except ArgumentError as error:

@@ -74,6 +74,11 @@ def test_defaults_are_those_of_datarater():
             {"name": "feature", "bands": 2, "dtype": "bfloat16"},
             FeatureRater(bands=2, dtype=jnp.dtype("bfloat16")),
         ),
+        (
+            "digits_noise_neutral_rater",
+            {"name": "noisy", "class_conditional": True},
+            NoisyRater(num_classes=1, dtype=jnp.dtype("float32")),
+        ),
     ],
 )
 def test_every_rater_can_be_named(config, given, made):
@@ -223,7 +228,7 @@ def test_schedules_of_inner_models_are_laid_out_over_their_lives():
         ({"rater": {"name": "noisy", "num_classes": 3}}, ["config.meta.candidates=4"]),
         (
             {"rater": {"name": "noisy", "num_classes": 3}, "meta.candidates": None},
-            ["config.rater.num_classes: unknown key", "depth, dtype, width"],
+            ["config.rater.num_classes: unknown key", "class_conditional, depth, dtype, width"],
         ),
         ({"meta.floor": 1.0}, ["config.meta.floor=1.0: must be a number in [0, 1)"]),
         (

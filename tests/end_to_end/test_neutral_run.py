@@ -94,10 +94,15 @@ def selecting(name, file, **section):
 
 def test_both_stages_by_the_noisy_image(tmp_path):
     stage1 = RunFolder(tmp_path)
-    given = SMALL | {"rater": {"name": "noisy", "width": 4, "depth": 1}}
+    own = {"name": "noisy", "width": 4, "depth": 1, "class_conditional": True}
+    given = SMALL | {"rater": own}
     config = digits_noise_neutral_rater.get_config().to_dict()
     run = experiment.read(overrides.apply(config, {k: repr(v) for k, v in given.items()}))
     rater = open_rater(run)
+    blind = given | {"model": MODEL | {"class_conditional": False}}
+    unlabelled = overrides.apply(config, {k: repr(v) for k, v in blind.items()})
+    with pytest.raises(ConfigError, match=r"^config.rater.class_conditional=True: must be False"):
+        open_rater(experiment.read(unlabelled))
     # It sees the labels that the inner models see.
     assert rater.rater.num_classes == 10
     state = rater.initial_state()
@@ -111,6 +116,8 @@ def test_both_stages_by_the_noisy_image(tmp_path):
     assert (saved.sees, saved.network.num_classes) == ("noisy image", 10)
     pool = RunFolder(tmp_path / "pool")
     train.main(selecting("neutral_pool", stage1.rater, share=0.5, bins=1), pool)
+    # Beside a step of what is kept, half of the pool: a step of all would cost more than this one.
+    assert 0 < json.loads(pool.cost.read_text())["selection_share"] < 1
     for row in pool.rows():
         assert row["image_share"] == 0.5
         assert row["score_margin"] > 0
