@@ -26,7 +26,8 @@ class DataSettings:
       split: which part to train on.
       data_dir: folder of prepared data sets, None for the TFDS default; for "folder" and "arrays"
         the folder itself.
-      archive: a local copy of the data set's original archive, or None to download it.
+      archive: a local copy of the data set's original file, or a folder of its files, for cifar10,
+        cifar100, mnist, fashion_mnist and svhn_cropped; None to download them.
       size: side of square images in pixels, at most their own: the middle squares of images are
         made smaller, by a box filter where it divides theirs; None leaves them.
       channels: 1 makes the images of a "folder" grey, 3 makes them RGB; None leaves them.
