@@ -14,6 +14,7 @@ from jaxnoise.noise import (
     KarrasGrid,
     LognormalPairs,
     NoPacing,
+    Normal,
     Uniform,
     UniformPairs,
     constant,
@@ -24,7 +25,9 @@ from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
     LearnedUncertainty,
+    LogSnrLevels,
     Prediction,
+    density_weight,
     inverse_gap,
     min_snr_weight,
     squared_l2,
@@ -233,6 +236,22 @@ def test_what_denoising_tells(statistic, compensation):
         "entropy_rate": of_eps,
     }
     np.testing.assert_allclose(told, expected[statistic], rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("statistic", ["loss", "second_moment", "gradient", "entropy_rate"])
+def test_a_weight_that_vanishes_tells_nothing(statistic):
+    """ln w is -98 at the ends: 0 in float32, where 0 / 0 would stop the law from ever moving."""
+    lam = jnp.asarray([-14.0, 0.0, 14.0])
+    pacing = Adaptive(statistic, bins=3, range=(-14.0, 14.0))
+    law, weight = Uniform(-14.0, 14.0), density_weight(Normal(0.0, 1.0))
+    objective = DenoisingObjective(law, weight, pacing=pacing)
+    levels = LogSnrLevels(lam, law.log_prob(lam), jnp.ones(3))
+    x0 = jnp.ones((3, *SHAPE))
+    losses = objective.losses(lambda x, c: 0 * x, None, {}, x0, 0.5 * x0, levels)
+    assert np.isfinite(losses).all()
+    total = np.asarray(objective.observe(losses, {}, levels).total)
+    assert total[1] > 1e-3
+    np.testing.assert_array_equal(total[[0, 2]], 0)
 
 
 def test_a_learned_uncertainty_scales_the_gradient_alone():
