@@ -9,6 +9,7 @@ from scipy import stats
 from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import (
     Adaptive,
+    BetaPairs,
     Cosine,
     Difficulty,
     KarrasGrid,
@@ -187,6 +188,21 @@ def test_the_compensated_mean_loss_of_pairs_is_the_law_s(law):
         without = plain.losses(F, F, {}, x0, x0, pairs.replace(importance=None))
         np.testing.assert_allclose(losses, pairs.importance * without, rtol=1e-6)
         np.testing.assert_allclose(uncompensated(losses, pairs), without, rtol=1e-6)
+
+
+def test_pairs_that_rounding_draws_count_as_under_the_law_alone(monkeypatch):
+    """At 1,280 levels the noisiest pairs of HN-iCT's law lie below the last digit of a CDF."""
+    last = 1 - 2.0**-24 * np.arange(1, 17, dtype=np.float32)
+    monkeypatch.setitem(SOURCES, "iid", lambda key, count: jnp.asarray(last))
+    pacing, law = Adaptive(warmup_steps=1, bins=6), BetaPairs(sampling="iid")
+    objective = consistency(law=law, curriculum=constant(s0=1280), pacing=pacing)
+    state = learned(objective.pacing)
+    pairs = jax.jit(lambda: objective.draw(KEY, KEY, jnp.int32(1), 16, state))()
+    assert np.isneginf(pairs.log_prob).any()
+    assert np.all(pairs.importance > 0)
+    assert np.all(pairs.importance < 10)
+    after = objective.pacing.update(state, objective.observe(pairs.importance, {}, pairs))
+    assert np.isfinite(after.recent.total).all()
 
 
 def observed(objective, statistic, network=lambda x, c: 0.5 * x, own=None):
