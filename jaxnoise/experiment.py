@@ -229,11 +229,12 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
             f"config.meta.candidates={meta.candidates}: must be None for rater.name={kind!r}, "
             f"{_NO_CANDIDATES[kind]}"
         )
-    if kind == "law" and meta.temperature != 1:
-        raise ConfigError(
-            f"config.meta.temperature={meta.temperature}: must be 1 for rater.name='law', whose "
-            "softmax is then the ratio of two densities"
-        )
+    for key, alone in {"temperature": 1, "floor": 0}.items():
+        if kind == "law" and getattr(meta, key) != alone:
+            raise ConfigError(
+                f"config.meta.{key}={getattr(meta, key)}: must be {alone} for rater.name='law', "
+                "whose weights are then the ratio of two densities"
+            )
     if meta.probe_every % train.steps_per_dispatch:
         raise ConfigError(
             f"config.meta.probe_every={meta.probe_every}: must be a multiple of "

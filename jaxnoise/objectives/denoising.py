@@ -312,8 +312,8 @@ class DenoisingObjective:
         if self.compensation != "none":
             base = self._log_factor(LogSnrLevels(lam, self.law.log_prob(lam)))
         u = self._uncertainty(own, lam)
-        # Where the weight is 0 nothing is learned, neither by the network nor by the law.
-        weighted = drawn > -jnp.inf
+        # Where the weight is 0, or too small to divide by, neither the network nor the law learns.
+        weighted = drawn > -_LARGEST_LOG_WEIGHT
         seen = Seen(
             squared=jnp.where(weighted, errors * jnp.exp(-jnp.where(weighted, drawn, 0)), 0),
             weight=jnp.exp(base),

@@ -235,7 +235,7 @@ def open_model(
 
 
 def check_labels(model: OpenModel) -> None:
-    """Raises ConfigError where labels are withheld, or needed to be, that are not there."""
+    """Raises ConfigError where labels are withheld, needed or compared that are not there."""
     dropout = model.run.train.label_dropout
     guidance = model.run.sample.guidance
     if dropout and not model.conditional:
@@ -245,6 +245,15 @@ def check_labels(model: OpenModel) -> None:
     if guidance != 1 and not dropout:
         raise ConfigError(
             f"config.sample.guidance={guidance}: must be 1 unless train.label_dropout is above 0"
+        )
+    key = "split" if model.held_out is None else "held_out"
+    asked = model.reference_images if model.held_out is None else model.held_out
+    own, others = (list(images.class_names) for images in (model.images, asked))
+    if model.conditional and model.run.evaluate.levels and own != others:
+        split = getattr(model.run.evaluate, key)
+        raise ConfigError(
+            f"config.evaluate.{key}={split!r}: must have the classes that are trained on, {own}, "
+            f"not {others}, unless evaluate.levels=0 or model.class_conditional=False"
         )
 
 

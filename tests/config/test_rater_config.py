@@ -222,6 +222,10 @@ def test_schedules_of_inner_models_are_laid_out_over_their_lives():
             ["config.meta.temperature=2.0: must be 1 for rater.name='law'"],
         ),
         (
+            {"rater": {"name": "law"}, "meta.candidates": None, "meta.floor": 0.1},
+            ["config.meta.floor=0.1: must be 0 for rater.name='law'"],
+        ),
+        (
             {"rater": {"name": "law", "b": 0.0}, "meta.candidates": None},
             ["config.rater.b=0.0: must be a finite number > 0"],
         ),

@@ -250,6 +250,32 @@ def test_the_floor_may_be_of_a_split_that_is_held_out(tmp_path):
     assert (reference.n, reference.floor_count) == (80, 50)
 
 
+def test_held_out_images_are_denoised_by_labels_of_the_same_classes(tmp_path):
+    """Of arrays 0, 2, 3 the last two would be shown as classes 1 and 2 of four."""
+    images = np.random.RandomState(0).randint(0, 256, (132, 8, 8, 1)).astype(np.uint8)
+    for name, classes in (("train", [0, 1, 2, 3]), ("test", [0, 2, 3]), ("same", [3, 1, 2, 0])):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "images.npy", images)
+        np.save(tmp_path / name / "labels.npy", np.resize(classes, 132))
+    data = {"dataset": "arrays", "data_dir": str(tmp_path)}
+
+    def opened(**settings):
+        keys = {f"evaluate.{key}": value for key, value in settings.items()}
+        conditional = {"model.class_conditional": True, "evaluate.n": 64}
+        return open_model(experiment.read(tiny.digits_config(data=data, **conditional, **keys)))
+
+    for key in ("split", "held_out"):
+        with pytest.raises(ConfigError) as error:
+            opened(**{key: "test"}, levels=2)
+        assert str(error.value) == (
+            f"config.evaluate.{key}='test': must have the classes that are trained on, "
+            "['0', '1', '2', '3'], not ['0', '2', '3'], unless evaluate.levels=0 or "
+            "model.class_conditional=False"
+        )
+    assert opened(held_out="test").held_out.num_classes == 3
+    assert opened(split="same", levels=2).reference_images.num_classes == 4
+
+
 def test_parameter_table_counts_every_number(tmp_path):
     import jax
 
