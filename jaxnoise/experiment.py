@@ -220,6 +220,11 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
         raise ConfigError(
             f"config.train.label_dropout={train.label_dropout}: must be 0 where a rater is trained"
         )
+    if train.init_from is not None:
+        raise ConfigError(
+            f"config.train.init_from={train.init_from!r}: must be None where a rater is trained, "
+            "whose inner models begin afresh"
+        )
     kind = sections.name("rater", RATERS)
     if kind in _NO_CANDIDATES and meta.candidates is not None:
         raise ConfigError(

@@ -226,7 +226,7 @@ def score(model: OpenModel, state: TrainState) -> dict[str, Any]:
     print("scoring ...", file=sys.stderr, flush=True)
     seen = model.images_seen(int(state.step))
     result = model.score(scored_params(model.run, state), weights_of(model.run), seen)
-    fresh = model.new_state().params
+    fresh = model.first_state().params
     untrained = model.score(fresh, "raw", images_seen=0)
     samplers = [frechet_key(sampler.name) for sampler in model.run.samplers]
     return {

@@ -109,6 +109,12 @@ class TrainSettings:
       mapping: how the step is mapped over devices: auto, pmap or shard_map.
       label_dropout: share of examples whose label is withheld, in [0, 1); classifier-free guidance
         needs some.
+      init_from: where the network's first weights come from: the folder of another run, a
+        .safetensors file of --mode=export, or a .pkl of EDM's (see `jaxnoise.export.edm.load_edm`);
+        None to draw them. The optimizer, the averages and what an objective learns begin afresh,
+        and scores of the untrained model are those of these weights.
+      init_weights: which ones of a run's folder: "ema", the moving average where there is one, or
+        "raw".
     """
 
     steps: int
@@ -122,6 +128,8 @@ class TrainSettings:
     mapping: str = "auto"
     label_dropout: float = 0.0
     further_steps: int = 0
+    init_from: str | None = None
+    init_weights: str = "ema"
 
     @property
     def last_step(self) -> int:
@@ -157,6 +165,7 @@ class TrainSettings:
                 f"a multiple of train.log_every={self.log_every}, so that resumed rows are whole",
             )
         one_of("mapping", self.mapping, ("auto", "pmap", "shard_map"))
+        one_of("init_weights", self.init_weights, ("ema", "raw"))
         if not 0 <= self.label_dropout < 1:
             raise ArgumentError("label_dropout", self.label_dropout, "a number in [0, 1)")
 

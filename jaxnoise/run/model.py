@@ -27,6 +27,7 @@ from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.run.extractor import open_extractor, open_split, samples_asked_for
 from jaxnoise.run.open import OpenRun, does_not_fit, open_images, warn
 from jaxnoise.run.selection import open_selection, warn_of_other_images
+from jaxnoise.run.start import Start, open_start
 from jaxnoise.sampling.consistency import image_noise
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.drawing import to_float
@@ -50,10 +51,20 @@ class OpenModel(OpenRun):
     selection: Selection | None
     rater: SavedRater | None
     """The frozen rater that the selection asks."""
+    starts: bool = True
+    """Whether the state before the first update may be asked for, and with it a file of weights."""
+
+    @cached_property
+    def start(self) -> Start | None:
+        """The weights that the network starts from, if they are not drawn."""
+        if not self.starts:
+            return None
+        return open_start(self.run, self.images, self.abstract_state.params["network"])
 
     @property
     def meta(self) -> dict[str, Any]:
-        return {**super().meta, "rater": None if self.rater is None else self.rater.sha256}
+        rater = None if self.rater is None else self.rater.sha256
+        return {**super().meta, "rater": rater, "start": self.start and self.start.sha256}
 
     def check_meta(self, meta: dict[str, Any]) -> None:
         """Raises ConfigError unless a checkpoint is of this config, these images and this rater."""
@@ -63,17 +74,38 @@ class OpenModel(OpenRun):
                 f"config.selection.file={self.run.config['selection']['file']!r}: it is not the "
                 "rater that the checkpoint was trained with"
             )
+        if self.starts and meta.get("start") != (self.start and self.start.sha256):
+            raise ConfigError(
+                f"config.train.init_from={self.run.train.init_from!r}: its weights are not those "
+                "that the checkpoint's training began with"
+            )
 
-    def initial_state(self) -> TrainState:
-        """The state before the first update."""
+    def initial_state(self, network: Params | None = None) -> TrainState:
+        """The state before the first update.
+
+        Args:
+          network: the network's variables; None to draw them.
+        """
+
+        def init(key: jax.Array) -> Params:
+            drawn = self.init(key)
+            return drawn if network is None else {**drawn, "network": network}
+
         return create_state(
-            self.init,
+            init,
             self.run.optimizer,
             stream_key(self.key, "init"),
             teacher=self.run.objective.has_teacher,
             pace=self.run.objective.pacing.init(),
             ema=self.run.ema_rate > 0,
         )
+
+    def first_state(self) -> TrainState:
+        """The state that training begins with, on the devices."""
+        if self.start is None:
+            return self.new_state()
+        # An argument, since constants of that size would be compiled in.
+        return self.devices.program(self.initial_state)(self.devices.replicate(self.start.network))
 
     @cached_property
     def generator(self) -> Generator:
@@ -223,11 +255,13 @@ def open_model(
         extractor=extractor,
         selection=opened.selection,
         rater=opened.rater,
+        starts=scored or selects,
     )
     try:
         _ = model.abstract_state
     except ArgumentError as error:
         raise does_not_fit("model", error, images) from error
+    _ = model.start
     check_labels(model)
     if own and opened.rater is not None:
         warn_of_other_images(opened.rater, run.config["selection"]["file"], images)

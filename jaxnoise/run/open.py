@@ -84,6 +84,10 @@ class OpenRun:
         """Makes `initial_state` on the devices; traced and compiled once."""
         return self.devices.program(self.initial_state)
 
+    def first_state(self) -> Any:
+        """The state that training begins with, on the devices."""
+        return self.new_state()
+
     @cached_property
     def abstract_state(self) -> Any:
         """The state's shapes, dtypes and shardings, without computing it.
