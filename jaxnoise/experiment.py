@@ -20,7 +20,7 @@ from jaxnoise.config.settings import (
     MetaSettings,
     SampleSettings,
     TrainSettings,
-    ema_rate,
+    ema_rates,
 )
 from jaxnoise.config.targets import OBJECTIVES, samplers_of
 from jaxnoise.errors import ArgumentError, ConfigError
@@ -83,7 +83,8 @@ class ModelRun(Run):
 
     selection: Callable[[], OpenSelection]
     """Opens what chooses among draws of noise; may look for a rater's file."""
-    ema_rate: float
+    ema_rates: tuple[float, ...]
+    """Of the moving averages of the parameters, the main one first; () for none."""
     sample: SampleSettings
     samplers: tuple[Sampler, ...]
     """What is scored; sample grids are drawn with the first."""
@@ -184,7 +185,7 @@ def _read_model(sections: Sections, common: dict[str, Any]) -> ModelRun:
             f"config.train.further_steps={train.further_steps}: must be 0 where the learning rate "
             "has decayed to 0 by then; optimizer.decay_steps may lie beyond train.steps"
         )
-    rate = sections.build("ema", ema_rate)
+    rates = sections.build("ema", ema_rates)
     sample = sections.build("sample", SampleSettings)
     evaluate = sections.build("evaluate", EvaluateSettings)
     if evaluate.every % train.steps_per_dispatch:
@@ -200,7 +201,7 @@ def _read_model(sections: Sections, common: dict[str, Any]) -> ModelRun:
         baseline=baseline,
         selection=selection,
         optimizer=optimizer,
-        ema_rate=rate,
+        ema_rates=rates,
         sample=sample,
         samplers=samplers,
         evaluate=evaluate,

@@ -361,7 +361,25 @@ def check_step(step: int | None) -> None:
         raise ArgumentError("step", step, "at least 1, or None for the newest")
 
 
-def ema_rate(rate: float = 0.9999) -> float:
-    """The rate of the parameters' moving average, checked: 0 for none."""
+def ema_rates(rate: float = 0.9999, further_rates: tuple[float, ...] = ()) -> tuple[float, ...]:
+    """The rates of the parameters' moving averages, checked: none for a `rate` of 0.
+
+    Args:
+      rate: of the main average, in [0, 1): samples, curves, pages and exports are its.
+      further_rates: of averages beside it, each in (0, 1); samples and scores of each are recorded
+        under its rate.
+
+    Raises:
+      ArgumentError: a rate out of range or given twice, or further ones without a main one.
+    """
     check_rate("rate", rate)
-    return rate
+    for further in further_rates:
+        if not 0 < further < 1:
+            raise ArgumentError("further_rates", further, "numbers in (0, 1)")
+    if further_rates and rate == 0:
+        raise ArgumentError("further_rates", further_rates, "() where ema.rate is 0")
+    rates = (rate, *further_rates) if rate else ()
+    if len(set(rates)) < len(rates):
+        allowed = f"rates that differ from ema.rate={rate} and from each other"
+        raise ArgumentError("further_rates", further_rates, allowed)
+    return rates

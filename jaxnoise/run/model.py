@@ -17,6 +17,7 @@ from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.evaluation.denoised import denoised_by_level, sigmas_between
 from jaxnoise.evaluation.extractors import Extractor, raw_pixels
 from jaxnoise.evaluation.protocol import Reference, reference_from, report
+from jaxnoise.evaluation.score_keys import average_key
 from jaxnoise.evaluation.splits import Indices, floor_indices
 from jaxnoise.experiment import ModelRun
 from jaxnoise.files import cache_folder
@@ -97,7 +98,7 @@ class OpenModel(OpenRun):
             stream_key(self.key, "init"),
             teacher=self.run.objective.has_teacher,
             pace=self.run.objective.pacing.init(),
-            ema=self.run.ema_rate > 0,
+            averages=len(self.run.ema_rates),
         )
 
     def first_state(self) -> TrainState:
@@ -146,13 +147,16 @@ class OpenModel(OpenRun):
             cache=cache_folder() if cached else None,
         )
 
-    def score(self, params: Params, weights: str, images_seen: int) -> dict[str, Any]:
+    def score(
+        self, params: Params, weights: str, images_seen: int, *, by_level: bool = True
+    ) -> dict[str, Any]:
         """The protocol's dict for each sampler's images with some parameters.
 
         Args:
           params: the network's parameters.
           weights: what they are, "raw" or "ema".
           images_seen: training images that they have seen.
+          by_level: whether held-out images are denoised too, where `evaluate.levels` asks for it.
         """
         samplers = self.run.samplers
         seed = self.run.evaluate.seed
@@ -169,7 +173,7 @@ class OpenModel(OpenRun):
             guidance=self.run.sample.guidance,
             labels="as frequent as in the data" if self.conditional else None,
         )
-        return scores | self._denoised(params)
+        return scores | (self._denoised(params) if by_level else {})
 
     def _denoised(self, params: Params) -> dict[str, Any]:
         """Held-out images denoised at `evaluate.levels` noise levels, or {} for none."""
@@ -301,12 +305,36 @@ def warn_of_untrained_noise(run: ModelRun, state: TrainState) -> None:
 
 def weights_of(run: ModelRun) -> str:
     """Which parameters images are drawn with: "raw", or "ema" where there is an average."""
-    return "raw" if run.evaluate.weights == "raw" or run.ema_rate == 0 else "ema"
+    return "raw" if run.evaluate.weights == "raw" or not run.ema_rates else "ema"
 
 
 def scored_params(run: ModelRun, state: TrainState) -> Params:
     """The parameters of `weights_of`."""
     return state.params if weights_of(run) == "raw" else state.sampling_params
+
+
+def score_of(model: OpenModel, state: TrainState) -> dict[str, Any]:
+    """The protocol's dict of the parameters that samples are drawn with.
+
+    Where there are several averages, it also holds the numbers of the others' images, named by
+    `average_key`; all else that it says is the same for them.
+    """
+    run, seen = model.run, model.images_seen(int(state.step))
+    kind = weights_of(run)
+    result = model.score(scored_params(run, state), kind, seen)
+    for rate, params in further_averages(run, state) if kind == "ema" else ():
+        scored = model.score(params, kind, seen, by_level=False)
+        result |= {
+            average_key(rate, key): value
+            for key, value in scored.items()
+            if isinstance(value, float) and key not in (*model.reference.floor, "guidance")
+        }
+    return result
+
+
+def further_averages(run: ModelRun, state: TrainState) -> list[tuple[float, Params]]:
+    """The moving averages beside the main one, with their rates."""
+    return list(zip(run.ema_rates, state.averages, strict=True))[1:]
 
 
 def trained_state(model: OpenModel, folder: RunFolder, step: int | None = None) -> TrainState:

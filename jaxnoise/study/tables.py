@@ -11,7 +11,13 @@ import numpy as np
 from scipy import stats
 
 from jaxnoise.evaluation.denoised import by_band
-from jaxnoise.evaluation.score_keys import FLOOR, higher_is_better, is_untrained, sampler_of
+from jaxnoise.evaluation.score_keys import (
+    FLOOR,
+    higher_is_better,
+    is_untrained,
+    sampler_of,
+    without_average,
+)
 from jaxnoise.report.formats import with_deviation
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
@@ -164,7 +170,8 @@ def rows_of(
         result, control = first[comparison, further], controls[comparison]
         seen = f"{result['images_seen']:,} images seen"
         about = protocol_of(result, EACH_AS_DEAR if further == EQUAL_COST else seen)
-        floor_key = FLOOR if key.startswith("frechet_") else f"{key.rpartition('_')[0]}_floor"
+        of_images = without_average(key)
+        floor_key = FLOOR if sampler_of(of_images) else f"{of_images.rpartition('_')[0]}_floor"
         own = [
             Row(
                 comparison,
