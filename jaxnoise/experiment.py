@@ -221,6 +221,9 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
         raise ConfigError(
             f"config.train.label_dropout={train.label_dropout}: must be 0 where a rater is trained"
         )
+    data: DataSettings = common["data"]
+    if data.augment:
+        raise ConfigError(f"config.data.augment={data.augment}: must be 0 where a rater is trained")
     if train.init_from is not None:
         raise ConfigError(
             f"config.train.init_from={train.init_from!r}: must be None where a rater is trained, "

@@ -117,6 +117,7 @@ def step_of(model: OpenModel, selection: Selection | None) -> Step[TrainState]:
         label_dropout=run.train.label_dropout,
         dropout=model.dropout,
         flip=run.data.flip,
+        augment=run.data.augment,
         selection=selection,
     )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from jaxnoise import data
+from jaxnoise.data.augmentation import check_probability
 from jaxnoise.data.decoding import check_decoding
 from jaxnoise.data.images import Images
 from jaxnoise.data.tfds_images import check_name
@@ -35,6 +36,8 @@ class DataSettings:
         but refuses data whose standard deviation is more than twice or less than half of
         objective.sigma_data.
       flip: whether to mirror images left to right at random.
+      augment: probability of each transformation of EDM's augmentation, of which the network is
+        told, .12 for CIFAR-10 (see `jaxnoise.data.augment`); it mirrors images too. 0 for none.
       allow_changed: whether a run goes on, or is looked at, with other images than it was trained
         on, such as a folder in which a broken file was replaced; a warning then.
     """
@@ -48,6 +51,7 @@ class DataSettings:
     background: str = "white"
     scale: float | None = None
     flip: bool = False
+    augment: float = 0.0
     allow_changed: bool = False
 
     def __post_init__(self) -> None:
@@ -55,6 +59,10 @@ class DataSettings:
         check_decoding(self.size, self.channels, self.background)
         if self.scale is not None:
             check_positive("scale", self.scale)
+        if self.augment:
+            check_probability("augment", self.augment)
+            if self.flip:
+                raise ArgumentError("flip", True, "False where data.augment is above 0")
 
     def open(self) -> Images:
         """Opens the images; may prepare or download them.

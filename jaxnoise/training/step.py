@@ -31,6 +31,7 @@ def make_step(
     label_dropout: float = 0.0,
     dropout: bool,
     flip: bool,
+    augment: float = 0.0,
     selection: Selection | None = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """Builds the per-device step `(state, batch, key) -> (state, metrics)`.
@@ -51,6 +52,8 @@ def make_step(
         image's own, as classifier-free guidance needs it; in [0, 1).
       dropout: whether the network has dropout; student and teacher share one mask.
       flip: whether to mirror images left to right at random.
+      augment: probability of each transformation of `jaxnoise.data.augment`, of which the network
+        is told; 0 for none.
       selection: chooses among draws of noise, and may choose among the examples of a device or
         weigh their losses; None trains on the first draw of each.
 
@@ -58,7 +61,7 @@ def make_step(
       The step, to be mapped over the axis "data" by `jaxnoise.training.parallel`.
     """
 
-    drawing = Drawing(objective, global_batch, num_classes, dropout, flip, label_dropout)
+    drawing = Drawing(objective, global_batch, num_classes, dropout, flip, label_dropout, augment)
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         drawn, noise_keys = drawing.draw(

@@ -325,7 +325,7 @@ def test_device_count_changes_nothing_in_a_whole_run():
     from jaxnoise.training.parallel import Devices
     from jaxnoise.training.step import make_step
 
-    checked = experiment.read(tiny.digits_config())
+    checked = experiment.read(tiny.digits_config(**{"data.augment": 0.5}))
     model = open_model(checked)
     step = make_step(
         model.apply,
@@ -336,6 +336,7 @@ def test_device_count_changes_nothing_in_a_whole_run():
         num_classes=model.network.num_classes,
         dropout=True,
         flip=True,
+        augment=0.5,
     )
     finals = []
     for count in (1, 2, 8):

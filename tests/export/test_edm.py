@@ -30,24 +30,24 @@ def network():
         num_blocks=small["blocks"],
         attn_resolutions=small["attention"],
         num_classes=small["classes"],
+        augment_labels=9,
     )
-
-
-def without(variables, *names):
-    params = {k: v for k, v in variables["params"].items() if k not in names}
-    return {"params": params}
 
 
 def test_outputs_are_those_of_pytorch(network):
     found, outputs = load_edm(FILE), np.load(reference.FOLDER / "edm_outputs.npz")
     given = [jnp.asarray(outputs[k]) for k in ("x", "c_noise")]
     labels = jnp.asarray(outputs["labels"], jnp.int32)
-    variables = without(found.variables, "augment")
+    variables = found.variables
     wanted = jax.eval_shape(network.init, jax.random.key(0), *given, labels)
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, wanted)
-    output = jax.jit(network.apply)(variables, *given, labels)
-    assert np.abs(outputs["output"]).max() > 1
-    np.testing.assert_allclose(output, outputs["output"], atol=1e-5)
+    apply = jax.jit(network.apply)
+    for name, augmentation in (("output", 0), ("augmented", 1)):
+        told = augmentation * jnp.asarray(outputs["augmentation"])
+        output = apply(variables, *given, labels, None, told)
+        assert np.abs(outputs[name]).max() > 1
+        np.testing.assert_allclose(output, outputs[name], atol=1e-5)
+    assert np.abs(outputs["output"] - outputs["augmented"]).max() > 0.1
     assert (found.image_shape, found.num_classes) == ((8, 8, 3), 3)
     fields = {"embedding": "positional", "skip_scale": math.sqrt(0.5), "resample_filter": (1, 1)}
     assert found.fields == fields
