@@ -25,7 +25,7 @@ class SmallNetwork(nn.Module):
         if self.num_classes:
             embedding += nn.Embed(self.num_classes + 1, self.width)(labels)
         if self.augment_labels:
-            embedding += nn.Dense(self.width, use_bias=False)(augmentation)
+            embedding += nn.Dense(self.width, use_bias=False, name="augment")(augmentation)
         h = nn.silu(nn.Conv(self.width, (3, 3))(x) + embedding[:, None, None])
         if dropout_keys is not None:
             h = dropout(h, dropout_keys, 0, self.dropout)

@@ -25,7 +25,8 @@ _FREE = ("name", "class_conditional", "dropout", "dtype")
 """Fields of a network that may differ: arrays tell of them, or they change no weight's meaning."""
 
 _AUGMENT = "params/augment/kernel"
-"""Its inputs are 0 for images that were not augmented, so that a network without it is the same."""
+"""Its inputs are 0 for images that were not augmented: a network without it, or with zeros, is the
+same."""
 
 
 class Start(NamedTuple):
@@ -66,6 +67,8 @@ def open_start(run: ModelRun, images: Images, wanted: Params) -> Start | None:
         held = _read(user_path(given), run)
         shapes = {"/".join(path): leaf.shape for path, leaf in flatten_dict(wanted).items()}
         arrays = {name: x for name, x in held.arrays.items() if name in shapes or name != _AUGMENT}
+        if _AUGMENT in shapes:
+            arrays.setdefault(_AUGMENT, np.zeros(shapes[_AUGMENT], np.float32))
         _check(held, arrays, shapes, run, images)
     except ConfigError as error:
         raise ConfigError(f"config.train.init_from={given!r}: {error}") from error
@@ -101,6 +104,8 @@ def _of_run(path: Path, run: ModelRun) -> _Held:
         raise ConfigError("holds a rater's run")
     names = ("ema", "params") if run.train.init_weights == "ema" else ("params",)
     found = Checkpoints(folder.checkpoints, on_skip=warn).part(names)[1]
+    # Of several averages the first is the main one.
+    found = found[0] if isinstance(found, list | tuple) else found
     shape = _json(folder.data).get("image_shape")
     fields = completed(config).get("model", {})
     return _Held(_flat(found["network"]), fields, shape and tuple(shape))

@@ -215,26 +215,26 @@ class Checkpoints:
 
     def _read_part(self, step: int, names: Sequence[str]) -> tuple[str, Any]:
         folder = self._folder / str(step)
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler("meta")) as reader:
-            recorded = reader.restore(
-                folder, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
-            ).meta["digests"]
-        held = [n for n in names if any(re.match(rf"\.{n}\W", path) for path in recorded)]
-        if not held:
-            raise ValueError(f"it holds no {' or '.join(names)}")
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            shapes = reader.metadata(folder / "state").item_metadata.tree[held[0]]
-            wanted = {held[0]: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)}
-            how = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-            found = reader.restore(
-                folder / "state",
-                args=ocp.args.PyTreeRestore(wanted, restore_args=how, partial_restore=True),
-            )[held[0]]
-        here = {f".{held[0]}{path}": digest for path, digest in digests(found).items()}
-        there = {path: recorded[path] for path in recorded if path.startswith(f".{held[0]}")}
+        handler = ocp.CompositeCheckpointHandler(
+            state=ocp.PyTreeCheckpointHandler(), meta=ocp.JsonCheckpointHandler()
+        )
+        with ocp.Checkpointer(handler) as reader:
+            only_meta = ocp.args.Composite(meta=ocp.args.JsonRestore())
+            recorded = reader.restore(folder, args=only_meta).meta["digests"]
+            held = [n for n in names if any(re.match(rf"\.{n}\W", path) for path in recorded)]
+            if not held:
+                raise ValueError(f"it holds no {' or '.join(names)}")
+            name = held[0]
+            tree = reader.metadata(folder).item_metadata.state.tree[name]
+            shapes = {name: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)}
+            how = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+            part = ocp.args.PyTreeRestore(shapes, restore_args=how, partial_restore=True)
+            found = reader.restore(folder, args=ocp.args.Composite(state=part)).state[name]
+        here = {f".{name}{path}": digest for path, digest in digests(found).items()}
+        there = {path: recorded[path] for path in recorded if re.match(rf"\.{name}\W", path)}
         if here != there:
-            raise ValueError(f"a digest of its {held[0]} differs")
-        return held[0], found
+            raise ValueError(f"a digest of its {name} differs")
+        return name, found
 
     def _move_aside(self, steps: list[int]) -> None:
         if jax.process_index() == 0:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -30,9 +31,9 @@ def read(config=digits_edm, **settings):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A run of two steps, and its last state."""
+    """A run of two steps with two averages, and its last state."""
     folder = RunFolder(tmp_path_factory.mktemp("source"))
-    checked = read()
+    checked = read(**{"ema.further_rates": (0.5,)})
     train.main(checked, folder)
     return folder, jax.tree.map(np.asarray, trained_state(open_model(checked), folder))
 
@@ -48,13 +49,13 @@ def test_a_run_starts_from_another_runs_weights(source, which, config):
     settings = {"train.init_from": str(folder.root), "train.init_weights": which}
     model = open_model(read(config, **settings, seed=1))
     begun = model.first_state()
-    wanted = (state.ema if which == "ema" else state.params)["network"]
+    wanted = (state.averages[0] if which == "ema" else state.params)["network"]
     equal(begun.params["network"], wanted)
     equal(begun.ema["network"], wanted)
     drawn = model.new_state()
     equal(begun.opt_state, drawn.opt_state)
     assert int(begun.step) == 0
-    kernels = [x["network"]["params"]["Conv_0"]["kernel"] for x in (state.ema, drawn.params)]
+    kernels = [x["network"]["params"]["Conv_0"]["kernel"] for x in (state.params, drawn.params)]
     assert np.abs(np.subtract(*kernels)).max() > 0.01
 
 
@@ -80,9 +81,9 @@ def test_a_run_that_was_started_goes_on_and_is_looked_at(source, tmp_path, capsy
 def test_a_run_starts_from_exported_weights(source, tmp_path):
     state = source[1]
     path = tmp_path / "weights.safetensors"
-    path.write_bytes(save_weights(state.ema))
+    path.write_bytes(save_weights(state.sampling_params))
     begun = open_model(read(**{"train.init_from": str(path)})).first_state()
-    equal(begun.params["network"], state.ema["network"])
+    equal(begun.params["network"], state.sampling_params["network"])
     card = {"image_shape": [16, 16, 1], "model": {"width": 8}}
     (tmp_path / "card.json").write_text(json.dumps(card))
     with pytest.raises(ConfigError, match=r"of images \(8, 8, 1\), .* it is of \(16, 16, 1\)"):
@@ -113,11 +114,21 @@ FILE = str(reference.FOLDER / "edm_network.pkl")
 
 
 def test_a_run_starts_from_edms_network(pictures):
-    checked = read(data=pictures, model=EDM, **{"train.init_from": FILE})
+    data = pictures | {"augment": 0.1}
+    checked = read(data=data, model=EDM, **{"train.init_from": FILE})
     model = open_model(checked)
     start = open_start(checked, model.images, model.abstract_state.params["network"])
     assert model.meta["start"] == start.sha256
+    assert start.network["params"]["augment"]["kernel"].shape == (9, 4)
     equal(model.first_state().params["network"], start.network)
+    untold = open_model(replace(checked, data=replace(checked.data, augment=0.0)))
+    assert "augment" not in untold.start.network["params"]
+
+
+def test_a_run_with_augmentation_starts_from_one_without(source):
+    model = open_model(read(**{"train.init_from": str(source[0].root), "data.augment": 0.1}))
+    params = model.start.network["params"]
+    assert sorted(params) == sorted(model.abstract_state.params["network"]["params"])
 
 
 @pytest.mark.parametrize(
