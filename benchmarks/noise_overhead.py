@@ -69,7 +69,7 @@ class Job:
             prepared.apply,
             objective,
             self.checked.optimizer,
-            ema_rate=self.checked.ema_rate,
+            ema_rate=self.checked.ema_rates,
             global_batch=self.checked.train.batch,
             num_classes=prepared.network.num_classes,
             dropout=False,

@@ -5,6 +5,7 @@ import os
 import numpy as np
 
 from jaxnoise.data.array_folder import ArrayFolder, open_arrays
+from jaxnoise.data.augmentation import augment
 from jaxnoise.data.decoding import check_decoding
 from jaxnoise.data.digits import open_digits
 from jaxnoise.data.idx_files import SYSTEM_FOLDER, fashion_mnist_folder, open_fashion_mnist
@@ -21,6 +22,7 @@ __all__ = [
     "Images",
     "RecordImages",
     "ResizedImages",
+    "augment",
     "batch_indices",
     "fits_on_device",
     "open_images",

@@ -11,7 +11,13 @@ import numpy as np
 from scipy import stats
 
 from jaxnoise.evaluation.denoised import by_band
-from jaxnoise.evaluation.score_keys import FLOOR, higher_is_better, is_untrained, sampler_of
+from jaxnoise.evaluation.score_keys import (
+    FLOOR,
+    higher_is_better,
+    is_untrained,
+    sampler_of,
+    without_average,
+)
 from jaxnoise.report.formats import with_deviation
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
@@ -167,7 +173,8 @@ def rows_of(
         equal = further == EQUAL_COST
         far = EACH_AS_DEAR if equal else images_seen(seen[comparison, further])
         about = protocol_of(result, far)
-        floor_key = FLOOR if key.startswith("frechet_") else f"{key.rpartition('_')[0]}_floor"
+        of_images = without_average(key)
+        floor_key = FLOOR if sampler_of(of_images) else f"{of_images.rpartition('_')[0]}_floor"
         own = [
             Row(
                 comparison,

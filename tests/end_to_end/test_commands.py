@@ -119,7 +119,7 @@ def test_what_a_kill_prevented_is_made_up_and_nothing_else(trained):
 
 
 def test_scores_during_training_are_rows_of_the_record(tmp_path):
-    settings = {"evaluate.every": 4, "train.checkpoint_every": 8}
+    settings = {"evaluate.every": 4, "train.checkpoint_every": 8, "ema.further_rates": (0.5,)}
     checked = experiment.read(tiny.digits_config(**settings))
     folder = RunFolder(tmp_path / "run")
     train.main(checked, folder)
@@ -129,8 +129,15 @@ def test_scores_during_training_are_rows_of_the_record(tmp_path):
     assert on_the_way["frechet_floor"] == result["frechet_floor"]
     assert on_the_way["frechet_2step"] != result["frechet_2step"]
     assert (last["step"], last["images_seen"]) == (8, 128)
-    for name in ("frechet_1step", "frechet_2step", "frechet_floor"):
+    of_average = ("ema0.5/frechet_1step", "ema0.5/frechet_2step")
+    assert [key for key in result if key.startswith("ema")] == [*of_average]
+    for name in ("frechet_1step", "frechet_2step", "frechet_floor", *of_average):
         assert last[name] == result[name]
+    assert last["ema0.5/frechet_1step"] != last["frechet_1step"]
+    names = sorted(path.name for path in folder.samples.iterdir())
+    assert names == ["ema0.5_step_0000008.png", "step_0000008.png"]
+    grids = [tiny.read_png(folder.samples / name) for name in names]
+    assert (grids[0] != grids[1]).any()
     assert not any(name.startswith("untrained") for name in last)
     train.main(checked, folder)
     assert [row["step"] for row in folder.rows()] == [2, 4, 4, 6, 8, 8]
@@ -344,17 +351,18 @@ def test_device_count_changes_nothing_in_a_whole_run():
     from jaxnoise.training.parallel import Devices
     from jaxnoise.training.step import make_step
 
-    checked = experiment.read(tiny.digits_config())
+    checked = experiment.read(tiny.digits_config(**{"data.augment": 0.5}))
     model = open_model(checked)
     step = make_step(
         model.apply,
         checked.objective,
         checked.optimizer,
-        ema_rate=checked.ema_rate,
+        ema_rate=checked.ema_rates,
         global_batch=16,
         num_classes=model.network.num_classes,
         dropout=True,
         flip=True,
+        augment=0.5,
     )
     finals = []
     for count in (1, 2, 8):
