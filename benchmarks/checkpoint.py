@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     known = steps.QUICK if flags.quick else {n: steps.SETTINGS[n] for n in ("tiny 8x8", "small 32x32")}
     report, rounds = frame.Report("checkpoint", flags), frame.rounds_of(flags, 7)
     for name, setting in known.items():
-        model = steps.opened(setting.config("denoising"), setting.images())
+        model = steps.opened(setting.config("denoising"), setting)
         state = model.new_state()
         size = sum(x.nbytes for x in jax.tree.leaves(state))
         with tempfile.TemporaryDirectory() as folder:

@@ -60,9 +60,9 @@ def config_of(images: Path, dtype: str, quick: bool) -> dict[str, Any]:
     # The noise law's picture and the first rows come soon, checkpoints when it is stopped.
     config["train"] |= {"log_every": 50, "checkpoint_every": 50_000, "sample_every": 50_000}
     if quick:
-        config["model"] |= {"name": "tiny", "model_channels": 8, "dropout": 0.0}
-        config["train"] |= {"batch": 4, "steps_per_dispatch": 1, "log_every": 1}
-        config["sample"] |= {"count": 4, "columns": 2, "batch": 4}
+        config["model"] |= {"name": "dit_tiny", "hidden_size": 8, "depth": 1, "num_heads": 2}
+        config["train"] |= {"batch": 8, "steps_per_dispatch": 1, "log_every": 1}
+        config["sample"] |= {"count": 4, "columns": 2, "batch": 8}
     return config
 
 

@@ -204,7 +204,7 @@ def machine() -> dict[str, Any]:
     """What the figures hold for: processor, accelerator, versions, and how busy it was."""
     import jax
 
-    cpu = platform.processor() or platform.machine()
+    cpu = platform.machine()
     with_model = Path("/proc/cpuinfo")
     if with_model.exists():
         models = [x for x in with_model.read_text().splitlines() if x.startswith("model name")]

@@ -64,7 +64,7 @@ class Part:
 def parts(flags: argparse.Namespace, out: Path) -> list[Part]:
     """In the order of what decides most."""
     quick, gpu = flags.quick, not flags.quick and flags.platform != "cpu"
-    net = ("--only", "ddpmpp") if gpu else ("--only", "tiny 4x4") if quick else ()
+    net = ("--only", "ddpmpp") if gpu else ("--only", "dit 4x4") if quick else ()
     dispatch = ("--dispatch", "1", "2") if quick else ("--dispatch", "1", "10", "50")
     one = ("--objectives", "consistency")
     found = [

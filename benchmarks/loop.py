@@ -88,13 +88,13 @@ def main(arguments: list[str] | None = None) -> None:
     flags = frame.parser(__doc__).parse_args(arguments)
     use_all_cores(64)
     count, first = (8, 2) if flags.quick else (550, 50)
-    setting = steps.QUICK["tiny 4x4"] if flags.quick else steps.SETTINGS["tiny 8x8"]
+    setting = steps.SMALLEST if flags.quick else steps.SETTINGS["tiny 8x8"]
     config = setting.config("consistency")
     every = {"log_every": 2} if flags.quick else {"log_every": 50}
     config["train"] |= {"steps": count, "sample_every": count, "checkpoint_every": count, **every}
     pictures = {"count": 4, "columns": 2, "batch": 4} if flags.quick else {"count": 100}
     config["sample"] = {**config["sample"], **pictures}
-    job = steps.StepJob(steps.opened(config, setting.images()))
+    job = steps.StepJob(steps.opened(config, setting))
     job.run()
     rounds = frame.rounds_of(flags, 3)
     # Its first pictures are drawn by programs that are then kept.

@@ -50,36 +50,39 @@ class FixedLevel:
 def cases(setting: steps.Setting, quick: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """A config for every law, curriculum and pacing that a config can name."""
     pairs, snr = setting.config("consistency"), setting.config("denoising")
-    for name in choices.PAIR_LAWS if not quick else ("polynomial",):
+    adaptive = {"name": "adaptive", "range": (-10.0, 10.0)}
+    if quick:
+        yield "pacing: adaptive", snr | {"pacing": adaptive}
+        return
+    for name in choices.PAIR_LAWS:
         yield f"law over pairs: {name}", pairs | {"law": {"name": name, **OF_LAWS.get(name, {})}}
-    for name in choices.CURRICULA if not quick else ("sinusoidal",):
+    for name in choices.CURRICULA:
         own = {} if name == "constant" else {"s0": 20, "s1": 250}
         yield f"curriculum: {name}", pairs | {"curriculum": {"name": name, **own}}
     predefined = {"grid": {"name": "predefined", "rule": "nested", "table_size": 251}}
     sinusoidal = {"curriculum": {"name": "sinusoidal", "s0": 20, "s1": 250}}
     yield "predefined levels, sinusoidal", pairs | predefined | sinusoidal
-    for name in choices.LOG_SNR_LAWS if not quick else ("cosine",):
+    for name in choices.LOG_SNR_LAWS:
         law = {"name": name, **OF_LAWS.get(name, {}), **UNCOMMON.get(name, {})}
         yield f"law over log SNR: {name}", snr | {"law": law}
     mixed = {"name": "laplace", "mixed": {"name": "cosine", "share": 0.1}}
     yield "laplace with 10% cosine", snr | {"law": mixed}
-    for name in choices.PACINGS if not quick else ("adaptive",):
+    for name in choices.PACINGS:
         if name != "none":
-            own = {"range": (-10.0, 10.0)} if name == "adaptive" else {}
-            yield f"pacing: {name}", snr | {"pacing": {"name": name, **own}}
+            yield f"pacing: {name}", snr | {"pacing": adaptive if name == "adaptive" else {"name": name}}
 
 
 def main(arguments: list[str] | None = None) -> None:
     flags = frame.parser(__doc__).parse_args(arguments)
     use_all_cores(64)
     report, rounds = frame.Report("noise_overhead", flags), frame.rounds_of(flags, 40)
-    setting = steps.QUICK["tiny 4x4"] if flags.quick else steps.SETTINGS["tiny 8x8"]
+    setting = steps.SMALLEST if flags.quick else steps.SETTINGS["tiny 8x8"]
     fixed: dict[str, steps.StepJob] = {}
     for case, config in cases(setting, flags.quick):
-        model = steps.opened(config, setting.images())
+        model = steps.opened(config, setting)
         kind = config["objective"]["name"]
         if kind not in fixed:
-            plain = steps.opened(setting.config(kind), setting.images())
+            plain = steps.opened(setting.config(kind), setting)
             fixed[kind] = steps.StepJob(plain, objective=FixedLevel(plain.run.objective))
         own = steps.StepJob(model)
         jobs = {"own": frame.here(own.run), "fixed": frame.here(fixed[kind].run)}

@@ -17,15 +17,15 @@ def main(arguments: list[str] | None = None) -> None:
     flags = frame.parser(__doc__).parse_args(arguments)
     cpu = jax.default_backend() == "cpu"
     known = steps.QUICK if flags.quick else steps.SETTINGS
-    names = ("tiny 4x4",) if flags.quick else ("tiny 8x8", "small 32x32")
+    names = ("dit 4x4",) if flags.quick else ("tiny 8x8", "small 32x32")
     report, rounds = frame.Report("sampling", flags), frame.rounds_of(flags, 5)
     batch = 4 if flags.quick else 32 if cpu else 512
     for name in names:
-        for objective in steps.OBJECTIVES:
+        for objective in ("consistency",) if flags.quick else steps.OBJECTIVES:
             setting = known[name]
             config = setting.config(objective)
             config["sample"] = {**config["sample"], "batch": batch}
-            model = steps.opened(config, setting.images())
+            model = steps.opened(config, setting)
             params = model.new_state().params
             apply = jax.jit(lambda p, x, c, model=model: model.apply(p["network"], x, c))
             x = jnp.zeros((batch, *model.images.image_shape), jnp.float32)

@@ -17,7 +17,6 @@ import jax
 
 from benchmarks import frame, steps
 from benchmarks.collectives import collectives
-from jaxnoise.training.parallel import Devices
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,8 @@ class Cluster:
 
 def on_devices(setting: steps.Setting, count: int, objective: str) -> steps.StepJob:
     """The step on so many devices, with the setting's batch on each."""
-    larger = replace(setting, batch=setting.batch * count)
-    model = steps.opened({**larger.config(objective)}, larger.images())
-    return steps.StepJob(replace(model, devices=Devices("auto", count)))
+    larger = replace(setting, batch=setting.batch * count, devices=count)
+    return steps.StepJob(steps.opened(larger.config(objective), larger))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -89,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     if option not in own:
         os.environ["XLA_FLAGS"] = f"{own} {option}=8".strip()
     report, rounds = frame.Report("scaling", flags), frame.rounds_of(flags, 5)
-    setting = steps.QUICK["tiny 4x4"] if flags.quick else steps.SETTINGS["tiny 8x8"]
+    setting = steps.SMALLEST if flags.quick else steps.SETTINGS["tiny 8x8"]
     counts = (1, 2) if flags.quick else (1, 2, 4, 8)
     jobs = {n: on_devices(setting, n, "consistency") for n in counts}
     times = frame.in_turns({str(n): frame.here(job.run) for n, job in jobs.items()}, rounds)

@@ -27,8 +27,8 @@ def first_step(quick: bool, cache: str) -> None:
 
     use_all_cores(64)
     keep_programs(Path(cache))
-    setting = steps.QUICK["tiny 4x4"] if quick else steps.SETTINGS["tiny 8x8"]
-    steps.StepJob(steps.opened(setting.config("consistency"), setting.images())).run()
+    setting = steps.SMALLEST if quick else steps.SETTINGS["tiny 8x8"]
+    steps.StepJob(steps.opened(setting.config("consistency"), setting)).run()
 
 
 def process(*arguments: str) -> Callable[[], None]:

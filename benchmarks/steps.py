@@ -17,6 +17,7 @@ from jaxnoise.run.model import OpenModel, open_model
 from jaxnoise.run.recorder import operations
 from jaxnoise.training.drawing import Examples, example_losses, to_float
 from jaxnoise.training.feeding import ResidentFeeder
+from jaxnoise.training.parallel import Devices
 from jaxnoise.training.state import TrainState
 
 OBJECTIVES: Mapping[str, Mapping[str, Any]] = {
@@ -53,6 +54,7 @@ class Setting:
       channels: of the images.
       batch: images a step.
       fields: of the network, on top of the preset.
+      devices: how many take part; None for all.
     """
 
     preset: str
@@ -60,6 +62,7 @@ class Setting:
     channels: int
     batch: int
     fields: Mapping[str, Any] = field(default_factory=dict)
+    devices: int | None = None
 
     def images(self, count: int = 1024) -> ArrayImages:
         """Random images; how fast a step is does not depend on what they show."""
@@ -89,16 +92,21 @@ SETTINGS = {
     "dit_tiny 8x8": Setting("dit_tiny", 8, 1, 64),
 }
 QUICK = {
-    "tiny 4x4": Setting("tiny", 4, 1, 8, {"model_channels": 8}),
-    "dit_tiny 4x4": Setting("dit_tiny", 4, 1, 8, {"hidden_size": 16, "depth": 1, "num_heads": 2}),
+    "dit 4x4": Setting(
+        "dit_tiny", 4, 1, 8, {"hidden_size": 8, "depth": 1, "num_heads": 2}, devices=1
+    ),
+    "unet 4x4": Setting("tiny", 4, 1, 8, {"model_channels": 8, "channel_mult": (1,)}, devices=1),
 }
+SMALLEST = QUICK["dit 4x4"]
 
 
-def opened(config: Mapping[str, Any], images: ArrayImages | None = None) -> OpenModel:
-    """What a config says, ready to train; no score is taken."""
+def opened(config: Mapping[str, Any], setting: Setting) -> OpenModel:
+    """What a config says, ready to train on a setting's images; no score is taken."""
     run = experiment.read(config)
     assert isinstance(run, experiment.ModelRun)
-    return open_model(run, images, scored=False)
+    model = open_model(run, setting.images(), scored=False)
+    count = setting.devices
+    return model if count is None else replace(model, devices=Devices("auto", count))
 
 
 class StepJob:
@@ -127,7 +135,10 @@ class StepJob:
     @cached_property
     def operations(self) -> float:
         """Of one step, as XLA counts them before it optimises."""
-        found = operations(self.model, step_of(self.model, None), self.model.run.train.batch)
+        if self.steps == self.model.devices.size == 1:
+            found = (self.lowered.cost_analysis() or {}).get("flops")
+        else:
+            found = operations(self.model, step_of(self.model, None), self.model.run.train.batch)
         return found or float("nan")
 
     def run(self) -> None:

@@ -80,7 +80,9 @@ class Step:
     def denoising(self, x0: torch.Tensor, eps: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
         """Squared error of v = alpha eps - s x0."""
         alpha, s = (x.sigmoid().sqrt()[:, None, None, None] for x in (lam, -lam))
-        found = self.apply(alpha * x0 + s * eps, -lam / 4)
+        # The network sees images of unit variance.
+        total = ((DATA * alpha) ** 2 + s**2).sqrt()
+        found = self.apply((alpha * x0 + s * eps) / total, -lam / 4)
         return (found - (alpha * eps - s * x0)).square().mean(dim=(1, 2, 3))
 
     def mean_loss(self, x0: torch.Tensor, eps: torch.Tensor, *levels: torch.Tensor) -> torch.Tensor:
@@ -109,7 +111,7 @@ class Step:
         slopes = torch.autograd.grad(loss, list(self.theta.values()))
         exactly(False)
         self.dtype = held
-        return float(loss), math.sqrt(sum(float(g.square().sum()) for g in slopes))
+        return loss.item(), math.sqrt(sum(g.square().sum().item() for g in slopes))
 
     def run(self) -> None:
         """One whole training step, waited for."""

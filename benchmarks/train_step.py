@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
             setting = steps.replace(setting, batch=flags.batch)
         for objective in flags.objectives or steps.OBJECTIVES:
             config = setting.config(objective, flags.dtype)
-            model = steps.opened(config, setting.images())
+            model = steps.opened(config, setting)
             case = f"{name} {objective} {flags.dtype}"
             if not flags.dispatch:
                 compare(report, case, model, other, peak, rounds, compiled=not flags.quick)
