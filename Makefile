@@ -33,8 +33,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# TORCH= names a Python with PyTorch to compare with; without it, this one if it has it
-# (make bench EXTRA=dev,bench installs it).
+# TORCH= names a Python with PyTorch to compare with (pip install '.[bench]' there); by default the
+# environment's own, if it has it.
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.everything $(if $(TORCH),--torch-python=$(TORCH)) $(if $(QUICK),--quick)
 

@@ -164,6 +164,7 @@ def measure(
     rows = KEPT / "rows.json"
     rows.unlink(missing_ok=True)
     module, *given = part.command
+    shown = f"python -m benchmarks.{' '.join(part.command)}"
     env = environment(flags if part.flags else ())
     log = out / "log.txt"
     if module == "tests":
@@ -171,6 +172,7 @@ def measure(
         env["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
         tests = TESTS[:1] if quick else TESTS
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
+        shown = " ".join(["python", *command[1:]])
     else:
         command = [sys.executable, "-m", f"benchmarks.{module}", *given, f"--json={rows}"]
         command += ["--quick"] if quick else []
@@ -189,7 +191,7 @@ def measure(
     if module == "tests":
         found = [{"benchmark": "tests", "case": lines[-1].strip("= ")}]
     return {
-        "command": " ".join(["python -m", *command[2:]]),
+        "command": shown,
         "seconds": time.monotonic() - start,
         "rows": found,
         "failed": lines[-1][:200] if code else "",

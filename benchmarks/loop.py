@@ -87,7 +87,7 @@ def whole_run(job: steps.StepJob, first: int) -> tuple[float, float]:
 def main(arguments: list[str] | None = None) -> None:
     flags = frame.parser(__doc__).parse_args(arguments)
     use_all_cores(64)
-    count, first = (8, 2) if flags.quick else (550, 50)
+    count, first = (8, 2) if flags.quick else (300, 50)
     setting = steps.SMALLEST if flags.quick else steps.SETTINGS["tiny 8x8"]
     config = setting.config("consistency")
     every = {"log_every": 2} if flags.quick else {"log_every": 50}
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     config["sample"] = {**config["sample"], **pictures}
     job = steps.StepJob(steps.opened(config, setting))
     job.run()
-    rounds = frame.rounds_of(flags, 3)
+    rounds = frame.rounds_of(flags, 2)
     # Its first pictures are drawn by programs that are then kept.
     whole_run(job, first)
     bare, loop, records = [], [], []

@@ -123,7 +123,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dispatch", type=int, nargs="+", help="steps of one call, compared")
     flags = parser.parse_args(arguments)
     use_all_cores(64)
-    report, rounds = frame.Report("train_step", flags), frame.rounds_of(flags, 10)
+    report, rounds = frame.Report("train_step", flags), frame.rounds_of(flags, 8)
     cpu = jax.default_backend() == "cpu"
     size = 64 if flags.quick else 1024 if cpu else 8192
     peak = frame.matrix_rate(jnp.dtype(flags.dtype), size)
