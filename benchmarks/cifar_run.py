@@ -3,8 +3,8 @@
     python -m benchmarks.cifar_run --data FOLDER_OR_TAR [--seconds 100] [--out FOLDER]
 
 FOLDER holds image files, by class; a tar of such a folder is unpacked first. The run is stopped
-after the time, as a user would stop it; its samples and curves are copied to --out. What it shows is
-the pace and that training goes on, not a score: it ends long before the curriculum does.
+after the time, as a user would stop it; its samples and curves are copied to --out. What it shows
+is the pace and that training goes on, not a score: it ends long before the curriculum does.
 """
 
 import os

@@ -88,7 +88,7 @@ def here(run: Callable[[], Any]) -> Once:
 
 
 def in_turns(jobs: Mapping[str, Once], rounds: int) -> dict[str, Times]:
-    """Runs each once a round; every second round goes backwards, so that none always comes first."""
+    """Runs each once a round, every second round backwards, so that none always comes first."""
     times = {name: Times() for name in jobs}
     for i in range(rounds):
         for name in list(jobs)[:: -1 if i % 2 else 1]:
@@ -97,7 +97,7 @@ def in_turns(jobs: Mapping[str, Once], rounds: int) -> dict[str, Times]:
 
 
 def step_memory(run: Callable[[], Any]) -> int | None:
-    """Bytes that a run needs beyond what lies in memory before it; None where Linux is not there."""
+    """Bytes that a run needs beyond what lies in memory before it; None on other than Linux."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
     def resident(which: str) -> int:
@@ -116,7 +116,7 @@ def step_memory(run: Callable[[], Any]) -> int | None:
 
 
 class Other:
-    """Another process, a module of the benchmarks under another Python, that answers line by line."""
+    """Another process, a module of the benchmarks under another Python, that answers lines."""
 
     def __init__(self, python: str, module: str, *arguments: str):
         self.name = f"{python} -m {module}"
@@ -258,11 +258,8 @@ class Report:
         """One line of the table; a figure that could not be taken is left out."""
         found = {name: value for name, value in figures.items() if value is not None}
         self.rows.append({"benchmark": self.benchmark, "case": case, **found})
-        print(
-            f"{case:<36} "
-            + "  ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in found.items()),
-            flush=True,
-        )
+        cells = [f"{name.replace('_', ' ')} {shown(value)}" for name, value in found.items()]
+        print(f"{case:<36}", "  ".join(cells), flush=True)
         if self.path:
             with self.path.open("a") as file:
                 print(json.dumps(self.rows[-1]), file=file)

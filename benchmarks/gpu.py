@@ -89,7 +89,10 @@ def parts(flags: argparse.Namespace, out: Path) -> list[Part]:
         others = ("--only", "small 32x32", "dit_s_2 32x32", "--dtype", "bfloat16")
         found += [
             Part("other networks", ("train_step", *others)),
-            Part("denoising", ("train_step", "--dtype", "bfloat16", *net, "--objectives", "denoising")),
+            Part(
+                "denoising",
+                ("train_step", "--dtype", "bfloat16", *net, "--objectives", "denoising"),
+            ),
             Part("without XLA's flags", found[0].command, flags=False),
         ]
     return found
@@ -123,7 +126,11 @@ class Record:
         lines = ["# On this machine", ""]
         about = self.held["about"]
         lines += [f"* {name.replace('_', ' ')}: {value}" for name, value in about.items() if value]
-        lines += ["", "Figures are medians over rounds; in brackets, from quartile to quartile.", ""]
+        lines += [
+            "",
+            "Figures are medians over rounds; in brackets, from quartile to quartile.",
+            "",
+        ]
         for name, part in self.held["parts"].items():
             lines += [f"## {name}", "", f"`{part['command']}`, {part['seconds']:.0f} s", ""]
             lines += table(part["rows"]) if part["rows"] else []

@@ -69,7 +69,10 @@ def cases(setting: steps.Setting, quick: bool) -> Iterator[tuple[str, dict[str, 
     yield "laplace with 10% cosine", snr | {"law": mixed}
     for name in choices.PACINGS:
         if name != "none":
-            yield f"pacing: {name}", snr | {"pacing": adaptive if name == "adaptive" else {"name": name}}
+            yield (
+                f"pacing: {name}",
+                snr | {"pacing": adaptive if name == "adaptive" else {"name": name}},
+            )
 
 
 def main(arguments: list[str] | None = None) -> None:

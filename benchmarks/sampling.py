@@ -13,6 +13,7 @@ import numpy as np
 
 from benchmarks import frame, steps
 
+
 def main(arguments: list[str] | None = None) -> None:
     flags = frame.parser(__doc__).parse_args(arguments)
     cpu = jax.default_backend() == "cpu"

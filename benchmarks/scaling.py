@@ -2,10 +2,10 @@
 
     python -m benchmarks.scaling
 
-On 1, 2, 4 and 8 host devices the step is compiled with the same images on each, and its collectives
+On 1, 2, 4 and 8 host devices the step is compiled with as many images on each, and its collectives
 are read from the program. What 8 to 1,024 accelerators would do is a model, not a measurement: its
-assumptions are printed with it. On this machine all devices share the same cores, so `cpu per image`
-says what the mapping itself costs: CPU time per image, over that of one device.
+assumptions are printed with it. On this machine all devices share the same cores, so what the
+mapping itself costs is `cpu per image`: CPU time per image, over that of one device.
 """
 
 import math
@@ -108,9 +108,9 @@ def main(arguments: list[str] | None = None) -> None:
         )
     cluster, size = Cluster(flags.seconds), 4 * flags.parameters
     print(
-        f"model: {flags.parameters / 1e6:.1f}M parameters in float32, {flags.seconds} s a step on one "
-        f"accelerator, {cluster.per_host} to a host at {cluster.inside / 1e9:.0f} GB/s, "
-        f"{cluster.between / 1e9:.0f} GB/s each between hosts, {cluster.latency * 1e6:.0f} us a message"
+        f"model: {flags.parameters / 1e6:.1f}M parameters in float32, {flags.seconds} s a step on "
+        f"one accelerator, {cluster.per_host} to a host at {cluster.inside / 1e9:.0f} GB/s, each "
+        f"{cluster.between / 1e9:.0f} GB/s between hosts, {cluster.latency * 1e6:.0f} us a message"
     )
     for count in (8, 16, 64, 256, 1024):
         plain, hidden = cluster.efficiency(count, size)

@@ -38,7 +38,9 @@ def parameters(found: dict[str, np.ndarray], device: str = "cpu") -> Tensors:
 def load(path: Path, device: str = "cpu") -> tuple[Tensors, dict[str, np.ndarray]]:
     """The parameters in a file of arrays, and all else in it."""
     arrays = dict(np.load(path))
-    theta = {n.removeprefix("theta/"): arrays.pop(n) for n in list(arrays) if n.startswith("theta/")}
+    theta = {
+        n.removeprefix("theta/"): arrays.pop(n) for n in list(arrays) if n.startswith("theta/")
+    }
     return parameters(theta, device), arrays
 
 

@@ -1,8 +1,8 @@
 """PyTorch's side of benchmarks/train_step.py: the same networks, losses and step.
 
-A step draws its batch, levels and noise, takes the gradient, updates by RAdam and moves the average;
-images and convolution weights lie with channels last. Answers questions, one a line:
-load a file of parameters, run one step, tell the memory of a step.
+A step draws its batch, levels and noise, takes the gradient, updates by RAdam and moves the
+average; images and convolution weights lie with channels last. Answers questions, one a line: load
+a file of parameters, run one step, tell the memory of a step.
 """
 
 import math

@@ -8,8 +8,8 @@ same parameters, and its loss and gradient must be ours to 1e-4 before anything 
     python -m benchmarks.train_step --only "tiny 8x8" "small 32x32" --objectives denoising
     python -m benchmarks.train_step --dispatch 1 10 50    # steps of one call, without PyTorch
 
-`speed` is PyTorch's time over ours (above 1: ours is faster), `cpu` the same of CPU time; `share` is
-operations a second over those of a large product of matrices in the same dtype and run.
+`speed` is PyTorch's time over ours (above 1: ours is faster), `cpu` the same of CPU time; `share`
+is operations a second over those of a large product of matrices in the same dtype and run.
 """
 
 import argparse
