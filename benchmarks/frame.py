@@ -126,7 +126,8 @@ class Other:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": ""},
+            # Another Python must not see this one's packages.
+            env={**os.environ, **({} if python == sys.executable else {"PYTHONPATH": ""})},
         )
 
     def ask(self, **question: Any) -> Any:

@@ -171,7 +171,7 @@ class Given:
         network = jax.tree.map(
             lambda x: x + 0.02 * draws.randn(*x.shape).astype(np.float32), params["network"]
         )
-        batch = model.run.train.batch
+        batch = min(model.run.train.batch, 16)
         pixels, _ = model.images.load(np.arange(batch))
         x0 = to_float(jnp.asarray(pixels))
         eps = jnp.asarray(draws.randn(*x0.shape).astype(np.float32))

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks import frame, steps
+from jaxnoise.run.model import OpenModel
 from jaxnoise.training.parallel import use_all_cores
 
 ON_GPU = {
@@ -64,20 +65,21 @@ def agreed(name: str, ours: tuple[float, float], theirs: dict[str, Any]) -> floa
 def compare(
     report: frame.Report,
     name: str,
-    model: Any,
+    model: OpenModel,
+    exact: OpenModel,
     other: frame.Other | None,
     peak: float,
     rounds: int,
     compiled: bool,
 ) -> None:
-    """One row for ours, and one for each of PyTorch's ways."""
+    """One row for ours, and one for each of PyTorch's ways, whose loss is that of `exact`."""
     job = steps.StepJob(model)
     jobs = {"ours": frame.here(job.run)}
     memory, found = {"ours": memory_of(job)}, {}
     if other:
         with tempfile.TemporaryDirectory() as folder:
-            given, path = steps.Given.of(model), str(Path(folder) / "given.npz")
-            given.save(path, model)
+            given, path = steps.Given.of(exact), str(Path(folder) / "given.npz")
+            given.save(path, exact)
             found = other.ask(
                 do="load",
                 name=name,
@@ -87,7 +89,7 @@ def compare(
                 batch=model.run.train.batch,
                 dtype=str(jnp.dtype(model.network.dtype)),
             )
-            error = agreed(name, given.loss(model), found)
+            error = agreed(name, given.loss(exact), found)
         for way in ("eager", "compiled"):
             if way == "eager" or "compiling" in found:
                 jobs[way] = other.once(do="step", name=f"{name} {way}")
@@ -134,11 +136,11 @@ def main(arguments: list[str] | None = None) -> None:
         if flags.batch:
             setting = steps.replace(setting, batch=flags.batch)
         for objective in flags.objectives or steps.OBJECTIVES:
-            config = setting.config(objective, flags.dtype)
-            model = steps.opened(config, setting)
+            model = steps.opened(setting.config(objective, flags.dtype), setting)
+            exact = steps.opened(setting.config(objective), setting)
             case = f"{name} {objective} {flags.dtype}"
             if not flags.dispatch:
-                compare(report, case, model, other, peak, rounds, compiled=not flags.quick)
+                compare(report, case, model, exact, other, peak, rounds, compiled=not flags.quick)
                 continue
             jobs = {n: steps.StepJob(model, n) for n in flags.dispatch}
             times = frame.in_turns({str(n): frame.here(j.run) for n, j in jobs.items()}, rounds)
