@@ -1,6 +1,7 @@
 # Two commands do everything from a machine with only Python 3.11+ and git:
 #   make run    trains the main job on the embedded images and scores it
 #   make test   passes the tests (make test FAST=1: most of them, in two minutes)
+# And two measure speed (docs/speed.md): make bench, and on a GPU make bench-gpu PYTHON=python3 OUT=folder.
 # Set-up happens once, in .venv; a second call reuses it. The newest Python from 3.11 to 3.13 that is
 # found is used, unless PYTHON= names one; CONSTRAINTS= names a file of versions to install.
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/digits_poly.py
 INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable
 
-.PHONY: run test lint clean
+.PHONY: run test lint bench bench-gpu clean
 
 run: $(VENV)/.run
 	$(BIN)/python run.py --config=$(CONFIG)
@@ -31,6 +32,16 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# TORCH= names a Python with PyTorch to compare with (pip install '.[bench]' there); by default the
+# environment's own, if it has it.
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.everything $(if $(TORCH),--torch-python=$(TORCH)) $(if $(QUICK),--quick)
+
+# The interpreter as it stands; DATA= names a folder of CIFAR images, or a tar of one.
+bench-gpu:
+	@test -n "$(OUT)" || { echo "error: OUT= must name the folder of the results" >&2; exit 2; }
+	$(PYTHON) -m benchmarks.gpu --out=$(OUT) $(if $(DATA),--data=$(DATA)) $(if $(QUICK),--quick)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer, with venv and pip, is needed" >&2; exit 2; }
