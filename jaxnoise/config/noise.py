@@ -47,6 +47,17 @@ def _compose(
     high: float | None = None,
     quantiles: tuple[float, ...] = (0.0, 1.0),
 ) -> LogSnrLaw:
+    """The law over log SNR that a law becomes, in this order.
+
+    Args:
+      law: as its own keys make it.
+      scale: log SNR is divided by it, > 0.
+      shift: what is added to log SNR, such as -2 ln 2 for images of twice the side.
+      low: log SNR below which nothing is drawn, or None.
+      high: log SNR above which nothing is drawn, or None.
+      quantiles: the part of the law that is drawn, two ascending numbers in [0, 1]; 0 is its clean
+        end.
+    """
     check_positive("scale", scale)
     check_finite("shift", shift)
     ascending = len(quantiles) == 2 and 0 <= quantiles[0] < quantiles[1] <= 1
@@ -90,6 +101,12 @@ def _with_share(law: Callable[..., LogSnrLaw]) -> Callable[..., tuple[LogSnrLaw,
         raise ArgumentError("name", "share", allowed)
 
     def build(share: float, **own: Any) -> tuple[LogSnrLaw, float]:
+        """The law and its share.
+
+        Args:
+          share: of the mixture that is this law, in (0, 1).
+          **own: keys of the law.
+        """
         if not 0 < share < 1:
             raise ArgumentError("share", share, "a number in (0, 1)")
         return law(**own), share
@@ -132,6 +149,13 @@ def _adaptive(
 def _high_to_low(
     total_steps: int, annealing_steps: int | None = None, width: float = 0.1
 ) -> Pacing:
+    """Annealing from high noise down.
+
+    Args:
+      total_steps: of training.
+      annealing_steps: steps until all noise is in, up to those of training, or None for all of them.
+      width: share of the law in the first window, in (0, 1].
+    """
     if annealing_steps is not None and not 1 <= annealing_steps <= total_steps:
         allowed = f"from 1 to {total_steps}, all steps of training, or None for all of them"
         raise ArgumentError("annealing_steps", annealing_steps, allowed)

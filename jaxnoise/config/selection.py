@@ -127,6 +127,12 @@ def _by_file(
     """
 
     def build(file: str, **given: Any) -> Opener:
+        """What opens the selection.
+
+        Args:
+          file: path of the rater's file, the `rater.npz` of its run folder.
+          **given: keys of the selection.
+        """
         if not file.endswith(".npz"):
             raise ArgumentError("file", file, "the path of a rater, an .npz file")
         make(lambda *seen: seen[0], **given)  # bad values are named while the config is read

@@ -353,6 +353,10 @@ def check_step(step: int | None) -> None:
 
 
 def ema_rate(rate: float = 0.9999) -> float:
-    """The rate of the parameters' moving average, checked: 0 for none."""
+    """The rate of the parameters' moving average, checked.
+
+    Args:
+      rate: in [0, 1); 0 for no average.
+    """
     check_rate("rate", rate)
     return rate
