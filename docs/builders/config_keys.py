@@ -170,13 +170,13 @@ def page() -> str:
 
 _HEAD = """# All config keys
 
-Made from the signatures that a config is checked against, so it holds every key that there is. A key
-is set in a config file or on the command line, `--config.law.curve=2.5`; a section as a whole by
-`--config.law="{'name': 'beta'}"`. A key that is not here is an error that names the nearest one.
+Made from the signatures that a config is checked against, so it holds every key that there is. A
+key is set in a config file or on the command line, `--config.law.curve=2.5`; a section as a whole
+by `--config.law="{'name': 'beta'}"`. A key that is not here is an error that names the nearest one.
 
 Where a section has a choice, its key `name` takes one of the names, or your own code as
-`module:attribute` where the section says so ([how](own_code.md)). Besides the sections there is `seed`, an
-integer from 0 to 2^32 - 1, 0 by default.
+`module:attribute` where the section says so ([how](own_code.md)). Besides the sections there is
+`seed`, an integer from 0 to 2^32 - 1, 0 by default.
 """
 
 

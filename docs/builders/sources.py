@@ -76,7 +76,7 @@ def shown_files() -> list[str]:
 
 
 def source_page(path: str) -> str:
-    """The page of a file: its docstring, if it has one, above its text."""
+    """The page of a file: its path and its text."""
     text = (ROOT / path).read_text()
     language = _LANGUAGES.get(Path(path).suffix, "text")
     return f"# `{path}`\n\n````{language}\n{text.rstrip()}\n````\n"

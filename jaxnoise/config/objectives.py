@@ -50,7 +50,8 @@ def consistency(
         "module:attribute" of your own, `(sigma_lo, sigma_hi) -> float[B]`.
       sigma_data: standard deviation of the data as the network sees them, > 0.
       teacher: "student" for the student's own weights, or "ema" for their moving average.
-      teacher_mu0: the teacher's rate where N(k) - 1 is the curriculum's s0, in (0, 1); None for 0.9.
+      teacher_mu0: the teacher's rate where N(k) - 1 is the curriculum's s0, in (0, 1); None for
+        0.9.
     """
     one_of("teacher", teacher, ("student", "ema"))
     mu0 = 0.9 if teacher_mu0 is None else teacher_mu0

@@ -90,9 +90,9 @@ def learning_rates(
 
     Args:
       learning_rate: r > 0.
-      warmup_steps: at least 0.
-      decay: one of `DECAYS`; "inverse_sqrt" is EDM2's (arXiv 2312.02696).
-      decay_steps: at least 1, or None; "inverse_sqrt" needs it, "none" has no use for it.
+      warmup_steps: W, steps over which it rises in a straight line, at least 0.
+      decay: "none", "cosine" or "inverse_sqrt", EDM2's (arXiv 2312.02696).
+      decay_steps: K, at least 1, or None; "inverse_sqrt" needs it, "none" has no use for it.
       total_steps: of the run.
 
     Raises:
@@ -165,7 +165,7 @@ def _clipped(
 
     Args:
       update: the optimizer.
-      clip_norm: largest norm of a gradient, > 0; a longer one is shortened to it. None for no limit.
+      clip_norm: largest norm of a gradient, > 0; a longer one is shortened to it. None for any.
     """
     if clip_norm is None:
         return update
