@@ -36,7 +36,7 @@ lint: $(VENV)/.dev
 
 # Any warning is an error. Pictures are drawn on the CPU.
 docs: $(VENV)/.docs
-	JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs build --strict --quiet
+	JAX_PLATFORMS=cpu NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "open site/index.html"
 
 $(BIN)/python:

@@ -40,7 +40,7 @@ def room_page(room: str) -> str:
     rows = [f"| [`{n}`][jaxnoise.{room}.{n}] | {_first_line(getattr(module, n))} |" for n in names]
     table = ["| name | what it is |", "|---|---|", *rows, ""] if rows else []
     entries = [f"::: jaxnoise.{room}.{name}\n" for name in names]
-    return "\n".join([f"# {room}", "", *_docstring_of(f"jaxnoise.{room}"), *table, *entries])
+    return "\n".join([*_head(f"jaxnoise.{room}", room), *table, *entries])
 
 
 def missing_names(documented: Iterable[str]) -> list[str]:
@@ -56,13 +56,14 @@ def missing_names(documented: Iterable[str]) -> list[str]:
 def _index() -> str:
     rows = [f"| [{room}]({room}.md) | {_first_line(_module(room))} |" for room in rooms()]
     table = ["| room | what it holds |", "|---|---|", *rows, ""]
-    return "\n".join(["# Public names", "", *_docstring_of("jaxnoise"), *table])
+    return "\n".join([*_head("jaxnoise", "All rooms"), *table])
 
 
-def _docstring_of(module: str) -> list[str]:
-    """The docstring of a module and nothing of what it holds."""
-    shown = ("show_root_heading: false", "show_root_toc_entry: false", "members: false")
-    return [f"::: {module}", "    options:", *(f"      {option}" for option in shown), ""]
+def _head(module: str, title: str) -> list[str]:
+    """A page's title, and the name and docstring of its module but nothing of what that holds."""
+    options = ("heading_level: 1", "show_root_full_path: true", "members: false")
+    entry = [f"::: {module}", "    options:", *(f"      {option}" for option in options)]
+    return ["---", f"title: {title}", "---", "", *entry, ""]
 
 
 def _module(room: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""An extension of griffe, which reads docstrings for the API pages: they become Markdown."""
+"""An extension of griffe, which reads the code for the API pages."""
 
 from typing import Any
 
@@ -8,9 +8,26 @@ from docs.builders.markdown import as_markdown
 
 
 class Docstrings(griffe.Extension):
-    """Replaces every docstring by its Markdown."""
+    """Makes Markdown of docstrings, and public bases of private ones."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         del kwargs
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)
+
+    def on_package(self, *, pkg: griffe.Module, **kwargs: Any) -> None:
+        self.on_object(obj=pkg, **kwargs)
+
+    def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
+        del kwargs
+        cls.bases = _public(cls.bases, cls.module)
+
+
+def _public(bases: list[Any], module: griffe.Module) -> list[Any]:
+    """Bases, with the bases of a private one in its place."""
+    found = []
+    for base in bases:
+        name = str(base)
+        own = module.members.get(name) if name.startswith("_") else None
+        found += _public(own.bases, module) if isinstance(own, griffe.Class) else [base]
+    return found

@@ -7,7 +7,7 @@ picture, or fails here until `EXAMPLES` gives values to the keys that it needs.
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Shelf:
       section: of the config, whose choices are shown.
       config: the shipped config that they are shown in.
       choices: by name.
+      also: other settings that the config gets, so that all choices fit.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Shelf:
     section: str
     config: str
     choices: Mapping[str, Any]
+    also: Settings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ SHELVES = {
         "curriculum",
         "digits_poly",
         choices.CURRICULA,
+        {"grid.table_size": None},
     ),
     "grids": Shelf(
         "Grids of levels",
@@ -142,6 +145,7 @@ def shelf_page(name: str) -> str:
         of = ", ".join(f"{k} = {v}" for k, v in setting.items())
         lines += [f"## {picture.settings['name']}{f', {of}' if of else ''}", ""]
         command = f"python run.py --config={shelf.config} --mode=plot"
+        command += "".join(f" --config.{key}={value}" for key, value in shelf.also.items())
         lines += ["```sh", f'{command} --config.{shelf.section}="{dict(picture.settings)}"', "```"]
         if learns(read(picture)):
             lines += ["", _ADAPTIVE.format(steps=LEARNING_STEPS)]
@@ -157,7 +161,8 @@ def read(picture: Picture) -> experiment.Run:
     """
     shelf = SHELVES[picture.shelf]
     config = importlib.import_module(f"configs.{shelf.config}").get_config().to_dict()
-    return experiment.read(replaced(config, {shelf.section: picture.settings}))
+    settings = {**shelf.also, shelf.section: picture.settings}
+    return experiment.read(replaced(config, settings))
 
 
 def learns(run: experiment.Run) -> bool:

@@ -41,7 +41,7 @@ def test_a_tutorial_prints_what_it_says(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = blocks_of(page)
     last = max(i for i, (language, _) in enumerate(blocks) if language == "python")
-    names, printed = {"__name__": page}, ""
+    names, printed = {"__name__": "__main__"}, ""
     for language, text in blocks[: last + 2]:
         if language == "sh":
             assert main(shlex.split(text)[2:]) == 0
@@ -74,9 +74,9 @@ def commands():
         text = re.sub(r"\\\n\s*", "", page.read_text())
         for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
             for line in block.splitlines():
-                if match := re.match(r"(?:\w+=\S+ )*python run\.py (.*--config=.*)", line):
-                    if "my_config" not in line:
-                        yield page.name, match[1]
+                match = re.match(r"(?:\w+=\S+ )*python run\.py (.*--config=.*)", line)
+                if match and "my_config" not in line:
+                    yield page.name, match[1]
 
 
 @pytest.mark.parametrize("page, command", sorted(set(commands())))
