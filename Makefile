@@ -37,7 +37,7 @@ lint: $(VENV)/.dev
 # Any warning is an error. Pictures are drawn on the CPU.
 docs: $(VENV)/.docs
 	JAX_PLATFORMS=cpu NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
-	@echo "open site/index.html"
+	@echo "open site/index.html, or serve it, with its search: python -m http.server --directory site"
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer, with venv and pip, is needed" >&2; exit 2; }

@@ -331,7 +331,7 @@ def _kind(annotation: Any) -> str:
 
 def _table(rows: Sequence[Key]) -> list[str]:
     cells = [f"| `{k.name}` | {k.kind} | {k.default} | {_cell(k.line)} |" for k in rows]
-    return ["| key | type | default | |", "|---|---|---|---|", *cells]
+    return ["| key | type | default | meaning |", "|---|---|---|---|", *cells]
 
 
 def _cell(line: str) -> str:

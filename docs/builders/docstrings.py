@@ -1,5 +1,6 @@
 """An extension of griffe, which reads the code for the API pages."""
 
+import re
 from typing import Any
 
 import griffe
@@ -8,7 +9,7 @@ from docs.builders.markdown import as_markdown
 
 
 class Docstrings(griffe.Extension):
-    """Makes Markdown of docstrings, and public bases of private ones."""
+    """Makes Markdown of docstrings, fields of arguments without a signature, and bases public."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         del kwargs
@@ -21,6 +22,10 @@ class Docstrings(griffe.Extension):
     def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         del kwargs
         cls.bases = _public(cls.bases, cls.module)
+        if cls.docstring is not None and not len(cls.parameters):
+            # Named tuples and flax modules: their fields tell the types.
+            text = cls.docstring.value
+            cls.docstring.value = re.sub("^Args:$", "Attributes:", text, flags=re.MULTILINE)
 
 
 def _public(bases: list[Any], module: griffe.Module) -> list[Any]:

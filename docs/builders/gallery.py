@@ -54,10 +54,14 @@ class Picture:
     settings: Settings
 
     @property
+    def words(self) -> list[str]:
+        """What is chosen by name: the choice, and whatever makes it another picture."""
+        return [value for value in self.settings.values() if isinstance(value, str)]
+
+    @property
     def uri(self) -> str:
         """Where it stands in the site."""
-        values = [str(value) for value in self.settings.values() if isinstance(value, str)]
-        return f"gallery/{self.shelf}_{'_'.join(values)}.png"
+        return f"gallery/{self.shelf}_{'_'.join(self.words)}.png"
 
 
 _MOMENTS = "at five moments of training"
@@ -141,12 +145,10 @@ def shelf_page(name: str) -> str:
     shelf = SHELVES[name]
     lines = [f"# {shelf.title}", "", shelf.told, ""]
     for picture in pictures(name):
-        setting = {k: v for k, v in picture.settings.items() if k != "name"}
-        of = ", ".join(f"{k} = {v}" for k, v in setting.items())
-        lines += [f"## {picture.settings['name']}{f', {of}' if of else ''}", ""]
-        command = f"python run.py --config={shelf.config} --mode=plot"
-        command += "".join(f" --config.{key}={value}" for key, value in shelf.also.items())
-        lines += ["```sh", f'{command} --config.{shelf.section}="{dict(picture.settings)}"', "```"]
+        lines += [f"## {', '.join(picture.words)}", "", "```sh"]
+        lines += [f"python run.py --config={shelf.config} --mode=plot \\"]
+        lines += [f"  --config.{key}={value} \\" for key, value in shelf.also.items()]
+        lines += [f'  --config.{shelf.section}="{dict(picture.settings)}"', "```"]
         if learns(read(picture)):
             lines += ["", _ADAPTIVE.format(steps=LEARNING_STEPS)]
         lines += ["", f"![{picture.settings['name']}]({Path(picture.uri).name})", ""]
