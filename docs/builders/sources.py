@@ -76,10 +76,11 @@ def shown_files() -> list[str]:
 
 
 def source_page(path: str) -> str:
-    """The page of a file: its path and its text."""
+    """The page of a file: its path and its text; a search finds other pages first."""
     text = (ROOT / path).read_text()
     language = _LANGUAGES.get(Path(path).suffix, "text")
-    return f"# `{path}`\n\n````{language}\n{text.rstrip()}\n````\n"
+    head = f"---\ntitle: {path}\nsearch:\n  boost: 0.2\n---\n\n# `{path}`\n\n"
+    return f"{head}````{language}\n{text.rstrip()}\n````\n"
 
 
 def claims_page(folder: str) -> str:
