@@ -1,6 +1,8 @@
 # Two commands do everything from a machine with only Python 3.11+ and git:
 #   make run    trains the main job on the embedded images and scores it
 #   make test   passes the tests (make test FAST=1: most of them, in two minutes)
+# and a third one makes the pages of the documentation in site/:
+#   make docs
 # And two measure speed (docs/speed.md): make bench, and on a GPU make bench-gpu PYTHON=python3 OUT=folder.
 # Set-up happens once, in .venv; a second call reuses it. The newest Python from 3.11 to 3.13 that is
 # found is used, unless PYTHON= names one; CONSTRAINTS= names a file of versions to install.
@@ -13,7 +15,7 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/digits_poly.py
 INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable
 
-.PHONY: run test lint bench bench-gpu clean
+.PHONY: run test lint docs bench bench-gpu clean
 
 run: $(VENV)/.run
 	$(BIN)/python run.py --config=$(CONFIG)
@@ -32,6 +34,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Any warning is an error. Pictures are drawn on the CPU.
+docs: $(VENV)/.docs
+	JAX_PLATFORMS=cpu NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "open site/index.html, or serve it, with its search: python -m http.server --directory site"
 
 # TORCH= names a Python with PyTorch to compare with (pip install '.[bench]' there); by default the
 # environment's own, if it has it.
@@ -58,5 +65,10 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(INSTALL) '.[dev]'
 	@touch $@ $(VENV)/.run
 
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	@echo "installing jaxnoise and what makes its documentation into $(VENV) (once) ..."
+	$(INSTALL) '.[docs]'
+	@touch $@ $(VENV)/.run
+
 clean:
-	rm -rf $(VENV) .cache .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) site .cache .coverage* .mypy_cache .pytest_cache .ruff_cache

@@ -9,6 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
+__all__ = ["ArgumentError", "ConfigError", "NonFiniteError"]
+"""What callers catch; the checks below are the library's own."""
+
 
 class ArgumentError(ValueError):
     """An argument outside its allowed range.

@@ -30,6 +30,13 @@ def _family(
 
     def member(preset: Mapping[str, Any]) -> Callable[..., Fitted]:
         def build(class_conditional: bool, dtype: str, **given: Any) -> Fitted:
+            """The network.
+
+            Args:
+              class_conditional: whether it sees the images' labels.
+              dtype: "float32" or "bfloat16", in which it computes; parameters are float32.
+              **given: its fields.
+            """
             one_of("dtype", dtype, ("float32", "bfloat16"))
             network(**given)
             return partial(_fit, network, class_conditional, {"dtype": jnp.dtype(dtype), **given})
@@ -87,6 +94,13 @@ def _rater(name: str) -> Callable[..., Any]:
     labelled = "num_classes" in fields
 
     def build(dtype: str, class_conditional: bool = False, **own: Any) -> Any:
+        """The rater.
+
+        Args:
+          dtype: "float32" or "bfloat16", in which it computes; parameters are float32.
+          class_conditional: whether it sees the images' labels.
+          **own: its fields.
+        """
         one_of("dtype", dtype, ("float32", "bfloat16"))
         seen: dict[str, Any] = {"num_classes": int(class_conditional)} if labelled else {}
         return network(**own, **seen, dtype=jnp.dtype(dtype))

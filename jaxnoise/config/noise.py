@@ -31,6 +31,16 @@ def _predefined(
     sigma_max: float = 80.0,
     rho: float = 7.0,
 ) -> LevelGrid:
+    """A subset of one table.
+
+    Args:
+      curriculum: how many levels, when.
+      table_size: levels of the table, at least the curriculum's most; None for just these.
+      rule: how the subset is chosen: "nested", "even" or "random".
+      sigma_min: lowest noise level, > 0.
+      sigma_max: highest noise level, > sigma_min.
+      rho: exponent of the table, > 0.
+    """
     size = curriculum.max_levels if table_size is None else table_size
     if size < curriculum.max_levels:
         raise ArgumentError(
@@ -47,6 +57,17 @@ def _compose(
     high: float | None = None,
     quantiles: tuple[float, ...] = (0.0, 1.0),
 ) -> LogSnrLaw:
+    """The law over log SNR that a law becomes, in this order.
+
+    Args:
+      law: as its own keys make it.
+      scale: log SNR is divided by it, > 0.
+      shift: what is added to log SNR, such as -2 ln 2 for images of twice the side.
+      low: log SNR below which nothing is drawn, or None.
+      high: log SNR above which nothing is drawn, or None.
+      quantiles: the part of the law that is drawn, two ascending numbers in [0, 1]; 0 is its clean
+        end.
+    """
     check_positive("scale", scale)
     check_finite("shift", shift)
     ascending = len(quantiles) == 2 and 0 <= quantiles[0] < quantiles[1] <= 1
@@ -90,6 +111,12 @@ def _with_share(law: Callable[..., LogSnrLaw]) -> Callable[..., tuple[LogSnrLaw,
         raise ArgumentError("name", "share", allowed)
 
     def build(share: float, **own: Any) -> tuple[LogSnrLaw, float]:
+        """The law and its share.
+
+        Args:
+          share: of the mixture that is this law, in (0, 1).
+          **own: keys of the law.
+        """
         if not 0 < share < 1:
             raise ArgumentError("share", share, "a number in (0, 1)")
         return law(**own), share
@@ -108,6 +135,15 @@ def _clts(
     sig: float = 0.2,
     max_weight: float = 0.5,
 ) -> Pacing:
+    """A Gaussian over time that grows into the law.
+
+    Args:
+      total_steps: of training.
+      ramp_steps: steps after which the Gaussian's weight would reach 1; None for those of training.
+      mu: middle of the Gaussian in [0, 1]; 0 is clean.
+      sig: its width, > 0.
+      max_weight: largest weight of the Gaussian, in [0, 1].
+    """
     return noise.CLTS(total_steps if ramp_steps is None else ramp_steps, mu, sig, max_weight)
 
 
@@ -121,6 +157,19 @@ def _adaptive(
     compensate: bool = True,
     range: tuple[float, ...] | None = None,
 ) -> Pacing:
+    """A law that learns itself.
+
+    Args:
+      total_steps: of training.
+      statistic: what levels are drawn by: "loss", "second_moment", "gradient", "entropy_rate" or
+        "progress"; an objective refuses one that it does not have.
+      bins: how many, at least 1.
+      rate: of the moving averages, in [0, 1).
+      warmup_steps: steps that draw from the law alone, at least 1; None for a 20th of training.
+      floor: share of the law alone in what is drawn, in [0, 1); > 0 with compensation.
+      compensate: whether losses are weighted so that what is trained for stays the law's own.
+      range: lowest and highest log SNR of the bins; None for the ends of the law, if it has some.
+    """
     if warmup_steps is None:
         warmup_steps = max(1, total_steps // 20)
     elif not 1 <= warmup_steps < total_steps:
@@ -132,6 +181,13 @@ def _adaptive(
 def _high_to_low(
     total_steps: int, annealing_steps: int | None = None, width: float = 0.1
 ) -> Pacing:
+    """Annealing from high noise down.
+
+    Args:
+      total_steps: of training.
+      annealing_steps: steps until all noise is in, up to those of training; None for all of them.
+      width: share of the law in the first window, in (0, 1].
+    """
     if annealing_steps is not None and not 1 <= annealing_steps <= total_steps:
         allowed = f"from 1 to {total_steps}, all steps of training, or None for all of them"
         raise ArgumentError("annealing_steps", annealing_steps, allowed)
@@ -144,6 +200,15 @@ def _difficulty(
     patience: int = 200,
     partition: str = "snr",
 ) -> Pacing:
+    """Stages from the easiest part of the law to all of it.
+
+    Args:
+      cells: gives the noise range in small steps, seen by the law.
+      clusters: of noise, and so stages, at least 1.
+      patience: steps without a new best loss that end a stage, at least 1.
+      partition: what the clusters are: "quantile", equal parts of the law; "uniform", equal parts
+        of time; or "snr", clusters of log SNR.
+    """
     if clusters < 1:
         raise ArgumentError("clusters", clusters, "at least 1")
     one_of("partition", partition, PARTITIONS)

@@ -37,7 +37,22 @@ def consistency(
     teacher: str = "student",
     teacher_mu0: float | None = None,
 ) -> ConsistencyObjective:
-    """The consistency objective from its keys; a teacher EMA has mu0 = 0.9, the curriculum's s0."""
+    """The consistency objective from its keys.
+
+    Args:
+      grid: the levels.
+      law: over pairs of levels.
+      curriculum: how many levels, when.
+      distance: between two images.
+      pacing: which part of the law, when.
+      s0: the curriculum's, or None where it has none.
+      weight: of the distance: "inverse_gap", 1 / (sigma_hi - sigma_lo), "uniform", or
+        "module:attribute" of your own, `(sigma_lo, sigma_hi) -> float[B]`.
+      sigma_data: standard deviation of the data as the network sees them, > 0.
+      teacher: "student" for the student's own weights, or "ema" for their moving average.
+      teacher_mu0: the teacher's rate where N(k) - 1 is the curriculum's s0, in (0, 1); None for
+        0.9.
+    """
     one_of("teacher", teacher, ("student", "ema"))
     mu0 = 0.9 if teacher_mu0 is None else teacher_mu0
     if teacher == "student" and teacher_mu0 is not None:
@@ -114,6 +129,13 @@ class _TeacherRate:
 
 
 def _pseudo_huber(c: float | None = None, elementwise: bool = False) -> Distance:
+    """Pseudo-Huber.
+
+    Args:
+      c: the width of the quadratic part, > 0; None for 0.00054, times the square root of pixels
+        times channels unless elementwise.
+      elementwise: whether it is taken of each element, and averaged, and not of the whole image.
+    """
     if c is not None and not 0 < c < inf:
         raise ArgumentError("c", c, "a finite number > 0, or None for the default")
     return _PseudoHuber(c, elementwise)

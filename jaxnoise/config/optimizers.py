@@ -30,9 +30,7 @@ def _adaptive(
         decay_steps: int | None = None,
         clip_norm: float | None = None,
     ) -> optax.GradientTransformation:
-        check_rate("b1", b1)
-        check_rate("b2", b2)
-        check_positive("eps", eps)
+        _check_averages(b1, b2, eps)
         rate = learning_rates(learning_rate, warmup_steps, decay, decay_steps, total_steps)
         return _clipped(optimizer(rate, b1=b1, b2=b2, eps=eps), clip_norm)
 
@@ -51,8 +49,7 @@ def _adamw(
     decay_steps: int | None = None,
     clip_norm: float | None = None,
 ) -> optax.GradientTransformation:
-    if not 0 <= weight_decay < inf:
-        raise ArgumentError("weight_decay", weight_decay, "a finite number, at least 0")
+    _check_weight_decay(weight_decay)
     build = _adaptive(partial(optax.adamw, weight_decay=weight_decay))
     return build(
         total_steps, learning_rate, b1, b2, eps, warmup_steps, decay, decay_steps, clip_norm
@@ -93,9 +90,9 @@ def learning_rates(
 
     Args:
       learning_rate: r > 0.
-      warmup_steps: at least 0.
-      decay: one of `DECAYS`; "inverse_sqrt" is EDM2's (arXiv 2312.02696).
-      decay_steps: at least 1, or None; "inverse_sqrt" needs it, "none" has no use for it.
+      warmup_steps: W, steps over which it rises in a straight line, at least 0.
+      decay: "none", "cosine" or "inverse_sqrt", EDM2's (arXiv 2312.02696).
+      decay_steps: K, at least 1, or None; "inverse_sqrt" needs it, "none" has no use for it.
       total_steps: of the run.
 
     Raises:
@@ -123,7 +120,36 @@ def learning_rates(
     return rate
 
 
+def _check_averages(b1: float, b2: float, eps: float) -> None:
+    """Raises ArgumentError for a number of Adam's that is outside its range.
+
+    Args:
+      b1: rate of the moving average of gradients, in [0, 1).
+      b2: rate of the moving average of their squares, in [0, 1).
+      eps: added to the root of that average, by which the step is divided, > 0.
+    """
+    check_rate("b1", b1)
+    check_rate("b2", b2)
+    check_positive("eps", eps)
+
+
+def _check_weight_decay(weight_decay: float) -> None:
+    """Raises ArgumentError for a weight decay outside its range.
+
+    Args:
+      weight_decay: share of the weights, times the learning rate, that a step takes away, >= 0.
+    """
+    if not 0 <= weight_decay < inf:
+        raise ArgumentError("weight_decay", weight_decay, "a finite number, at least 0")
+
+
 def _warmed_up(learning_rate: float, warmup_steps: int) -> float | optax.Schedule:
+    """The learning rate of each step.
+
+    Args:
+      learning_rate: > 0.
+      warmup_steps: steps over which it rises in a straight line, at least 0.
+    """
     check_positive("learning_rate", learning_rate)
     if warmup_steps < 0:
         raise ArgumentError("warmup_steps", warmup_steps, "at least 0")
@@ -135,6 +161,12 @@ def _warmed_up(learning_rate: float, warmup_steps: int) -> float | optax.Schedul
 def _clipped(
     update: optax.GradientTransformation, clip_norm: float | None
 ) -> optax.GradientTransformation:
+    """An optimizer whose gradients are clipped.
+
+    Args:
+      update: the optimizer.
+      clip_norm: largest norm of a gradient, > 0; a longer one is shortened to it. None for any.
+    """
     if clip_norm is None:
         return update
     if not 0 < clip_norm < inf:
@@ -152,11 +184,8 @@ def meta_adamw(
     eps: float = 1e-8,
 ) -> optax.GradientTransformation:
     """AdamW of a rater; the defaults but the learning rate are DataRater's (arXiv 2505.17895)."""
-    check_rate("b1", b1)
-    check_rate("b2", b2)
-    check_positive("eps", eps)
-    if not 0 <= weight_decay < inf:
-        raise ArgumentError("weight_decay", weight_decay, "a finite number, at least 0")
+    _check_averages(b1, b2, eps)
+    _check_weight_decay(weight_decay)
     rate = _warmed_up(learning_rate, warmup_steps)
     return _clipped(optax.adamw(rate, b1, b2, eps, weight_decay=weight_decay), clip_norm)
 

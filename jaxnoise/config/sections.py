@@ -244,7 +244,7 @@ def _unknown(key: str, allowed: list[str], prefix: str) -> str:
 
 def _coerce(path: str, value: Any, kind: Any) -> Any:
     """`value` as `kind`: an int is taken for a float, a list for a tuple; nothing else changes."""
-    wanted = _describe(kind)
+    wanted = kind_in_words(kind)
     if kind in (inspect.Parameter.empty, Any):
         if is_plain(value):
             return value
@@ -278,11 +278,12 @@ def _coerce(path: str, value: Any, kind: Any) -> Any:
     raise ConfigError(f"config.{path}={' '.join(repr(value).split())}: must be {wanted}")
 
 
-def _describe(kind: Any) -> str:
+def kind_in_words(kind: Any) -> str:
+    """What values a key of this annotation takes, as messages and the page of all keys say it."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        return " or ".join(_describe(option) for option in typing.get_args(kind))
+        return " or ".join(kind_in_words(option) for option in typing.get_args(kind))
     if typing.get_origin(kind) is tuple:
-        return f"a tuple, each entry {_describe(typing.get_args(kind)[0])}"
+        return f"a tuple, each entry {kind_in_words(typing.get_args(kind)[0])}"
     names = {
         float: "a number",
         int: "an integer",

@@ -56,6 +56,16 @@ def _best_of(
     plain_share: float = 0.0,
     anneal_steps: int | None = None,
 ) -> Selection:
+    """The best of several draws for one image.
+
+    Args:
+      score: of the draws.
+      total_steps: of training.
+      candidates: draws of noise for one image, at least 1.
+      plain_share: share of the images that keep their first draw, in [0, 1].
+      anneal_steps: steps over which draws are taken away one by one, until the first is left; None
+        keeps all.
+    """
     if anneal_steps is not None and not 1 <= anneal_steps <= total_steps:
         allowed = f"in 1..{total_steps} (train.steps), or None"
         raise ArgumentError("anneal_steps", anneal_steps, allowed)
@@ -127,6 +137,12 @@ def _by_file(
     """
 
     def build(file: str, **given: Any) -> Opener:
+        """What opens the selection.
+
+        Args:
+          file: path of the rater's file, the `rater.npz` of its run folder.
+          **given: keys of the selection.
+        """
         if not file.endswith(".npz"):
             raise ArgumentError("file", file, "the path of a rater, an .npz file")
         make(lambda *seen: seen[0], **given)  # bad values are named while the config is read
