@@ -3,6 +3,7 @@
 #   make test   passes the tests (make test FAST=1: most of them, in two minutes)
 # and a third one makes the pages of the documentation in site/:
 #   make docs
+# And two measure speed (docs/speed.md): make bench, and on a GPU make bench-gpu PYTHON=python3 OUT=folder.
 # Set-up happens once, in .venv; a second call reuses it. The newest Python from 3.11 to 3.13 that is
 # found is used, unless PYTHON= names one; CONSTRAINTS= names a file of versions to install.
 
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 CONFIG ?= configs/digits_poly.py
 INSTALL = $(BIN)/python -m pip install --quiet $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) --editable
 
-.PHONY: run test lint docs clean
+.PHONY: run test lint docs bench bench-gpu clean
 
 run: $(VENV)/.run
 	$(BIN)/python run.py --config=$(CONFIG)
@@ -38,6 +39,16 @@ lint: $(VENV)/.dev
 docs: $(VENV)/.docs
 	JAX_PLATFORMS=cpu NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "open site/index.html, or serve it, with its search: python -m http.server --directory site"
+
+# TORCH= names a Python with PyTorch to compare with (pip install '.[bench]' there); by default the
+# environment's own, if it has it.
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.everything $(if $(TORCH),--torch-python=$(TORCH)) $(if $(QUICK),--quick)
+
+# The interpreter as it stands; DATA= names a folder of CIFAR images, or a tar of one.
+bench-gpu:
+	@test -n "$(OUT)" || { echo "error: OUT= must name the folder of the results" >&2; exit 2; }
+	$(PYTHON) -m benchmarks.gpu --out=$(OUT) $(if $(DATA),--data=$(DATA)) $(if $(QUICK),--quick)
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or newer, with venv and pip, is needed" >&2; exit 2; }

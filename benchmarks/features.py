@@ -1,6 +1,6 @@
 """Images a second through Inception-v3: ours beside the PyTorch reference, in turns.
 
-    python benchmarks/features.py --torch-python=PATH [--batch 16] [--rounds 8]
+    python -m benchmarks.features [--torch-python PATH] [--batch 16]
 
 PATH is a Python with PyTorch and torch-fidelity; the project itself needs neither. Both networks
 have random weights (the time does not depend on them) and include the resize to 299 pixels.
@@ -9,24 +9,21 @@ have random weights (the time does not depend on them) and include the resize to
 import argparse
 import importlib.util
 import io
-import os
-import subprocess
 import sys
-import time
 import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-Run = Callable[[np.ndarray], Any]
+from benchmarks import frame
 
 
 def pixels(batch: int) -> np.ndarray:
     return np.random.RandomState(0).randint(0, 256, (batch, 32, 32, 3)).astype(np.uint8)
 
 
-def ours() -> Run:
+def ours(images: np.ndarray) -> Callable[[], Any]:
     import jax
     import jax.numpy as jnp
 
@@ -41,16 +38,17 @@ def ours() -> Run:
     def features(images: jax.Array) -> jax.Array:
         return network.apply(params, inception_input(images)).features
 
-    return lambda images: jax.block_until_ready(features(images))
+    return lambda: jax.block_until_ready(features(images))
 
 
-def reference() -> Run:
+def reference(images: np.ndarray) -> Callable[[], Any]:
     import torch
 
     # The package without its __init__, which needs torchvision for data sets that are not used.
     found = importlib.util.find_spec("torch_fidelity")
+    assert found is not None
     package = types.ModuleType("torch_fidelity")
-    package.__path__ = list(found.submodule_search_locations)
+    package.__path__ = list(found.submodule_search_locations or ())
     sys.modules["torch_fidelity"] = package
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -61,65 +59,55 @@ def reference() -> Run:
     empty = io.BytesIO()
     torch.save({}, empty)
     empty.seek(0)
+    torch.set_num_threads(frame.threads())
     network = Unloaded("inception-v3-compat", ["2048"], empty).eval()
+    given = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
 
-    def run(images: np.ndarray) -> Any:
+    def run() -> Any:
         with torch.no_grad():
-            return network(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+            return network(given)
 
     return run
 
 
-def seconds(run: Run, images: np.ndarray) -> float:
-    start = time.perf_counter()
-    run(images)
-    return time.perf_counter() - start
+def has_reference(python: str | None) -> bool:
+    """Whether a Python has the PyTorch network too."""
+    if python is None:
+        return False
+    import subprocess
+
+    code = "import importlib.util as u; exit(u.find_spec('torch_fidelity') is None)"
+    return subprocess.run([python, "-c", code], env={"PYTHONPATH": ""}).returncode == 0
 
 
-def serve(batch: int) -> None:
-    """The reference's side: one timing for each line read."""
-    run, images = reference(), pixels(batch)
-    run(images)
-    for _ in sys.stdin:
-        print(seconds(run, images), flush=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--torch-python", help="a Python with PyTorch and torch-fidelity")
+def main(arguments: list[str] | None = None) -> None:
+    parser = frame.parser(__doc__)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
+    batch = 1 if flags.quick else flags.batch
     if flags.serve:
-        serve(flags.batch)
+        run = reference(pixels(batch))
+        run()
+        frame.answer(lambda: frame.once(run))
         return
-    run, images = ours(), pixels(flags.batch)
-    run(images)
-    if flags.torch_python is None:
-        own = np.median([seconds(run, images) for _ in range(flags.rounds)])
-        print(f"ours {flags.batch / own:.1f} images/s")
-        return
-    other = subprocess.Popen(
-        [flags.torch_python, __file__, "--serve", f"--batch={flags.batch}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ""},
-    )
-    assert other.stdin is not None
-    assert other.stdout is not None
-    both = []
-    for _ in range(flags.rounds):
-        mine = seconds(run, images)
-        other.stdin.write("go\n")
-        other.stdin.flush()
-        both.append((mine, float(other.stdout.readline())))
-    other.stdin.close()
-    own, theirs = np.median(both, axis=0)
-    ratio = np.median([theirs / mine for mine, theirs in both])
-    print(f"ours {flags.batch / own:.1f} images/s, PyTorch {flags.batch / theirs:.1f} images/s")
-    print(f"ratio {ratio:.2f} (above 1: ours is faster; median of {flags.rounds} pairs)")
+    jobs, other, python = {"ours": frame.here(ours(pixels(batch)))}, None, frame.torch_python(flags)
+    if has_reference(python):
+        assert python is not None
+        other = frame.Other(python, "benchmarks.features", "--serve", f"--batch={batch}")
+        jobs["PyTorch"] = other.once()
+    times = frame.in_turns(jobs, frame.rounds_of(flags, 8))
+    report = frame.Report("features", flags)
+    for name, taken in times.items():
+        theirs = name != "ours"
+        report.row(
+            f"Inception-v3, {name}",
+            images_per_second=batch / taken.seconds,
+            speed=taken.over(times["ours"]) if theirs else None,
+            cpu=taken.cpu_over(times["ours"]) if theirs else None,
+        )
+    if other:
+        other.close()
 
 
 if __name__ == "__main__":

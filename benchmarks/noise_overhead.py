@@ -1,44 +1,31 @@
-"""What drawing noise costs: a training step under each law and curriculum, over a fixed level.
+"""What drawing noise costs: a whole training step under each law, curriculum and pacing.
 
-    python benchmarks/noise_overhead.py [--steps 60]
+    python -m benchmarks.noise_overhead [--rounds N]
 
-Each row is a whole training step of a digits config (network, gradient, optimizer, EMA) divided by
-the same step with every noise level a constant; both run in turn in one process, and the ratio is
-the median over pairs. The second ratio is the same for XLA's operation count.
+Each row is a step of the digits' U-Net (network, gradient, optimizer, average) over the same step
+with every noise level a constant, in turns; `operations` is the same for XLA's count.
 """
 
-import argparse
-import importlib
-import sys
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+from benchmarks import frame, steps
+from jaxnoise.config import noise as choices
+from jaxnoise.objectives import ConsistencyObjective, LogSnrLevels, Pairs
+from jaxnoise.training.parallel import use_all_cores
 
-from jaxnoise import experiment  # noqa: E402
-from jaxnoise.objectives import ConsistencyObjective, LogSnrLevels, Pairs  # noqa: E402
-from jaxnoise.run.model import OpenModel, open_model  # noqa: E402
-from jaxnoise.training.drawing import AXIS, Batch  # noqa: E402
-from jaxnoise.training.step import make_step  # noqa: E402
-
-CONFIGS = {
-    "digits_lognormal": {},
-    "digits_poly": {},
-    "digits_cosine": {},
-    "digits_laplace": {},
-    "digits_laplace with 10% cosine": {"law": {"mixed": {"name": "cosine", "share": 0.1}}},
-    "digits_adaptive": {},
-    "digits_anneal": {},
-    "digits_difficulty": {},
-    "digits_clts_lrdecay": {},
+OF_LAWS: dict[str, dict[str, Any]] = {
+    "beta": {"a": 1.5, "b": 5.0},
+    "tabulated": {"lam": (-8.0, 0.0, 8.0), "density": (0.1, 1.0, 0.1)},
 }
+"""What a law must be told that has no default."""
+UNCOMMON: dict[str, dict[str, Any]] = {
+    name: {"low": -15.0, "high": 15.0} for name in ("cauchy", "linear_path", "normal")
+}
+"""Laws whose tails would overflow the weight are cut."""
 
 
 @dataclass(frozen=True)
@@ -53,64 +40,62 @@ class FixedLevel:
     def draw(self, key: Any, fixed_key: Any, step: Any, count: int, pace: Any = ()) -> Any:
         ones = jnp.ones(count, jnp.float32)
         if isinstance(self.objective, ConsistencyObjective):
-            return Pairs(sigma_lo=0.9 * ones, sigma_hi=ones)
+            return Pairs(sigma_lo=0.9 * ones, sigma_hi=ones, log_prob=0 * ones)
         return LogSnrLevels(lam=0 * ones, log_prob=0 * ones)
 
     def metrics(self, step: Any, pace: Any = ()) -> dict[str, Any]:
         return {}
 
 
-class Job:
-    """A compiled training step and its state."""
-
-    def __init__(self, prepared: OpenModel, objective: Any):
-        self.checked = prepared.run
-        step = make_step(
-            prepared.apply,
-            objective,
-            self.checked.optimizer,
-            ema_rate=self.checked.ema_rate,
-            global_batch=self.checked.train.batch,
-            num_classes=prepared.network.num_classes,
-            dropout=False,
-            flip=False,
-        )
-        images, labels = prepared.images.load(np.arange(self.checked.train.batch))
-        batch = Batch(index=None, images=jnp.asarray(images), labels=jnp.asarray(labels))
-        mapped = jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=(None, None))
-        self.state = prepared.initial_state()
-        batch = jax.tree.map(lambda x: x[None], batch)
-        compiled = mapped.lower(self.state, batch, prepared.key).compile()
-        self.operations = compiled.cost_analysis()["flops"]
-        self.run = lambda: compiled(self.state, batch, prepared.key)
-        self.seconds: list[float] = []
-
-    def time(self) -> None:
-        start = time.perf_counter()
-        self.state, _ = jax.block_until_ready(self.run())
-        self.seconds.append(time.perf_counter() - start)
+def cases(setting: steps.Setting, quick: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A config for every law, curriculum and pacing that a config can name."""
+    pairs, snr = setting.config("consistency"), setting.config("denoising")
+    adaptive = {"name": "adaptive", "range": (-10.0, 10.0)}
+    if quick:
+        yield "pacing: adaptive", snr | {"pacing": adaptive}
+        return
+    for name in choices.PAIR_LAWS:
+        yield f"law over pairs: {name}", pairs | {"law": {"name": name, **OF_LAWS.get(name, {})}}
+    for name in choices.CURRICULA:
+        own = {} if name == "constant" else {"s0": 20, "s1": 250}
+        yield f"curriculum: {name}", pairs | {"curriculum": {"name": name, **own}}
+    predefined = {"grid": {"name": "predefined", "rule": "nested", "table_size": 251}}
+    sinusoidal = {"curriculum": {"name": "sinusoidal", "s0": 20, "s1": 250}}
+    yield "predefined levels, sinusoidal", pairs | predefined | sinusoidal
+    for name in choices.LOG_SNR_LAWS:
+        law = {"name": name, **OF_LAWS.get(name, {}), **UNCOMMON.get(name, {})}
+        yield f"law over log SNR: {name}", snr | {"law": law}
+    mixed = {"name": "laplace", "mixed": {"name": "cosine", "share": 0.1}}
+    yield "laplace with 10% cosine", snr | {"law": mixed}
+    for name in choices.PACINGS:
+        if name != "none":
+            yield (
+                f"pacing: {name}",
+                snr | {"pacing": adaptive if name == "adaptive" else {"name": name}},
+            )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=60, help="timed steps of each")
-    steps = parser.parse_args().steps
-    print(f"{'config':<34}{'ms a step':>10}{'time':>8}{'operations':>12}")
-    for name, settings in CONFIGS.items():
-        config = importlib.import_module(f"configs.{name.split()[0]}").get_config().to_dict()
-        for section, keys in settings.items():
-            config[section] |= keys
-        prepared = open_model(experiment.read(config))
-        objective = prepared.run.objective
-        own, fixed = Job(prepared, objective), Job(prepared, FixedLevel(objective))
-        for _ in range(steps + 3):
-            own.time()
-            fixed.time()
-        ratio = np.median(np.array(own.seconds[3:]) / np.array(fixed.seconds[3:]))
-        print(
-            f"{name:<34}{1e3 * np.median(own.seconds[3:]):>10.1f}{ratio:>8.3f}"
-            f"{own.operations / fixed.operations:>12.5f}",
-            flush=True,
+def main(arguments: list[str] | None = None) -> None:
+    flags = frame.parser(__doc__).parse_args(arguments)
+    use_all_cores(64)
+    report, rounds = frame.Report("noise_overhead", flags), frame.rounds_of(flags, 20)
+    setting = steps.SMALLEST if flags.quick else steps.SETTINGS["tiny 8x8"]
+    fixed: dict[str, steps.StepJob] = {}
+    for case, config in cases(setting, flags.quick):
+        model = steps.opened(config, setting)
+        kind = config["objective"]["name"]
+        if kind not in fixed:
+            plain = steps.opened(setting.config(kind), setting)
+            fixed[kind] = steps.StepJob(plain, objective=FixedLevel(plain.run.objective))
+        own = steps.StepJob(model)
+        jobs = {"own": frame.here(own.run), "fixed": frame.here(fixed[kind].run)}
+        times = frame.in_turns(jobs, rounds)
+        report.row(
+            case,
+            milliseconds=1e3 * times["own"].seconds,
+            time=times["own"].over(times["fixed"]),
+            cpu=times["own"].cpu_over(times["fixed"]),
+            operations=round(own.operations / fixed[kind].operations, 5),
         )
 
 

@@ -6,6 +6,7 @@ continuous data it never falls, is our choice.
 
 Command:      python run.py --config=configs/cifar_adaptive.py
 Hardware:     eight accelerators with 40 GB or more; on fewer the batch is split over them.
+Cost:         41 GB in all, split over the devices; some 70 hours of one H100 (2.5e19 operations).
 Images seen:  204.8 million (400,000 updates of 512).
 Paper:        InfoNoise (arXiv 2602.18647): up to 1.4 times faster on CIFAR-10.
 Ours:         not run yet.

@@ -2,6 +2,7 @@
 
 Command:      python run.py --config=configs/cifar_cosine.py
 Hardware:     eight accelerators with 40 GB or more; on fewer the batch is split over them.
+Cost:         41 GB in all, split over the devices; some 70 hours of one H100 (2.5e19 operations).
 Images seen:  204.8 million (400,000 updates of 512).
 Paper:        none in this setting.
 Ours:         not run yet.

@@ -2,6 +2,7 @@
 
 Command:      python run.py --config=configs/cifar_lognormal.py
 Hardware:     one accelerator with 40 GB or more; on several the batch is split.
+Cost:         21 GB; some 6 hours of one H100 (2.1e18 operations).
 Images seen:  12.8 million (50,000 updates of 256).
 Paper:        the baseline of arXiv 2404.06353; its number is not known to us.
 Ours:         not run yet.

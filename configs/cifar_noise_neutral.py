@@ -5,6 +5,8 @@ configs/cifar_cosine.py but for the selection: steps of 512 examples from a pool
 Command:      python run.py --config=configs/cifar_noise_neutral.py
 First:        python run.py --config=configs/cifar_noise_neutral_rater.py
 Hardware:     eight accelerators with 40 GB or more; fewer take longer.
+Cost:         41 GB in all, split over the devices; some 70 hours of one H100 (2.5e19
+              operations) and the rater's of four times as many images (cost.json).
 Paper:        none; a selection that leaves the best denoiser alone is ours.
 Ours:         not run yet.
 """

@@ -4,6 +4,7 @@ configs/cifar_noise_rater.py but for what the rater sees and what competes: all 
 
 Command:      python run.py --config=configs/cifar_noise_neutral_rater.py
 Hardware:     one accelerator with 80 GB, or several.
+Cost:         4 GB; half an hour of one H100 (1.4e17 operations).
 Paper:        none; that the rater sees the noisy image alone is ours.
 Ours:         not run yet.
 """

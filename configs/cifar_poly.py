@@ -5,6 +5,7 @@ same law with a constant number of levels (configs/cifar_poly_constant.py).
 
 Command:      python run.py --config=configs/cifar_poly.py
 Hardware:     one accelerator with 40 GB or more; on several the batch is split.
+Cost:         21 GB; some 6 hours of one H100 (2.1e18 operations).
 Images seen:  12.8 million (50,000 updates of 256).
 Paper:        FID 30.48 at one step (arXiv 2404.06353).
 Ours:         not run yet.

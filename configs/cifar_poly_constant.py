@@ -5,6 +5,7 @@ those of the twin's first plateau, from the same table of 251, not Karras levels
 
 Command:      python run.py --config=configs/cifar_poly_constant.py
 Hardware:     one accelerator with 40 GB or more; on several the batch is split.
+Cost:         21 GB; some 6 hours of one H100 (2.1e18 operations).
 Images seen:  12.8 million (50,000 updates of 256).
 Paper:        FID 33.54 at one step (arXiv 2404.06353).
 Ours:         not run yet.

@@ -5,6 +5,8 @@ The images are yours: files of 64x64 pixels in data/ffhq64.
 Command:      python run.py --config=configs/ffhq64_noise_selected.py
 First:        python run.py --config=configs/ffhq64_noise_rater.py
 Hardware:     eight accelerators with 40 GB or more; fewer take longer.
+Cost:         51 GB in all, split over the devices; some 140 hours of one H100 (5.0e19
+              operations) and the rater's, whose share cost.json tells.
 Paper:        the abstract of NoiseRater (arXiv 2605.08144) gives no setting.
 Ours:         not run yet.
 """

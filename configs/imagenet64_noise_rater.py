@@ -4,6 +4,7 @@ The images are yours: files of 64x64 pixels in data/imagenet64, a sub-folder for
 
 Command:      python run.py --config=configs/imagenet64_noise_rater.py
 Hardware:     one accelerator with 80 GB, or several.
+Cost:         40 GB; some 4 hours of one H100 (1.5e18 operations).
 Paper:        the abstract of NoiseRater (arXiv 2605.08144) gives no setting.
 Ours:         not run yet.
 """

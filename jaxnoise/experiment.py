@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,11 +9,9 @@ import optax
 
 from jaxnoise import noise
 from jaxnoise.config import noise as noise_choices
-from jaxnoise.config import objectives as objective_choices
 from jaxnoise.config.extractors import EXTRACTORS
 from jaxnoise.config.models import MODELS, RATERS, Fitted
 from jaxnoise.config.optimizers import OPTIMIZERS, meta_adamw
-from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS
 from jaxnoise.config.sections import Sections
 from jaxnoise.config.selection import SELECTIONS, OpenSelection
 from jaxnoise.config.settings import (
@@ -23,12 +20,12 @@ from jaxnoise.config.settings import (
     MetaSettings,
     SampleSettings,
     TrainSettings,
-    ema_rate,
+    ema_rates,
 )
+from jaxnoise.config.targets import OBJECTIVES, samplers_of
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.evaluation.extractors import Extractor
-from jaxnoise.noise import LogSnrLaw
-from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, uniform_weight
+from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
 from jaxnoise.optim import follows_gradient
 from jaxnoise.sampling.samplers import Sampler
 
@@ -86,7 +83,8 @@ class ModelRun(Run):
 
     selection: Callable[[], OpenSelection]
     """Opens what chooses among draws of noise; may look for a rater's file."""
-    ema_rate: float
+    ema_rates: tuple[float, ...]
+    """Of the moving averages of the parameters, the main one first; () for none."""
     sample: SampleSettings
     samplers: tuple[Sampler, ...]
     """What is scored; sample grids are drawn with the first."""
@@ -176,9 +174,9 @@ def completed(held: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_model(sections: Sections, common: dict[str, Any]) -> ModelRun:
     train: TrainSettings = common["train"]
-    kind = sections.name("objective", _OBJECTIVES)
-    objective, baseline = _OBJECTIVES[kind](sections, train.steps)
-    samplers = _samplers(kind, sections, objective)
+    kind = sections.name("objective", OBJECTIVES)
+    objective, baseline = OBJECTIVES[kind](sections, train.steps)
+    samplers = samplers_of(kind, sections, objective)
     selection = sections.choose("selection", SELECTIONS, default="none", total_steps=train.steps)
     optimizer = sections.choose("optimizer", OPTIMIZERS, total_steps=train.steps)
     held = sections.resolved["optimizer"]
@@ -187,7 +185,7 @@ def _read_model(sections: Sections, common: dict[str, Any]) -> ModelRun:
             f"config.train.further_steps={train.further_steps}: must be 0 where the learning rate "
             "has decayed to 0 by then; optimizer.decay_steps may lie beyond train.steps"
         )
-    rate = sections.build("ema", ema_rate)
+    rates = sections.build("ema", ema_rates)
     sample = sections.build("sample", SampleSettings)
     evaluate = sections.build("evaluate", EvaluateSettings)
     if evaluate.every % train.steps_per_dispatch:
@@ -203,7 +201,7 @@ def _read_model(sections: Sections, common: dict[str, Any]) -> ModelRun:
         baseline=baseline,
         selection=selection,
         optimizer=optimizer,
-        ema_rate=rate,
+        ema_rates=rates,
         sample=sample,
         samplers=samplers,
         evaluate=evaluate,
@@ -223,17 +221,26 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
         raise ConfigError(
             f"config.train.label_dropout={train.label_dropout}: must be 0 where a rater is trained"
         )
+    data: DataSettings = common["data"]
+    if data.augment:
+        raise ConfigError(f"config.data.augment={data.augment}: must be 0 where a rater is trained")
+    if train.init_from is not None:
+        raise ConfigError(
+            f"config.train.init_from={train.init_from!r}: must be None where a rater is trained, "
+            "whose inner models begin afresh"
+        )
     kind = sections.name("rater", RATERS)
     if kind in _NO_CANDIDATES and meta.candidates is not None:
         raise ConfigError(
             f"config.meta.candidates={meta.candidates}: must be None for rater.name={kind!r}, "
             f"{_NO_CANDIDATES[kind]}"
         )
-    if kind == "law" and meta.temperature != 1:
-        raise ConfigError(
-            f"config.meta.temperature={meta.temperature}: must be 1 for rater.name='law', whose "
-            "softmax is then the ratio of two densities"
-        )
+    for key, alone in {"temperature": 1, "floor": 0}.items():
+        if kind == "law" and getattr(meta, key) != alone:
+            raise ConfigError(
+                f"config.meta.{key}={getattr(meta, key)}: must be {alone} for rater.name='law', "
+                "whose weights are then the ratio of two densities"
+            )
     if meta.probe_every % train.steps_per_dispatch:
         raise ConfigError(
             f"config.meta.probe_every={meta.probe_every}: must be a multiple of "
@@ -241,8 +248,8 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
         )
     steps = meta.total_inner_steps
     sections.total_steps_key = "meta.lifetime * meta.inner_steps"
-    target = sections.name("objective", _OBJECTIVES)
-    objective, baseline = _OBJECTIVES[target](sections, steps)
+    target = sections.name("objective", OBJECTIVES)
+    objective, baseline = OBJECTIVES[target](sections, steps)
     if kind == "law" and target != "denoising":
         raise ConfigError(
             f"config.rater.name='law': must be another for objective.name={target!r}, whose levels "
@@ -299,97 +306,6 @@ def _outer(sections: Sections, objective: Any) -> DenoisingObjective | None:
         ) from error
 
 
-def _consistency(
-    sections: Sections, total_steps: int
-) -> tuple[ConsistencyObjective, ConsistencyObjective]:
-    curriculum = sections.choose("curriculum", noise_choices.CURRICULA, total_steps=total_steps)
-    grid = sections.choose("grid", noise_choices.GRIDS, curriculum=curriculum)
-    law = sections.choose("law", noise_choices.PAIR_LAWS)
-    pacing = sections.choose(
-        "pacing",
-        noise_choices.PACINGS,
-        default="none",
-        total_steps=total_steps,
-        cells=partial(noise_choices.pair_cells, grid, law, curriculum),
-    )
-    distance = sections.choose("objective.distance", objective_choices.DISTANCES)
-    objective = sections.choose(
-        "objective",
-        {"consistency": objective_choices.consistency},
-        grid=grid,
-        law=law,
-        curriculum=curriculum,
-        distance=distance,
-        pacing=pacing,
-        s0=sections.resolved["curriculum"].get("s0"),
-    )
-    plateaus = noise.doubling(s0=20, s1=250, total_steps=total_steps)
-    baseline = replace(
-        objective,
-        grid=noise.KarrasGrid(plateaus.max_levels, grid.sigma_min, grid.sigma_max, grid.rho),
-        law=noise.LognormalPairs(sampling="iid"),
-        curriculum=plateaus,
-        pacing=noise.NoPacing(),
-    )
-    return objective, baseline
-
-
-def _denoising(
-    sections: Sections, total_steps: int
-) -> tuple[DenoisingObjective, DenoisingObjective]:
-    law = sections.choose("law", noise_choices.LOG_SNR_LAWS)
-    if sections.has("law.mixed"):
-        other, share = sections.choose("law.mixed", noise_choices.MIXED_LAWS)
-        law = noise.mixture([law, other], [1 - share, share])
-    pacing = sections.choose(
-        "pacing",
-        noise_choices.PACINGS,
-        default="none",
-        total_steps=total_steps,
-        cells=partial(noise_choices.log_snr_cells, law),
-    )
-    objective = sections.choose(
-        "objective",
-        {"denoising": objective_choices.denoising},
-        law=law,
-        pacing=pacing,
-        total_steps=total_steps,
-        weight=_snr_weight(sections),
-        uncertainty=sections.choose(
-            "objective.uncertainty", objective_choices.UNCERTAINTIES, default="none"
-        ),
-    )
-    law, prediction = noise.Cosine(), objective.prediction
-    try:
-        baseline = DenoisingObjective(law, objective.weight, prediction)
-    except ArgumentError:
-        # A weight that was made for a narrower law may overflow under this one.
-        baseline = DenoisingObjective(law, uniform_weight(), prediction)
-    return objective, baseline
-
-
-def _samplers(kind: str, sections: Sections, objective: Any) -> tuple[Sampler, ...]:
-    path = "sample.method"
-    if kind == "consistency":
-        found = sections.choose(path, CONSISTENCY_SAMPLERS, objective=objective)
-    else:
-        found = sections.choose(path, DENOISING_SAMPLERS, "heun", objective=objective)
-    return tuple(found)
-
-
-def _snr_weight(sections: Sections) -> Any:
-    path = "objective.weight"
-    weights = objective_choices.SNR_WEIGHTS
-    if sections.name(path, weights) != "density":
-        return sections.choose(path, weights)
-    of: LogSnrLaw = sections.choose(f"{path}.law", noise_choices.LOG_SNR_LAWS)
-    return sections.choose(path, weights, of=of)
-
-
-_OBJECTIVES: Mapping[str, Callable[[Sections, int], tuple[Any, Any]]] = {
-    "consistency": _consistency,
-    "denoising": _denoising,
-}
 _NO_CANDIDATES: Mapping[str, str] = {
     "level": "for which candidates tie",
     "noisy": "since draws of noise for one image share the image, which winning would tell of",

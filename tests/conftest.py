@@ -16,11 +16,13 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    jax.config.update("jax_platforms", "cpu")
+    # A GPU is only asked to compute where `make bench-gpu` says so.
+    platform = os.environ.get("JAXNOISE_TEST_PLATFORM", "cpu")
+    jax.config.update("jax_platforms", {"gpu": "cuda"}.get(platform, platform))
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     # Compiling takes longer than running here, and less of it without optimisations.
-    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_disable_most_optimizations", platform == "cpu")
     # A user's own digests and statistics are neither read nor written.
     os.environ["JAXNOISE_CACHE"] = tempfile.mkdtemp(prefix="jaxnoise_cache_")
     config.add_cleanup(lambda: shutil.rmtree(os.environ["JAXNOISE_CACHE"], ignore_errors=True))

@@ -154,6 +154,16 @@ def test_reading_a_resolved_config_gives_it_back():
         ({"optimizer.eps": 0.0}, ["config.optimizer.eps=0.0"]),
         ({"optimizer.b2": 1.0}, ["config.optimizer.b2=1.0"]),
         ({"ema.rate": 1.0}, ["config.ema.rate=1.0"]),
+        ({"data.augment": 1.5}, ["config.data.augment=1.5", "in (0, 1]"]),
+        ({"data.augment": 0.1, "data.flip": True}, ["config.data.flip=True", "data.augment"]),
+        ({"ema.further_rates": (0.9, 1.0)}, ["config.ema.further_rates=1.0", "in (0, 1)"]),
+        ({"ema.further_rates": (0.0,)}, ["config.ema.further_rates=0.0", "in (0, 1)"]),
+        ({"ema.further_rates": (0.9, 0.9)}, ["config.ema.further_rates=(0.9, 0.9)", "differ"]),
+        (
+            {"ema.rate": 0.9, "ema.further_rates": (0.9,)},
+            ["ema.further_rates=(0.9,)", "ema.rate=0.9"],
+        ),
+        ({"ema.rate": 0.0, "ema.further_rates": (0.9,)}, ["ema.further_rates=(0.9,)", "rate is 0"]),
         ({"train.batch": 0}, ["config.train.batch=0"]),
         (
             {"train.steps_per_dispatch": 2, "train.log_every": 3},

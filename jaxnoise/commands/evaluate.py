@@ -6,7 +6,7 @@ from jaxnoise.commands.train import report
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import ModelRun, Run
 from jaxnoise.files import write_whole
-from jaxnoise.run.model import open_model, scored_params, trained_state, weights_of
+from jaxnoise.run.model import open_model, score_of, trained_state
 from jaxnoise.run.open import of_model
 from jaxnoise.training.records import RunFolder
 
@@ -31,7 +31,5 @@ def score_further(run: ModelRun, folder: RunFolder, name: str) -> None:
     """
     model = open_model(run)
     state = trained_state(model, folder, run.evaluate.step)
-    seen = model.images_seen(int(state.step))
-    result = model.score(scored_params(run, state), weights_of(run), seen)
-    text = json.dumps(result, indent=2, ensure_ascii=False)
+    text = json.dumps(score_of(model, state), indent=2, ensure_ascii=False)
     write_whole(folder.further(name), text + "\n")

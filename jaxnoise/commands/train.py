@@ -12,7 +12,13 @@ import jax
 
 from jaxnoise.commands import train_rater
 from jaxnoise.data.order import batch_indices
-from jaxnoise.evaluation.score_keys import FLOOR, frechet_key, is_untrained, untrained_key
+from jaxnoise.evaluation.score_keys import (
+    FLOOR,
+    average_name,
+    frechet_key,
+    is_untrained,
+    untrained_key,
+)
 from jaxnoise.experiment import ModelRun, RaterRun, Run
 from jaxnoise.figures.curves import save_curves
 from jaxnoise.figures.samples import samples_path, save_samples
@@ -22,10 +28,10 @@ from jaxnoise.meta.selection import Selection
 from jaxnoise.report import write_report
 from jaxnoise.run.model import (
     OpenModel,
+    further_averages,
     open_model,
-    scored_params,
+    score_of,
     warn_of_untrained_noise,
-    weights_of,
 )
 from jaxnoise.run.open import of_model
 from jaxnoise.run.recorder import (
@@ -105,12 +111,13 @@ def step_of(model: OpenModel, selection: Selection | None) -> Step[TrainState]:
         model.apply,
         run.objective,
         run.optimizer,
-        ema_rate=run.ema_rate,
+        ema_rate=run.ema_rates,
         global_batch=run.train.batch,
         num_classes=model.network.num_classes,
         label_dropout=run.train.label_dropout,
         dropout=model.dropout,
         flip=run.data.flip,
+        augment=run.data.augment,
         selection=selection,
     )
 
@@ -146,16 +153,24 @@ class ModelRecorder(Recorder[TrainState]):
         self._model = model
 
     def sample(self, state: TrainState, step: int) -> None:
-        """Redraws the curves and writes samples of the first sampler."""
-        settings = self._model.run.sample
-        sampler = self._model.run.samplers[0]
-        images = self._model.generator(
-            state.sampling_params, settings.count, settings.seed, sampler
-        )
+        """Redraws the curves and writes samples of the first sampler, of each average."""
+        run, name = self._model.run, _name_at(step)
+        averages = [
+            (f"{average_name(rate)}_{name}", params)
+            for rate, params in further_averages(run, state)
+        ]
+        grids = {}
+        for file, params in [*averages, (name, state.sampling_params)]:
+            settings = run.sample
+            grids[file] = self._model.generator(
+                params, settings.count, settings.seed, run.samplers[0]
+            )
         # Before the samples, so that curves beside those of this step are never older.
         self.draw_curves()
         if self._lead:
-            save_samples(images, self._folder.samples, _name_at(step), settings.columns)
+            # The main ones last: they tell a run that goes on that all are there.
+            for file, images in grids.items():
+                save_samples(images, self._folder.samples, file, run.sample.columns)
         self.write_report()
 
     def make_up_pictures(self, state: TrainState, step: int) -> None:
@@ -169,8 +184,7 @@ class ModelRecorder(Recorder[TrainState]):
 
     def evaluate(self, state: TrainState, step: int) -> None:
         """Adds a row with the score of the parameters that samples are drawn with."""
-        run, seen = self._model.run, self._opened.images_seen(step)
-        result = self._model.score(scored_params(run, state), weights_of(run), seen)
+        result = score_of(self._model, state)
         if self._lead:
             self._folder.append(score_row(result, step))
 
@@ -224,9 +238,8 @@ def score(model: OpenModel, state: TrainState) -> dict[str, Any]:
     """The run's JSON line: distances of the trained and of the untrained model beside the floor."""
     warn_of_untrained_noise(model.run, state)
     print("scoring ...", file=sys.stderr, flush=True)
-    seen = model.images_seen(int(state.step))
-    result = model.score(scored_params(model.run, state), weights_of(model.run), seen)
-    fresh = model.new_state().params
+    result = score_of(model, state)
+    fresh = model.first_state().params
     untrained = model.score(fresh, "raw", images_seen=0)
     samplers = [frechet_key(sampler.name) for sampler in model.run.samplers]
     return {

@@ -25,7 +25,7 @@ def _family(
     `class_conditional` alone.
     """
     fields = inspect.signature(network).parameters
-    hidden = ("out_channels", "num_classes", "dtype", "fused", "parent", "name")
+    hidden = ("out_channels", "num_classes", "augment_labels", "dtype", "fused", "parent", "name")
     keys = [name for name in fields if name not in hidden]
 
     def member(preset: Mapping[str, Any]) -> Callable[..., Fitted]:
@@ -67,7 +67,7 @@ def _fit(
 
 def _own(network: Callable[..., Any]) -> Callable[..., Fitted]:
     """A user's flax module with the fields `out_channels` and `num_classes`."""
-    hidden = ("out_channels", "num_classes", "parent", "name")
+    hidden = ("out_channels", "num_classes", "augment_labels", "parent", "name")
     found = own_keys(network, taken=("class_conditional",))
     for field in ("out_channels", "num_classes"):
         if field not in [key.name for key in found]:

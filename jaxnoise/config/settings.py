@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from jaxnoise import data
+from jaxnoise.data.augmentation import check_probability
 from jaxnoise.data.decoding import check_decoding
 from jaxnoise.data.images import Images
 from jaxnoise.data.tfds_images import check_name
@@ -26,7 +27,8 @@ class DataSettings:
       split: which part to train on.
       data_dir: folder of prepared data sets, None for the TFDS default; for "folder" and "arrays"
         the folder itself.
-      archive: a local copy of the data set's original archive, or None to download it.
+      archive: a local copy of the data set's original file, or a folder of its files, for cifar10,
+        cifar100, mnist, fashion_mnist and svhn_cropped; None to download them.
       size: side of square images in pixels, at most their own: the middle squares of images are
         made smaller, by a box filter where it divides theirs; None leaves them.
       channels: 1 makes the images of a "folder" grey, 3 makes them RGB; None leaves them.
@@ -35,6 +37,8 @@ class DataSettings:
         but refuses data whose standard deviation is more than twice or less than half of
         objective.sigma_data.
       flip: whether to mirror images left to right at random.
+      augment: probability of each transformation of EDM's augmentation, of which the network is
+        told, .12 for CIFAR-10 (see `jaxnoise.data.augment`); it mirrors images too. 0 for none.
       allow_changed: whether a run goes on, or is looked at, with other images than it was trained
         on, such as a folder in which a broken file was replaced; a warning then.
     """
@@ -48,6 +52,7 @@ class DataSettings:
     background: str = "white"
     scale: float | None = None
     flip: bool = False
+    augment: float = 0.0
     allow_changed: bool = False
 
     def __post_init__(self) -> None:
@@ -55,6 +60,10 @@ class DataSettings:
         check_decoding(self.size, self.channels, self.background)
         if self.scale is not None:
             check_positive("scale", self.scale)
+        if self.augment:
+            check_probability("augment", self.augment)
+            if self.flip:
+                raise ArgumentError("flip", True, "False where data.augment is above 0")
 
     def open(self) -> Images:
         """Opens the images; may prepare or download them.
@@ -109,6 +118,12 @@ class TrainSettings:
       mapping: how the step is mapped over devices: auto, pmap or shard_map.
       label_dropout: share of examples whose label is withheld, in [0, 1); classifier-free guidance
         needs some.
+      init_from: where the network's first weights come from: the folder of another run, a
+        .safetensors file of --mode=export, or a .pkl of EDM's (see `jaxnoise.export.edm.load_edm`);
+        None to draw them. The optimizer, the averages and what an objective learns begin afresh,
+        and scores of the untrained model are those of these weights.
+      init_weights: which ones of a run's folder: "ema", the moving average where there is one, or
+        "raw".
     """
 
     steps: int
@@ -122,6 +137,8 @@ class TrainSettings:
     mapping: str = "auto"
     label_dropout: float = 0.0
     further_steps: int = 0
+    init_from: str | None = None
+    init_weights: str = "ema"
 
     @property
     def last_step(self) -> int:
@@ -157,6 +174,7 @@ class TrainSettings:
                 f"a multiple of train.log_every={self.log_every}, so that resumed rows are whole",
             )
         one_of("mapping", self.mapping, ("auto", "pmap", "shard_map"))
+        one_of("init_weights", self.init_weights, ("ema", "raw"))
         if not 0 <= self.label_dropout < 1:
             raise ArgumentError("label_dropout", self.label_dropout, "a number in [0, 1)")
 
@@ -352,11 +370,25 @@ def check_step(step: int | None) -> None:
         raise ArgumentError("step", step, "at least 1, or None for the newest")
 
 
-def ema_rate(rate: float = 0.9999) -> float:
-    """The rate of the parameters' moving average, checked.
+def ema_rates(rate: float = 0.9999, further_rates: tuple[float, ...] = ()) -> tuple[float, ...]:
+    """The rates of the parameters' moving averages, checked: none for a `rate` of 0.
 
     Args:
-      rate: in [0, 1); 0 for no average.
+      rate: of the main average, in [0, 1): samples, curves, pages and exports are its.
+      further_rates: of averages beside it, each in (0, 1); samples and scores of each are recorded
+        under its rate.
+
+    Raises:
+      ArgumentError: a rate out of range or given twice, or further ones without a main one.
     """
     check_rate("rate", rate)
-    return rate
+    for further in further_rates:
+        if not 0 < further < 1:
+            raise ArgumentError("further_rates", further, "numbers in (0, 1)")
+    if further_rates and rate == 0:
+        raise ArgumentError("further_rates", further_rates, "() where ema.rate is 0")
+    rates = (rate, *further_rates) if rate else ()
+    if len(set(rates)) < len(rates):
+        allowed = f"rates that differ from ema.rate={rate} and from each other"
+        raise ArgumentError("further_rates", further_rates, allowed)
+    return rates

@@ -5,9 +5,10 @@ import os
 import numpy as np
 
 from jaxnoise.data.array_folder import ArrayFolder, open_arrays
+from jaxnoise.data.augmentation import augment
 from jaxnoise.data.decoding import check_decoding
 from jaxnoise.data.digits import open_digits
-from jaxnoise.data.fashion_mnist import SYSTEM_FOLDER, fashion_mnist_folder, open_fashion_mnist
+from jaxnoise.data.idx_files import SYSTEM_FOLDER, fashion_mnist_folder, open_fashion_mnist
 from jaxnoise.data.image_folder import open_folder
 from jaxnoise.data.images import ArrayImages, Images, fits_on_device
 from jaxnoise.data.order import batch_indices
@@ -21,6 +22,7 @@ __all__ = [
     "Images",
     "RecordImages",
     "ResizedImages",
+    "augment",
     "batch_indices",
     "fits_on_device",
     "open_images",
@@ -35,7 +37,14 @@ _PACKAGES = {
 """What to install for a module that only some data sets need."""
 
 
-_STAND_INS = {"cifar10": (50_000, 32, 32, 3), "fashion_mnist": (60_000, 28, 28, 1)}
+_STAND_INS = {
+    "cifar10": (50_000, 32, 32, 3, 10),
+    "cifar100": (50_000, 32, 32, 3, 100),
+    "fashion_mnist": (60_000, 28, 28, 1, 10),
+    "mnist": (60_000, 28, 28, 1, 10),
+    "svhn_cropped": (73_257, 32, 32, 3, 10),
+}
+"""Of training splits: images, height, width, channels, classes."""
 
 
 def stand_in(name: str) -> Images | None:
@@ -45,18 +54,18 @@ def stand_in(name: str) -> Images | None:
       name: a data set's name.
 
     Returns:
-      As many black images as the training split has, or None for a name other than "cifar10" and
-      "fashion_mnist".
+      As many black images as the training split has, or None for a name other than "cifar10",
+      "cifar100", "fashion_mnist", "mnist" and "svhn_cropped".
 
     Example:
       >>> from jaxnoise.data import stand_in
       >>> stand_in("cifar10").image_shape
       (32, 32, 3)
     """
-    shape = _STAND_INS.get(name)
-    if shape is None:
+    if name not in _STAND_INS:
         return None
-    return ArrayImages(name, np.zeros(shape, np.uint8), np.zeros(shape[0], int), 10)
+    *shape, classes = _STAND_INS[name]
+    return ArrayImages(name, np.zeros(shape, np.uint8), np.zeros(shape[0], int), classes)
 
 
 def open_images(
@@ -78,13 +87,14 @@ def open_images(
         (`open_folder`), "arrays" for one of .npy files (`open_arrays`: your own images, or
         latents), or a data set of tensorflow-datasets that is prepared in `data_dir`: "name",
         "name/config", "name:1.2.3" or "name/config:1.2.3".
-        "cifar10" is prepared on the fly where it is not there yet; TensorFlow is never needed.
+        "cifar10", "cifar100", "mnist", "fashion_mnist" and "svhn_cropped" are prepared on the fly
+        where they are not there yet; TensorFlow is never needed.
       split: a split or, for tensorflow-datasets, a slice of one such as "train[:90%]"; for folders
         and arrays a sub-folder's name, or "train" or "." for the folder itself.
       data_dir: the folder of arrays, or where data sets are kept: None for tensorflow-datasets'
         default ($TFDS_DATA_DIR or ~/tensorflow_datasets). Digits need none.
-      archive: the CIFAR-10 archive (binary version) to prepare "cifar10" from, read only while it
-        is not prepared; None to find or download it.
+      archive: the original file, or a folder of the original files, to prepare one of these from,
+        read only while it is not prepared; None to find or download them.
       size: side of square images in pixels, at most their own: the middle square of each is made
         smaller, by means of blocks where `size` divides its side; None leaves them.
       channels: 1 makes image files grey, 3 makes them RGB; None leaves them. For "folder" alone.
@@ -108,8 +118,9 @@ def open_images(
       >>> images.shape, labels.tolist()
       ((4, 8, 8, 1), [0, 1, 2, 3])
     """
-    if archive is not None and name != "cifar10":
-        raise ArgumentError("archive", os.fspath(archive), "None unless name is 'cifar10'")
+    if archive is not None and name not in _STAND_INS:
+        allowed = f"None unless the data set is one of {', '.join(_STAND_INS)}"
+        raise ArgumentError("archive", os.fspath(archive), allowed)
     check_decoding(size, channels, background)
     if name != "folder":
         if channels is not None:
@@ -140,22 +151,23 @@ def _opened(
 ) -> Images:
     if name == "digits":
         return _resized(open_digits(split), size)
-    if name == "fashion_mnist" and (folder := fashion_mnist_folder(data_dir)):
+    own = archive is None and name == "fashion_mnist"
+    if own and (folder := fashion_mnist_folder(data_dir)):
         return _resized(open_fashion_mnist(folder, split), size)
-    from jaxnoise.data.cifar10 import prepare_cifar10
+    from jaxnoise.data.prepared import READERS, prepare
     from jaxnoise.data.tfds_images import open_tfds
 
-    if name == "cifar10":
-        prepare_cifar10(data_dir, archive)
     try:
-        return open_tfds(name, split, data_dir, size)
+        if name in READERS:
+            prepare(name, data_dir, archive)
     except ConfigError as error:
-        if name != "fashion_mnist":
+        if not own:
             raise
         raise ConfigError(
             f"{error}; or install Debian's dataset-fashion-mnist, which puts IDX files into "
             f"{SYSTEM_FOLDER}, or name a folder of such files in data_dir"
         ) from error
+    return open_tfds(name, split, data_dir, size)
 
 
 def _resized(images: Images, size: int | None) -> Images:

@@ -17,6 +17,31 @@ def untrained_key(key: str) -> str:
     return f"{_UNTRAINED}{key}"
 
 
+def average_key(rate: float, key: str) -> str:
+    """The key of the same number of a further moving average's images.
+
+    Example:
+      >>> average_key(0.9999, frechet_key("1step"))
+      'ema0.9999/frechet_1step'
+    """
+    return f"{average_name(rate)}/{key}"
+
+
+def average_name(rate: float) -> str:
+    """What a further moving average is called, in keys and names of files."""
+    return f"ema{rate:.10g}"
+
+
+def without_average(key: str) -> str:
+    """The key of the main moving average's number for any average's.
+
+    Example:
+      >>> without_average("ema0.9999/frechet_1step"), without_average("frechet_1step")
+      ('frechet_1step', 'frechet_1step')
+    """
+    return key.rpartition("/")[2]
+
+
 def sampler_of(key: str) -> str | None:
     """The sampler whose Fréchet distance a key holds; None for any other key.
 
@@ -39,4 +64,4 @@ def higher_is_better(key: str) -> bool:
       >>> higher_is_better("recall_1step"), higher_is_better("frechet_1step")
       (True, False)
     """
-    return key.startswith(_BETTER_HIGH)
+    return without_average(key).startswith(_BETTER_HIGH)

@@ -29,16 +29,18 @@ _STORAGE_DTYPES = {
 Array = npt.NDArray[Any]
 
 
-class _Storage(NamedTuple):
+class Storage(NamedTuple):
+    """Numbers in a row, by the key under which a file holds them."""
+
     key: str
     dtype: str
     elements: int
 
 
-class _Tensor(NamedTuple):
+class Tensor(NamedTuple):
     """A view of a storage; offset, size and stride in elements."""
 
-    storage: _Storage
+    storage: Storage
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -46,21 +48,24 @@ class _Tensor(NamedTuple):
 
 def _rebuild_tensor(
     storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any
-) -> _Tensor:
+) -> Tensor:
     numbers = (offset, *size, *stride)
-    if not isinstance(storage, _Storage) or len(size) != len(stride):
+    if not isinstance(storage, Storage) or len(size) != len(stride):
         raise pickle.UnpicklingError("a tensor without a storage")
     if not all(type(number) is int and number >= 0 for number in numbers):
         raise pickle.UnpicklingError(f"a tensor with offset, size and stride {numbers}")
-    return _Tensor(storage, offset, tuple(size), tuple(stride))
+    return Tensor(storage, offset, tuple(size), tuple(stride))
 
 
 def _rebuild_parameter(tensor: Any, requires_grad: Any, hooks: Any) -> Any:
     return tensor
 
 
-class _Unpickler(pickle.Unpickler):
+class TensorUnpickler(pickle.Unpickler):
     """Builds nothing but dicts, lists, numbers, strings and records of tensors."""
+
+    def __init__(self, file: Any):
+        super().__init__(file, encoding="utf-8")
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -73,19 +78,19 @@ class _Unpickler(pickle.Unpickler):
             return _STORAGE_DTYPES[name]
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no state dict needs")
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: Any) -> Storage:
         kind, dtype, key, _, count, *view = pid
         known = kind == "storage" and dtype in _STORAGE_DTYPES.values() and type(count) is int
         if not known or any(part is not None for part in view):
             raise pickle.UnpicklingError(f"an unknown kind of storage {pid!r:.80}")
-        return _Storage(str(key), dtype, count)
+        return Storage(str(key), dtype, count)
 
 
 def _unpickle(file: Any) -> Any:
-    return _Unpickler(file, encoding="utf-8").load()
+    return TensorUnpickler(file).load()
 
 
-def _array(tensor: _Tensor, content: bytes) -> Array:
+def tensor_array(tensor: Tensor, content: bytes) -> Array:
     """The tensor's elements, copied out of its storage's bytes."""
     values = np.frombuffer(content, tensor.storage.dtype)
     if len(values) != tensor.storage.elements:
@@ -101,7 +106,7 @@ def _array(tensor: _Tensor, content: bytes) -> Array:
     return np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.size, strides).copy()
 
 
-def _read_zip(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
+def _read_zip(content: bytes) -> tuple[Any, Callable[[Storage], bytes]]:
     archive = zipfile.ZipFile(io.BytesIO(content))
     names = archive.namelist()
     (pickled,) = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
@@ -112,7 +117,7 @@ def _read_zip(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
     return found, lambda storage: archive.read(f"{root}data/{storage.key}")
 
 
-def _read_legacy(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
+def read_legacy(content: bytes) -> tuple[Any, Callable[[Storage], bytes]]:
     """Five pickles (magic, protocol, system, object, keys), then counted storages in key order."""
     file = io.BytesIO(content)
     if _unpickle(file) != _LEGACY_MAGIC or _unpickle(file) != _LEGACY_PROTOCOL:
@@ -120,7 +125,9 @@ def _read_legacy(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
     if not _unpickle(file)["little_endian"]:
         raise ValueError("its numbers are big-endian")
     found, keys = _unpickle(file), _unpickle(file)
-    dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in _tensors(found).values()}
+    # A storage that was pickled on its own is such a file, too.
+    held = [found] if isinstance(found, Storage) else [t.storage for t in _tensors(found).values()]
+    dtypes = {storage.key: storage.dtype for storage in held}
     storages = {}
     for key in keys:
         count = int.from_bytes(file.read(8), "little")
@@ -128,11 +135,11 @@ def _read_legacy(content: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:
     return found, lambda storage: storages[storage.key]
 
 
-def _tensors(found: Any) -> dict[str, _Tensor]:
+def _tensors(found: Any) -> dict[str, Tensor]:
     if not isinstance(found, dict):
         raise ValueError(f"it holds a {type(found).__name__}, not a dict")
     for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, _Tensor):
+        if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(f"its entry {name!r:.80} is no tensor")
     return found
 
@@ -150,11 +157,11 @@ def parse_torch_tensors(content: bytes, origin: object) -> dict[str, Array]:
     Raises:
       ConfigError: bytes that `read_torch_tensors` refuses.
     """
-    read = _read_zip if content.startswith(b"PK") else _read_legacy
+    read = _read_zip if content.startswith(b"PK") else read_legacy
     try:
         found, storage_bytes = read(content)
         return {
-            name: _array(tensor, storage_bytes(tensor.storage))
+            name: tensor_array(tensor, storage_bytes(tensor.storage))
             for name, tensor in _tensors(found).items()
         }
     except Exception as error:  # a damaged pickle can raise any of a dozen types

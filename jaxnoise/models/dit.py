@@ -226,6 +226,8 @@ class DiT(nn.Module):
       mlp_ratio: width of the perceptron over `hidden_size`, rounded down to a whole width.
       dropout: rate inside the perceptrons, 0 or in [1/256, 255/256]; quantised to 1/256.
       num_classes: number of classes; 0 for an unconditional network.
+      augment_labels: how many numbers tell of an image's augmentation (9 in EDM); 0 for a network
+        that is not told.
       dtype: float32, bfloat16 or float64, in which blocks compute; parameters are float32, and
         embeddings, modulation, norm statistics and softmax float32 at least.
 
@@ -254,6 +256,7 @@ class DiT(nn.Module):
     mlp_ratio: float = 4.0
     dropout: float = 0.0
     num_classes: int = 0
+    augment_labels: int = 0
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
@@ -273,8 +276,9 @@ class DiT(nn.Module):
             raise ArgumentError("mlp_ratio", self.mlp_ratio, "at least 1 / hidden_size and finite")
         if self.dropout and not 1 / 256 <= self.dropout <= 255 / 256:
             raise ArgumentError("dropout", self.dropout, "0 or in [1/256, 255/256]")
-        if self.num_classes < 0:
-            raise ArgumentError("num_classes", self.num_classes, "at least 0")
+        for name in ("num_classes", "augment_labels"):
+            if getattr(self, name) < 0:
+                raise ArgumentError(name, getattr(self, name), "at least 0")
         one_of("dtype", jnp.dtype(self.dtype).name, ("float32", "bfloat16", "float64"))
 
     def _check_input(self, x: jax.Array, labels: jax.Array | None) -> None:
@@ -293,6 +297,7 @@ class DiT(nn.Module):
         c_noise: jax.Array,
         labels: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
+        augmentation: jax.Array | None = None,
     ) -> jax.Array:
         """Applies the network.
 
@@ -303,6 +308,7 @@ class DiT(nn.Module):
             if the network is unconditional.
           dropout_keys: key[B], one per example, whose dropout masks depend on it alone; None for
             no dropout.
+          augmentation: float32[B, augment_labels]; None for zeros, an image as it is.
 
         Returns:
           float32[B, H, W, out_channels] (float64 if `dtype` is).
@@ -315,7 +321,7 @@ class DiT(nn.Module):
         self._check_input(x, labels)
         _, height, width, _ = x.shape
         size = self.patch_size
-        condition = nn.silu(self._embedding(c_noise, labels))
+        condition = nn.silu(self._embedding(c_noise, labels, augmentation))
 
         x = patchify(x.astype(self.dtype), size)
         init = layers.xavier_uniform()
@@ -337,7 +343,9 @@ class DiT(nn.Module):
         x = nn.Dense(pixels, dtype=x.dtype, kernel_init=zeros, name="output")(x)
         return unpatchify(x, height, width, size).astype(at_least_float32(x.dtype))
 
-    def _embedding(self, c_noise: jax.Array, labels: jax.Array | None) -> jax.Array:
+    def _embedding(
+        self, c_noise: jax.Array, labels: jax.Array | None, augmentation: jax.Array | None
+    ) -> jax.Array:
         emb = noise_embedding(c_noise.astype(at_least_float32(self.dtype)))
         init = nn.initializers.normal(0.02)
         width = self.hidden_size
@@ -354,6 +362,10 @@ class DiT(nn.Module):
                 kernel_init=init,
                 name="label",
             )(rows)
+        if self.augment_labels:
+            emb = emb + layers.augmentation_embedding(
+                augmentation, emb, self.augment_labels, kernel_init=init
+            )
         return emb
 
 

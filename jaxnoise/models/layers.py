@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_shape
 from jaxnoise.models.fused import at_least_float32, convolve, group_norm
 
 
@@ -80,6 +80,39 @@ def fourier_embedding(c_noise: jax.Array, channels: int, scale: float = 16.0) ->
     # RandomState's stream never changes, so a checkpoint means the same under every numpy.
     draws = np.random.RandomState(0).standard_normal(channels // 2)
     return _waves(c_noise, 2 * math.pi * scale * draws)
+
+
+def augmentation_embedding(
+    augmentation: jax.Array | None,
+    like: jax.Array,
+    size: int,
+    kernel_init: nn.initializers.Initializer,
+) -> jax.Array:
+    """What the labels of an augmentation add to an embedding: a linear map, 0 for labels of 0.
+
+    Called within a module, of which the map becomes the part "augment".
+
+    Args:
+      augmentation: float[B, size], or None for zeros.
+      like: float[B, channels], the embedding.
+      size: how many labels there are.
+      kernel_init: first weights of the map.
+
+    Returns:
+      float[B, channels], in the dtype of `like`.
+
+    Raises:
+      ArgumentError: labels of another shape.
+
+    Reference: EDM, https://arxiv.org/abs/2206.00364, appendix F.2.
+    """
+    if augmentation is None:
+        augmentation = jnp.zeros((like.shape[0], size), like.dtype)
+    check_shape("augmentation", augmentation, (like.shape[0], size), "labels of each image")
+    augment = nn.Dense(
+        like.shape[1], use_bias=False, dtype=like.dtype, kernel_init=kernel_init, name="augment"
+    )
+    return augment(augmentation.astype(like.dtype))
 
 
 def _waves(c_noise: jax.Array, frequencies: np.ndarray) -> jax.Array:

@@ -122,6 +122,8 @@ class UNet(nn.Module):
       attn_resolutions: image heights at which blocks have attention (the middle always has it).
       dropout: rate inside residual blocks, 0 or in [1/256, 255/256]; quantised to 1/256.
       num_classes: number of classes; 0 for an unconditional network.
+      augment_labels: how many numbers tell of an image's augmentation (9 in EDM); 0 for a network
+        that is not told.
       embedding: "positional" (DDPM++) or "fourier" (NCSN++).
       fourier_scale: standard deviation of the Fourier frequencies (16 in EDM, the default, and .02
         in iCT); only for embedding "fourier".
@@ -159,6 +161,7 @@ class UNet(nn.Module):
     attn_resolutions: tuple[int, ...] = (16,)
     dropout: float = 0.0
     num_classes: int = 0
+    augment_labels: int = 0
     embedding: str = "positional"
     fourier_scale: float | None = None
     encoder: str = "standard"
@@ -189,8 +192,9 @@ class UNet(nn.Module):
             raise ArgumentError("model_channels", self.model_channels, "a multiple of 4")
         if self.dropout and not 1 / 256 <= self.dropout <= 255 / 256:
             raise ArgumentError("dropout", self.dropout, "0 or in [1/256, 255/256]")
-        if self.num_classes < 0:
-            raise ArgumentError("num_classes", self.num_classes, "at least 0")
+        for name in ("num_classes", "augment_labels"):
+            if getattr(self, name) < 0:
+                raise ArgumentError(name, getattr(self, name), "at least 0")
         one_of("embedding", self.embedding, ("positional", "fourier"))
         one_of("encoder", self.encoder, ("standard", "residual"))
         if not 0 < self.skip_scale < math.inf:
@@ -226,6 +230,7 @@ class UNet(nn.Module):
         c_noise: jax.Array,
         labels: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
+        augmentation: jax.Array | None = None,
     ) -> jax.Array:
         """Applies the network.
 
@@ -236,6 +241,7 @@ class UNet(nn.Module):
             if the network is unconditional.
           dropout_keys: key[B], one per example, whose dropout masks depend on it alone; None for
             no dropout.
+          augmentation: float32[B, augment_labels]; None for zeros, an image as it is.
 
         Returns:
           float32[B, H, W, out_channels] (float64 if `dtype` is).
@@ -246,7 +252,7 @@ class UNet(nn.Module):
         check_shape("x", x, (None, None, None, None), "[B, H, W, C]")
         check_shape("c_noise", c_noise, (x.shape[0],), "one label for each image")
         self._check_input(x, labels)
-        emb = self._embedding(c_noise, labels)
+        emb = self._embedding(c_noise, labels, augmentation)
         order = itertools.count()
 
         def block(x: jax.Array, features: int, name: str, **options: Any) -> jax.Array:
@@ -292,7 +298,9 @@ class UNet(nn.Module):
         x = layers.Conv(self.out_channels, gain=_NEAR_ZERO, fused=self.fused, name="output")(x)
         return x.astype(at_least_float32(x.dtype))
 
-    def _embedding(self, c_noise: jax.Array, labels: jax.Array | None) -> jax.Array:
+    def _embedding(
+        self, c_noise: jax.Array, labels: jax.Array | None, augmentation: jax.Array | None
+    ) -> jax.Array:
         c_noise = c_noise.astype(at_least_float32(self.dtype))
         channels = self.model_channels * self.channel_mult_noise
         if self.embedding == "positional":
@@ -307,6 +315,10 @@ class UNet(nn.Module):
             emb = emb + nn.Dense(
                 channels, use_bias=False, dtype=emb.dtype, kernel_init=init, name="label"
             )(rows)
+        if self.augment_labels:
+            emb = emb + layers.augmentation_embedding(
+                augmentation, emb, self.augment_labels, kernel_init=init
+            )
         for i in range(2):
             width = self.model_channels * self.channel_mult_emb
             emb = nn.silu(

@@ -298,8 +298,9 @@ class ConsistencyObjective:
             probs = self.law.paced_probs(levels, num_levels, lambda t: pacing.cdf(t, pace, step))
             if pacing.compensate:
                 drawn = jnp.asarray(probs)[index]
-                # What is too rare for a CDF in this dtype is drawn by its rounding alone.
-                importance = jnp.where(drawn > 0, plain / jnp.where(drawn > 0, drawn, 1), 0)
+                # What is too rare for a CDF in this dtype is drawn by its rounding alone, with or
+                # without a pacing. The law learns from losses divided by this: never 0.
+                importance = jnp.where(drawn > 0, plain / jnp.where(drawn > 0, drawn, 1), 1)
         return Pairs(
             levels[index], levels[index + 1], jnp.log(jnp.asarray(probs)[index]), importance
         )

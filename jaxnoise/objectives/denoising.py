@@ -166,12 +166,12 @@ class DenoisingObjective:
           Lowest and highest lambda.
         """
         last = _LARGEST_STEP if self.total_steps is None else self.total_steps - 1
-        steps = np.unique(np.linspace(0, last, _MOMENTS).astype(np.int64)).tolist()
+        steps = np.unique(np.linspace(0, last, _MOMENTS).astype(np.int32))
         # Doubles, in which both tails of a warped uniform keep their digits.
         with jax.ensure_compile_time_eval(), jax.enable_x64(True):
             rarely = jnp.asarray([RARELY, 1 - RARELY])
             pacing = self.pacing.on(self.law.survival)
-            t = jnp.stack([pacing.warp(rarely, pace, step) for step in steps])
+            t = jax.vmap(lambda step: pacing.warp(rarely, pace, step))(jnp.asarray(steps))
             cleanest, noisiest = jnp.min(t[:, 0]), jnp.max(t[:, 1])
             lowest = self.law.from_tails(noisiest, 1 - noisiest)
             highest = self.law.from_tails(cleanest, 1 - cleanest)
@@ -312,8 +312,8 @@ class DenoisingObjective:
         if self.compensation != "none":
             base = self._log_factor(LogSnrLevels(lam, self.law.log_prob(lam)))
         u = self._uncertainty(own, lam)
-        # Where the weight is 0 nothing is learned, neither by the network nor by the law.
-        weighted = drawn > -jnp.inf
+        # Where the weight is 0, or too small to divide by, neither the network nor the law learns.
+        weighted = drawn > -_LARGEST_LOG_WEIGHT
         seen = Seen(
             squared=jnp.where(weighted, errors * jnp.exp(-jnp.where(weighted, drawn, 0)), 0),
             weight=jnp.exp(base),

@@ -93,7 +93,10 @@ def grouped(runs: Sequence[Run], palette: Sequence[str]) -> list[Group]:
 
 
 def differing_keys(groups: Sequence[Group]) -> list[str]:
-    """The settings in which some groups differ; those that all of them have come first."""
+    """The settings in which some groups differ.
+
+    Those that all of them have come first, and of these the ones with the most different values.
+    """
     with_config = [group.settings for group in groups if group.settings]
     keys = sorted({key for settings in with_config for key in settings})
     missing = object()
@@ -105,7 +108,12 @@ def differing_keys(groups: Sequence[Group]) -> list[str]:
             for settings in with_config
         )
     ]
-    return sorted(found, key=lambda key: not all(key in settings for settings in with_config))
+
+    def order(key: str) -> tuple[bool, int]:
+        values = {setting(settings[key]) for settings in with_config if key in settings}
+        return not all(key in settings for settings in with_config), -len(values)
+
+    return sorted(found, key=order)
 
 
 def warnings(groups: Sequence[Group]) -> list[str]:

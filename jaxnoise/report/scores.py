@@ -71,7 +71,7 @@ def protocol(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple
       result: of result.json.
       config: the resolved config, which holds the seeds where the result does not.
     """
-    shown = dict(result)
+    shown = {key: value for key, value in result.items() if value not in (None, "", {}, [])}
     lines = []
     for key, label in (("distance", "Distance"), ("extractor", "Extractor")):
         if key in shown:
@@ -88,6 +88,16 @@ def protocol(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple
     if isinstance(nfe, dict):
         each = ", ".join(f"{name} {setting(count)}" for name, count in nfe.items())
         lines.append(("Network evaluations per image (NFE)", each))
+    levels = shown.pop("levels", None)
+    if isinstance(levels, dict):
+        lines += [(f"Noise levels of {name}", _levels(held)) for name, held in levels.items()]
+    if isinstance(devices := shown.pop("devices", None), dict):
+        lines.append(("Devices", f"{devices.get('count', '?')} x {devices.get('kind', '?')}"))
+    if isinstance(denoised := shown.pop("denoised", None), dict):
+        count = len(denoised.get("sigma", ()))
+        lines.append(
+            ("Estimates in one step", f"measured at {count} level{'s' * (count != 1)} of noise")
+        )
     if "weights" in shown:
         weights = setting(shown.pop("weights"))
         lines.append(("Weights", "EMA" if weights == "ema" else weights))
@@ -104,6 +114,14 @@ def protocol(result: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple
         if not (key == FLOOR or sampler_of(key) or is_untrained(key)):
             lines.append((key, number(value) if finite(value) else setting(value)))
     return lines
+
+
+def _levels(held: object) -> str:
+    if not (isinstance(held, list) and held and all(map(finite, held))):
+        return setting(held)
+    if len(held) <= 4:
+        return f"sigma {', '.join(number(sigma) for sigma in held)}"
+    return f"{len(held)}, sigma from {number(held[0])} to {number(held[-1])}"
 
 
 def _count(value: object) -> str:

@@ -17,6 +17,7 @@ from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.evaluation.denoised import denoised_by_level, sigmas_between
 from jaxnoise.evaluation.extractors import Extractor, raw_pixels
 from jaxnoise.evaluation.protocol import Reference, reference_from, report
+from jaxnoise.evaluation.score_keys import average_key
 from jaxnoise.evaluation.splits import Indices, floor_indices
 from jaxnoise.experiment import ModelRun
 from jaxnoise.files import cache_folder
@@ -27,6 +28,7 @@ from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.run.extractor import open_extractor, open_split, samples_asked_for
 from jaxnoise.run.open import OpenRun, does_not_fit, open_images, warn
 from jaxnoise.run.selection import open_selection, warn_of_other_images
+from jaxnoise.run.start import Start, open_start
 from jaxnoise.sampling.consistency import image_noise
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.drawing import to_float
@@ -50,10 +52,20 @@ class OpenModel(OpenRun):
     selection: Selection | None
     rater: SavedRater | None
     """The frozen rater that the selection asks."""
+    starts: bool = True
+    """Whether the state before the first update may be asked for, and with it a file of weights."""
+
+    @cached_property
+    def start(self) -> Start | None:
+        """The weights that the network starts from, if they are not drawn."""
+        if not self.starts:
+            return None
+        return open_start(self.run, self.images, self.abstract_state.params["network"])
 
     @property
     def meta(self) -> dict[str, Any]:
-        return {**super().meta, "rater": None if self.rater is None else self.rater.sha256}
+        rater = None if self.rater is None else self.rater.sha256
+        return {**super().meta, "rater": rater, "start": self.start and self.start.sha256}
 
     def check_meta(self, meta: dict[str, Any]) -> None:
         """Raises ConfigError unless a checkpoint is of this config, these images and this rater."""
@@ -63,17 +75,38 @@ class OpenModel(OpenRun):
                 f"config.selection.file={self.run.config['selection']['file']!r}: it is not the "
                 "rater that the checkpoint was trained with"
             )
+        if self.starts and meta.get("start") != (self.start and self.start.sha256):
+            raise ConfigError(
+                f"config.train.init_from={self.run.train.init_from!r}: its weights are not those "
+                "that the checkpoint's training began with"
+            )
 
-    def initial_state(self) -> TrainState:
-        """The state before the first update."""
+    def initial_state(self, network: Params | None = None) -> TrainState:
+        """The state before the first update.
+
+        Args:
+          network: the network's variables; None to draw them.
+        """
+
+        def init(key: jax.Array) -> Params:
+            drawn = self.init(key)
+            return drawn if network is None else {**drawn, "network": network}
+
         return create_state(
-            self.init,
+            init,
             self.run.optimizer,
             stream_key(self.key, "init"),
             teacher=self.run.objective.has_teacher,
             pace=self.run.objective.pacing.init(),
-            ema=self.run.ema_rate > 0,
+            averages=len(self.run.ema_rates),
         )
+
+    def first_state(self) -> TrainState:
+        """The state that training begins with, on the devices."""
+        if self.start is None:
+            return self.new_state()
+        # An argument, since constants of that size would be compiled in.
+        return self.devices.program(self.initial_state)(self.devices.replicate(self.start.network))
 
     @cached_property
     def generator(self) -> Generator:
@@ -114,13 +147,16 @@ class OpenModel(OpenRun):
             cache=cache_folder() if cached else None,
         )
 
-    def score(self, params: Params, weights: str, images_seen: int) -> dict[str, Any]:
+    def score(
+        self, params: Params, weights: str, images_seen: int, *, by_level: bool = True
+    ) -> dict[str, Any]:
         """The protocol's dict for each sampler's images with some parameters.
 
         Args:
           params: the network's parameters.
           weights: what they are, "raw" or "ema".
           images_seen: training images that they have seen.
+          by_level: whether held-out images are denoised too, where `evaluate.levels` asks for it.
         """
         samplers = self.run.samplers
         seed = self.run.evaluate.seed
@@ -137,7 +173,7 @@ class OpenModel(OpenRun):
             guidance=self.run.sample.guidance,
             labels="as frequent as in the data" if self.conditional else None,
         )
-        return scores | self._denoised(params)
+        return scores | (self._denoised(params) if by_level else {})
 
     def _denoised(self, params: Params) -> dict[str, Any]:
         """Held-out images denoised at `evaluate.levels` noise levels, or {} for none."""
@@ -223,11 +259,13 @@ def open_model(
         extractor=extractor,
         selection=opened.selection,
         rater=opened.rater,
+        starts=scored or selects,
     )
     try:
         _ = model.abstract_state
     except ArgumentError as error:
         raise does_not_fit("model", error, images) from error
+    _ = model.start
     check_labels(model)
     if own and opened.rater is not None:
         warn_of_other_images(opened.rater, run.config["selection"]["file"], images)
@@ -235,7 +273,7 @@ def open_model(
 
 
 def check_labels(model: OpenModel) -> None:
-    """Raises ConfigError where labels are withheld, or needed to be, that are not there."""
+    """Raises ConfigError where labels are withheld, needed or compared that are not there."""
     dropout = model.run.train.label_dropout
     guidance = model.run.sample.guidance
     if dropout and not model.conditional:
@@ -245,6 +283,15 @@ def check_labels(model: OpenModel) -> None:
     if guidance != 1 and not dropout:
         raise ConfigError(
             f"config.sample.guidance={guidance}: must be 1 unless train.label_dropout is above 0"
+        )
+    key = "split" if model.held_out is None else "held_out"
+    asked = model.reference_images if model.held_out is None else model.held_out
+    own, others = (list(images.class_names) for images in (model.images, asked))
+    if model.conditional and model.run.evaluate.levels and own != others:
+        split = getattr(model.run.evaluate, key)
+        raise ConfigError(
+            f"config.evaluate.{key}={split!r}: must have the classes that are trained on, {own}, "
+            f"not {others}, unless evaluate.levels=0 or model.class_conditional=False"
         )
 
 
@@ -267,12 +314,36 @@ def warn_of_untrained_noise(run: ModelRun, state: TrainState) -> None:
 
 def weights_of(run: ModelRun) -> str:
     """Which parameters images are drawn with: "raw", or "ema" where there is an average."""
-    return "raw" if run.evaluate.weights == "raw" or run.ema_rate == 0 else "ema"
+    return "raw" if run.evaluate.weights == "raw" or not run.ema_rates else "ema"
 
 
 def scored_params(run: ModelRun, state: TrainState) -> Params:
     """The parameters of `weights_of`."""
     return state.params if weights_of(run) == "raw" else state.sampling_params
+
+
+def score_of(model: OpenModel, state: TrainState) -> dict[str, Any]:
+    """The protocol's dict of the parameters that samples are drawn with.
+
+    Where there are several averages, it also holds the numbers of the others' images, named by
+    `average_key`; all else that it says is the same for them.
+    """
+    run, seen = model.run, model.images_seen(int(state.step))
+    kind = weights_of(run)
+    result = model.score(scored_params(run, state), kind, seen)
+    for rate, params in further_averages(run, state) if kind == "ema" else ():
+        scored = model.score(params, kind, seen, by_level=False)
+        result |= {
+            average_key(rate, key): value
+            for key, value in scored.items()
+            if isinstance(value, float) and key not in (*model.reference.floor, "guidance")
+        }
+    return result
+
+
+def further_averages(run: ModelRun, state: TrainState) -> list[tuple[float, Params]]:
+    """The moving averages beside the main one, with their rates."""
+    return list(zip(run.ema_rates, state.averages, strict=True))[1:]
 
 
 def trained_state(model: OpenModel, folder: RunFolder, step: int | None = None) -> TrainState:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from jaxnoise.data.augmentation import LABELS
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError, describe
 from jaxnoise.experiment import ModelRun, Run, completed
@@ -61,17 +62,20 @@ class OpenRun:
         c_noise: jax.Array,
         labels: jax.Array | None = None,
         dropout_keys: jax.Array | None = None,
+        augmentation: jax.Array | None = None,
     ) -> jax.Array:
-        """The raw network `F`."""
-        return jnp.asarray(self.network.apply(params, x, c_noise, labels, dropout_keys))
+        """The raw network `F`; unless it is told otherwise, images are not augmented."""
+        told = not_augmented(self.network, len(x)) if augmentation is None else (augmentation,)
+        return jnp.asarray(self.network.apply(params, x, c_noise, labels, dropout_keys, *told))
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters of the network and of the objective."""
         network_key, objective_key = jax.random.split(key)
         images = jnp.zeros((1, *self.images.image_shape), jnp.float32)
         labels = jnp.zeros(1, jnp.int32) if self.conditional else None
+        given = images, jnp.zeros(1, jnp.float32), labels, None, *not_augmented(self.network, 1)
         return {
-            "network": self.network.init(network_key, images, jnp.zeros(1, jnp.float32), labels),
+            "network": self.network.init(network_key, *given),
             "objective": self.run.objective.init(objective_key),
         }
 
@@ -83,6 +87,10 @@ class OpenRun:
     def new_state(self) -> Any:
         """Makes `initial_state` on the devices; traced and compiled once."""
         return self.devices.program(self.initial_state)
+
+    def first_state(self) -> Any:
+        """The state that training begins with, on the devices."""
+        return self.new_state()
 
     @cached_property
     def abstract_state(self) -> Any:
@@ -143,15 +151,41 @@ def open_images(run: Run, images: Images | None) -> tuple[Devices, Images, Any]:
     if run.data.flip and images.dtype != np.uint8:
         why = holds_latents(run, images)
         raise ConfigError(f"config.data.flip=True: must be False, since {why}")
+    if run.data.augment and images.dtype != np.uint8:
+        why = holds_latents(run, images)
+        raise ConfigError(f"config.data.augment={run.data.augment}: must be 0, since {why}")
     try:
         network = run.network(images.image_shape, images.num_classes)
     except ArgumentError as error:
         raise does_not_fit("model", error, images) from error
+    network = told_of_augmentation(run, network)
     check_network(run, images, network)
     check_objective(run, images)
     if own:
         check_scale(run, images)
     return devices, images, network
+
+
+def told_of_augmentation(run: Run, network: Any) -> Any:
+    """The network with an input for the labels of an augmentation, where there is one.
+
+    Raises:
+      ConfigError: a network of the user's own that has none.
+    """
+    if not run.data.augment:
+        return network
+    if not hasattr(network, "augment_labels"):
+        raise ConfigError(
+            f"config.data.augment={run.data.augment}: must be 0 for "
+            f"model.name={run.config['model']['name']!r}, which has no field augment_labels"
+        )
+    return network.clone(augment_labels=LABELS)
+
+
+def not_augmented(network: Any, count: int) -> tuple[jax.Array, ...]:
+    """What a network is told of images that were not augmented: zeros, or nothing if it is not."""
+    size = getattr(network, "augment_labels", 0)
+    return (jnp.zeros((count, size), jnp.float32),) if size else ()
 
 
 def check_network(run: Run, images: Images, network: Any) -> None:
@@ -167,8 +201,10 @@ def check_network(run: Run, images: Images, network: Any) -> None:
     c_noise = jax.ShapeDtypeStruct((2,), jnp.float32)
     labels = jax.ShapeDtypeStruct((2,), jnp.int32) if network.num_classes else None
 
+    told = not_augmented(network, 2)
+
     def ask(key: jax.Array, *given: Any) -> Any:
-        return network.apply(network.init(key, *given), *given, None)
+        return network.apply(network.init(key, *given, None, *told), *given, None, *told)
 
     try:
         found = jax.eval_shape(ask, jax.random.key(0), x, c_noise, labels)

@@ -53,7 +53,7 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
             check_meta=opened.check_meta,
         )
         if state is None:
-            state = opened.new_state()
+            state = opened.first_state()
         else:
             print(f"resuming from step {int(state.step)}", file=sys.stderr, flush=True)
         if lead:

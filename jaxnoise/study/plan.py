@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from jaxnoise import experiment
 from jaxnoise.config import files
 from jaxnoise.config.overrides import replaced
+from jaxnoise.config.settings import EvaluateSettings
 from jaxnoise.errors import ArgumentError, ConfigError, one_of
 
+Run = experiment.ModelRun | experiment.RaterRun
 Settings = Mapping[str, Any]
 """Dotted keys of a config and their values; a mapping takes the place of a whole section."""
 
@@ -21,7 +23,8 @@ class Budget:
     """How much of a comparison is run.
 
     Args:
-      seeds: one run of every arm for each; distinct, each at least 0.
+      seeds: one run of every arm for each; distinct, from 0 to 2^32 - 2, since a model of seed s is
+        scored on images of seed s + 1.
       settings: what every arm gets on top of its own, such as {"train.steps": 20}.
       arms: names of the arms that are run; None for all.
 
@@ -34,9 +37,9 @@ class Budget:
     arms: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        whole = all(isinstance(seed, int) and seed >= 0 for seed in self.seeds)
+        whole = all(isinstance(seed, int) and 0 <= seed < 2**32 - 1 for seed in self.seeds)
         if not whole or not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ArgumentError("seeds", self.seeds, "distinct integers, each at least 0")
+            raise ArgumentError("seeds", self.seeds, "distinct integers, each from 0 to 2^32 - 2")
 
 
 def _check_names(argument: str, names: Iterable[str]) -> None:
@@ -150,7 +153,7 @@ class PlannedRun:
     arm: str
     seed: int
     config: dict[str, Any]
-    run: experiment.ModelRun | experiment.RaterRun
+    run: Run
     further: Mapping[str, experiment.ModelRun] = field(default_factory=dict)
     after: tuple[str, ...] = ()
 
@@ -184,6 +187,7 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
     if budget not in study.budgets:
         raise ConfigError(f"--budget={budget}: must be one of {', '.join(study.budgets)}")
     planned: list[PlannedRun] = []
+    built: dict[str, Run] = {}
     for name, comparison in study.comparisons.items():
         if budget not in comparison.budgets:
             continue
@@ -194,7 +198,7 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
             config: dict[str, Any] = dict(files.load(comparison.bases.get(arm, comparison.base)))
             for settings in (comparison.settings, comparison.arms[arm], given.settings):
                 config = replaced(config, settings)
-            resolved = json.dumps(_read(name, arm, config).config, sort_keys=True)
+            resolved = json.dumps(_read(name, arm, config, built).config, sort_keys=True)
             if resolved in seen:
                 raise ConfigError(f"study arm {name}/{arm}: is the same as {name}/{seen[resolved]}")
             seen[resolved] = arm
@@ -206,10 +210,10 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
                     seeds["evaluate.seed"] = seed + 1
                 seeded = _filled(replaced(config, seeds), {"folder": str(folder), "seed": seed})
                 further = {
-                    again: _read_model(name, arm, replaced(seeded, settings))
+                    again: _read_model(name, arm, replaced(seeded, settings), built)
                     for again, settings in comparison.further.items()
                 }
-                run = _read(name, arm, seeded)
+                run = _read(name, arm, seeded, built)
                 after = comparison.after
                 planned.append(PlannedRun(name, arm, seed, seeded, run, further, after))
     return planned
@@ -225,22 +229,32 @@ def _filled(value: Any, names: Mapping[str, Any]) -> Any:
     return value
 
 
-def _read(
-    comparison: str, arm: str, config: dict[str, Any]
-) -> experiment.ModelRun | experiment.RaterRun:
+def _read(comparison: str, arm: str, config: dict[str, Any], built: dict[str, Run]) -> Run:
+    """Reads a config, once for all seeds: `built` keeps what was, by all but its seeds."""
+    seed, evaluate = config.get("seed", 0), config.get("evaluate", {})
+    seedless = repr(replaced(config, {"seed": 0} | ({"evaluate.seed": 0} if evaluate else {})))
     try:
-        run = experiment.read(config)
+        run = built.get(seedless) or built.setdefault(seedless, experiment.read(config))
     except ConfigError as error:
         raise ConfigError(f"study arm {comparison}/{arm}: {error}") from error
-    if isinstance(run, experiment.ModelRun) and run.evaluate.n == 0:
+    if isinstance(run, experiment.RaterRun):
+        return replace(run, seed=seed, config=run.config | {"seed": seed})
+    if run.evaluate.n == 0:
         raise ConfigError(
             f"study arm {comparison}/{arm}: config.evaluate.n=0: must be at least 2 in a study"
         )
-    return run
+    scored = replace(run.evaluate, seed=evaluate.get("seed", EvaluateSettings.seed))
+    held = run.config | {
+        "seed": seed,
+        "evaluate": run.config["evaluate"] | {"seed": scored.seed},
+    }
+    return replace(run, seed=seed, evaluate=scored, config=held)
 
 
-def _read_model(comparison: str, arm: str, config: dict[str, Any]) -> experiment.ModelRun:
-    run = _read(comparison, arm, config)
+def _read_model(
+    comparison: str, arm: str, config: dict[str, Any], built: dict[str, Run]
+) -> experiment.ModelRun:
+    run = _read(comparison, arm, config, built)
     if not isinstance(run, experiment.ModelRun):
         raise ConfigError(f"study arm {comparison}/{arm}: further: a rater of noise has no scores")
     return run

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -11,7 +11,13 @@ import numpy as np
 from scipy import stats
 
 from jaxnoise.evaluation.denoised import by_band
-from jaxnoise.evaluation.score_keys import FLOOR, higher_is_better, is_untrained, sampler_of
+from jaxnoise.evaluation.score_keys import (
+    FLOOR,
+    higher_is_better,
+    is_untrained,
+    sampler_of,
+    without_average,
+)
 from jaxnoise.report.formats import with_deviation
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
@@ -146,9 +152,11 @@ def rows_of(
     """
     found: dict[tuple[str, str, str], dict[str, dict[int, float]]] = {}
     first: dict[tuple[str, str], dict[str, Any]] = {}
+    seen: dict[tuple[str, str], set[int]] = {}
     for planned in sorted(runs, key=lambda planned: list(controls).index(planned.comparison)):
         for further, result in folder.results(planned).items():
             first.setdefault((planned.comparison, further), result)
+            seen.setdefault((planned.comparison, further), set()).add(result.get("images_seen", 0))
             for key, value in scores_of(result).items():
                 by_arm = found.setdefault((planned.comparison, further, key), {})
                 by_arm.setdefault(planned.arm, {})[planned.seed] = value
@@ -162,9 +170,11 @@ def rows_of(
         found.items(), key=lambda item: (order[item[0][0]], item[0][1])
     ):
         result, control = first[comparison, further], controls[comparison]
-        seen = f"{result['images_seen']:,} images seen"
-        about = protocol_of(result, EACH_AS_DEAR if further == EQUAL_COST else seen)
-        floor_key = FLOOR if key.startswith("frechet_") else f"{key.rpartition('_')[0]}_floor"
+        equal = further == EQUAL_COST
+        far = EACH_AS_DEAR if equal else images_seen(seen[comparison, further])
+        about = protocol_of(result, far)
+        of_images = without_average(key)
+        floor_key = FLOOR if sampler_of(of_images) else f"{of_images.rpartition('_')[0]}_floor"
         own = [
             Row(
                 comparison,
@@ -180,6 +190,17 @@ def rows_of(
         ]
         rows += sorted(own, key=lambda row: row.mean, reverse=higher_is_better(key))
     return rows
+
+
+def images_seen(counts: Collection[int]) -> str:
+    """How many images the runs of a table have seen; arms may differ, such as pools.
+
+    Example:
+      >>> images_seen({51200}), images_seen({51200, 204800})
+      ('51,200 images seen', '51,200 to 204,800 images seen')
+    """
+    ends = dict.fromkeys((min(counts), max(counts)))
+    return f"{' to '.join(f'{count:,}' for count in ends)} images seen"
 
 
 def protocol_of(result: Mapping[str, Any], seen: str) -> str:

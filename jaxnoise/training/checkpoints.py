@@ -9,8 +9,9 @@ be lost.
 """
 
 import hashlib
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -189,6 +190,51 @@ class Checkpoints:
         if spoilt:
             raise ValueError(spoilt)
         return state
+
+    def part(self, names: Sequence[str]) -> tuple[str, Any]:
+        """A part of the newest state whose part verifies, of whatever run, on this host.
+
+        Args:
+          names: parts of a state, such as "ema"; the first that the state has is read.
+
+        Returns:
+          The part's name, and its arrays of numpy in nested dicts and lists.
+
+        Raises:
+          ConfigError: there is no checkpoint, or none verifies.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return self._read_part(step, names)
+            except (MemoryError, PermissionError):
+                raise
+            except Exception as error:
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                self._on_skip(f"checkpoint {self._folder / str(step)} is damaged: {reason}")
+        raise ConfigError(f"{self._folder}: holds no checkpoint that verifies")
+
+    def _read_part(self, step: int, names: Sequence[str]) -> tuple[str, Any]:
+        folder = self._folder / str(step)
+        handler = ocp.CompositeCheckpointHandler(
+            state=ocp.PyTreeCheckpointHandler(), meta=ocp.JsonCheckpointHandler()
+        )
+        with ocp.Checkpointer(handler) as reader:
+            only_meta = ocp.args.Composite(meta=ocp.args.JsonRestore())
+            recorded = reader.restore(folder, args=only_meta).meta["digests"]
+            held = [n for n in names if any(re.match(rf"\.{n}\W", path) for path in recorded)]
+            if not held:
+                raise ValueError(f"it holds no {' or '.join(names)}")
+            name = held[0]
+            tree = reader.metadata(folder).item_metadata.state.tree[name]
+            shapes = {name: jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tree)}
+            how = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+            part = ocp.args.PyTreeRestore(shapes, restore_args=how, partial_restore=True)
+            found = reader.restore(folder, args=ocp.args.Composite(state=part)).state[name]
+        here = {f".{name}{path}": digest for path, digest in digests(found).items()}
+        there = {path: recorded[path] for path in recorded if re.match(rf"\.{name}\W", path)}
+        if here != there:
+            raise ValueError(f"a digest of its {name} differs")
+        return name, found
 
     def _move_aside(self, steps: list[int]) -> None:
         if jax.process_index() == 0:

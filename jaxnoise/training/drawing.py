@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxnoise.data.augmentation import augment
 from jaxnoise.objectives.levels import Levels
 from jaxnoise.objectives.objective import Denoiser, Objective
 from jaxnoise.training.state import Params
@@ -20,7 +21,7 @@ AXIS = "data"
 
 Network = Callable[..., jax.Array]
 """`(params, x float[B,H,W,C], c_noise f32[B], labels int32[B] | None, dropout_keys key[B] | None)`
--> float[B,H,W,C]."""
+-> float[B,H,W,C]; where images are augmented with their labels float32[B,9] behind these."""
 
 
 class Batch(struct.PyTreeNode):
@@ -55,6 +56,7 @@ class Examples(struct.PyTreeNode):
       levels: as the objective draws them.
       labels: int32[b], as the network sees them, or None if it is unconditional.
       dropout_keys: key[b], or None without dropout.
+      augmentation: float32[b, 9], how each image was augmented, or None if none is.
     """
 
     x0: jax.Array
@@ -62,6 +64,7 @@ class Examples(struct.PyTreeNode):
     levels: Levels
     labels: jax.Array | None
     dropout_keys: jax.Array | None
+    augmentation: jax.Array | None = None
 
     def take(self, source: jax.Array) -> "Examples":
         """The examples of these indices, int32[b]."""
@@ -79,6 +82,7 @@ class Drawing:
       dropout: whether the network has dropout.
       flip: whether to mirror images left to right at random.
       label_dropout: probability of showing the label `num_classes`, "none of them".
+      augment: probability of each transformation of an image, 0 for none.
     """
 
     objective: Objective
@@ -87,6 +91,7 @@ class Drawing:
     dropout: bool
     flip: bool
     label_dropout: float = 0.0
+    augment: float = 0.0
 
     def draw(
         self,
@@ -121,13 +126,17 @@ class Drawing:
         x0 = to_float(images)
         if self.flip:
             x0 = flip_some(x0, keys("flip"))
+        augmentation = None
+        if self.augment:
+            x0, augmentation = augment(x0, keys("augment"), self.augment)
         condition = labels if self.num_classes else None
         if self.num_classes and self.label_dropout:
             condition = drop_labels(
                 labels, keys("label_dropout"), self.num_classes, self.label_dropout
             )
         dropout_keys = keys("dropout") if self.dropout else None
-        return Examples(x0, None, levels, condition, dropout_keys), keys("noise")
+        examples = Examples(x0, None, levels, condition, dropout_keys, augmentation)
+        return examples, keys("noise")
 
 
 def example_losses(
@@ -136,10 +145,11 @@ def example_losses(
     """The loss of each example, float[b]; to derivatives, the teacher is a constant."""
 
     assert examples.eps is not None
+    told = () if examples.augmentation is None else (examples.augmentation,)
 
     def bind(params: Params) -> Denoiser:
         return lambda x, c_noise: network(
-            params["network"], x, c_noise, examples.labels, examples.dropout_keys
+            params["network"], x, c_noise, examples.labels, examples.dropout_keys, *told
         )
 
     return objective.losses(

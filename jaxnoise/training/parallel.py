@@ -93,8 +93,8 @@ class Devices:
 
         return jax.tree.map(put, tree)
 
-    def program(self, function: Callable[[], Any]) -> Callable[[], Any]:
-        """A function without arguments as one program, whose results lie whole on every device.
+    def program(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function as one program, whose results lie whole on every device.
 
         What no result depends on is left out: a network's `init` runs no forward pass.
         """

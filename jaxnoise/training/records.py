@@ -19,6 +19,7 @@ VIEWING = (
     "selection.file",
     "meta.probe_",
     "train.further_steps",
+    "train.init_from",
     "train.keep_checkpoints",
     "train.sample_every",
     "train.checkpoint_every",
@@ -27,7 +28,7 @@ VIEWING = (
 )
 """Settings that do not change training: a run goes on, or is looked at, under other ones.
 
-A checkpoint knows its rater by a digest, so that the file may lie elsewhere."""
+A checkpoint knows its rater and its first weights by digests; their files may lie elsewhere."""
 
 
 Config = dict[str, Any]

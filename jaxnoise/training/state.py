@@ -27,7 +27,8 @@ class TrainState(struct.PyTreeNode):
       step: int32[], how many updates were made.
       params: {"network": the student's parameters, "objective": the objective's own}, float32.
       opt_state: the optimizer's state.
-      ema: bias-corrected moving average of `params`, or None without one.
+      ema: bias-corrected moving average of `params`, None without one, or a tuple of several, the
+        main one first.
       teacher: the teacher's own parameters under a teacher EMA, or None.
       pace: state of the pacing of noise levels, () for one without.
     """
@@ -41,8 +42,16 @@ class TrainState(struct.PyTreeNode):
 
     @property
     def sampling_params(self) -> Params:
-        """What samples are drawn with: the moving average where there is one."""
-        return self.params if self.ema is None else self.ema
+        """What samples are drawn with: the main moving average where there is one."""
+        averages = self.averages
+        return averages[0] if averages else self.params
+
+    @property
+    def averages(self) -> tuple[Params, ...]:
+        """The moving averages, the main one first."""
+        if self.ema is None:
+            return ()
+        return self.ema if isinstance(self.ema, tuple) else (self.ema,)
 
 
 def create_state(
@@ -51,7 +60,7 @@ def create_state(
     key: jax.Array,
     teacher: bool,
     pace: Any = (),
-    ema: bool = True,
+    averages: int = 1,
 ) -> TrainState:
     """The state before the first update; `jax.eval_shape` of it costs nothing.
 
@@ -61,7 +70,7 @@ def create_state(
       key: PRNG key.
       teacher: whether the teacher keeps parameters of its own.
       pace: the pacing's first state.
-      ema: whether a moving average of the parameters is kept.
+      averages: how many moving averages of the parameters are kept.
     """
     params = init(key)
     return _distinct(
@@ -69,11 +78,16 @@ def create_state(
             step=jnp.zeros((), jnp.int32),
             params=params,
             opt_state=optimizer.init(params),
-            ema=params if ema else None,
+            ema=_one_or_several((params,) * averages),
             teacher=params if teacher else None,
             pace=pace,
         )
     )
+
+
+def _one_or_several(averages: tuple[Params, ...]) -> Params:
+    """As a state has them: one average is no tuple, as in every checkpoint from before."""
+    return (averages[0] if len(averages) == 1 else averages) if averages else None
 
 
 def _distinct(state: TrainState) -> TrainState:

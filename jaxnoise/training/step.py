@@ -25,12 +25,13 @@ def make_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     *,
-    ema_rate: float,
+    ema_rate: float | tuple[float, ...],
     global_batch: int,
     num_classes: int,
     label_dropout: float = 0.0,
     dropout: bool,
     flip: bool,
+    augment: float = 0.0,
     selection: Selection | None = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """Builds the per-device step `(state, batch, key) -> (state, metrics)`.
@@ -43,13 +44,16 @@ def make_step(
       network: the raw network `F`.
       objective: what to train on.
       optimizer: an optax optimizer.
-      ema_rate: rate of the bias-corrected EMA of the parameters, in [0, 1).
+      ema_rate: rate of the bias-corrected EMA of the parameters, in [0, 1); a tuple for as many as
+        the state keeps.
       global_batch: examples per step over all devices.
       num_classes: labels that the network sees are below it; 0 for an unconditional network.
       label_dropout: probability of showing the label `num_classes`, "none of them", instead of an
         image's own, as classifier-free guidance needs it; in [0, 1).
       dropout: whether the network has dropout; student and teacher share one mask.
       flip: whether to mirror images left to right at random.
+      augment: probability of each transformation of `jaxnoise.data.augment`, of which the network
+        is told; 0 for none.
       selection: chooses among draws of noise, and may choose among the examples of a device or
         weigh their losses; None trains on the first draw of each.
 
@@ -57,7 +61,7 @@ def make_step(
       The step, to be mapped over the axis "data" by `jaxnoise.training.parallel`.
     """
 
-    drawing = Drawing(objective, global_batch, num_classes, dropout, flip, label_dropout)
+    drawing = Drawing(objective, global_batch, num_classes, dropout, flip, label_dropout, augment)
 
     def step(state: TrainState, batch: Batch, key: jax.Array) -> tuple[TrainState, Metrics]:
         drawn, noise_keys = drawing.draw(
@@ -119,7 +123,7 @@ def make_step(
                 step=count,
                 params=params,
                 opt_state=opt_state,
-                ema=None if state.ema is None else debiased_ema(params, state.ema, ema_rate, count),
+                ema=_averaged(state, params, ema_rate, count),
                 teacher=_next_teacher(objective, state, params),
                 pace=objective.pacing.update(state.pace, jax.lax.psum(seen, AXIS)),
             ),
@@ -127,6 +131,18 @@ def make_step(
         )
 
     return step
+
+
+def _averaged(
+    state: TrainState, params: Params, rates: float | tuple[float, ...], count: jax.Array
+) -> Params:
+    """Each average after one more update, in the structure that the state has them in."""
+    rates = rates if isinstance(rates, tuple) else (rates,)
+    if state.ema is None:
+        return None
+    pairs = zip(state.averages, rates, strict=True)
+    found = tuple(debiased_ema(params, average, rate, count) for average, rate in pairs)
+    return found if isinstance(state.ema, tuple) else found[0]
 
 
 def _next_teacher(objective: Objective, state: TrainState, params: Params) -> Params:

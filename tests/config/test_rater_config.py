@@ -200,6 +200,7 @@ def test_schedules_of_inner_models_are_laid_out_over_their_lives():
         ({"meta.optimizer.eps": 0}, ["config.meta.optimizer.eps=0.0"]),
         ({"meta.optimizer.warmup": 5}, ["config.meta.optimizer.warmup:", "warmup_steps"]),
         ({"meta.optimiser": {}}, ["config.meta.optimiser", "did you mean config.meta.optimizer"]),
+        ({"data.augment": 0.1}, ["config.data.augment=0.1: must be 0 where a rater is trained"]),
         ({"sample": {"count": 4}}, ["config.sample: has no use where a rater of noise is trained"]),
         ({"ema": {"rate": 0.9}}, ["config.ema: has no use"]),
         ({"evaluate": {"n": 64}}, ["config.evaluate: has no use"]),
@@ -220,6 +221,10 @@ def test_schedules_of_inner_models_are_laid_out_over_their_lives():
         (
             {"rater": {"name": "law"}, "meta.candidates": None, "meta.temperature": 2.0},
             ["config.meta.temperature=2.0: must be 1 for rater.name='law'"],
+        ),
+        (
+            {"rater": {"name": "law"}, "meta.candidates": None, "meta.floor": 0.1},
+            ["config.meta.floor=0.1: must be 0 for rater.name='law'"],
         ),
         (
             {"rater": {"name": "law", "b": 0.0}, "meta.candidates": None},

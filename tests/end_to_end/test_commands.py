@@ -119,7 +119,7 @@ def test_what_a_kill_prevented_is_made_up_and_nothing_else(trained):
 
 
 def test_scores_during_training_are_rows_of_the_record(tmp_path):
-    settings = {"evaluate.every": 4, "train.checkpoint_every": 8}
+    settings = {"evaluate.every": 4, "train.checkpoint_every": 8, "ema.further_rates": (0.5,)}
     checked = experiment.read(tiny.digits_config(**settings))
     folder = RunFolder(tmp_path / "run")
     train.main(checked, folder)
@@ -129,8 +129,15 @@ def test_scores_during_training_are_rows_of_the_record(tmp_path):
     assert on_the_way["frechet_floor"] == result["frechet_floor"]
     assert on_the_way["frechet_2step"] != result["frechet_2step"]
     assert (last["step"], last["images_seen"]) == (8, 128)
-    for name in ("frechet_1step", "frechet_2step", "frechet_floor"):
+    of_average = ("ema0.5/frechet_1step", "ema0.5/frechet_2step")
+    assert [key for key in result if key.startswith("ema")] == [*of_average]
+    for name in ("frechet_1step", "frechet_2step", "frechet_floor", *of_average):
         assert last[name] == result[name]
+    assert last["ema0.5/frechet_1step"] != last["frechet_1step"]
+    names = sorted(path.name for path in folder.samples.iterdir())
+    assert names == ["ema0.5_step_0000008.png", "step_0000008.png"]
+    grids = [tiny.read_png(folder.samples / name) for name in names]
+    assert (grids[0] != grids[1]).any()
     assert not any(name.startswith("untrained") for name in last)
     train.main(checked, folder)
     assert [row["step"] for row in folder.rows()] == [2, 4, 4, 6, 8, 8]
@@ -250,6 +257,32 @@ def test_the_floor_may_be_of_a_split_that_is_held_out(tmp_path):
     assert (reference.n, reference.floor_count) == (80, 50)
 
 
+def test_held_out_images_are_denoised_by_labels_of_the_same_classes(tmp_path):
+    """Of arrays 0, 2, 3 the last two would be shown as classes 1 and 2 of four."""
+    images = np.random.RandomState(0).randint(0, 256, (132, 8, 8, 1)).astype(np.uint8)
+    for name, classes in (("train", [0, 1, 2, 3]), ("test", [0, 2, 3]), ("same", [3, 1, 2, 0])):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "images.npy", images)
+        np.save(tmp_path / name / "labels.npy", np.resize(classes, 132))
+    data = {"dataset": "arrays", "data_dir": str(tmp_path)}
+
+    def opened(**settings):
+        keys = {f"evaluate.{key}": value for key, value in settings.items()}
+        conditional = {"model.class_conditional": True, "evaluate.n": 64}
+        return open_model(experiment.read(tiny.digits_config(data=data, **conditional, **keys)))
+
+    for key in ("split", "held_out"):
+        with pytest.raises(ConfigError) as error:
+            opened(**{key: "test"}, levels=2)
+        assert str(error.value) == (
+            f"config.evaluate.{key}='test': must have the classes that are trained on, "
+            "['0', '1', '2', '3'], not ['0', '2', '3'], unless evaluate.levels=0 or "
+            "model.class_conditional=False"
+        )
+    assert opened(held_out="test").held_out.num_classes == 3
+    assert opened(split="same", levels=2).reference_images.num_classes == 4
+
+
 def test_parameter_table_counts_every_number(tmp_path):
     import jax
 
@@ -318,17 +351,18 @@ def test_device_count_changes_nothing_in_a_whole_run():
     from jaxnoise.training.parallel import Devices
     from jaxnoise.training.step import make_step
 
-    checked = experiment.read(tiny.digits_config())
+    checked = experiment.read(tiny.digits_config(**{"data.augment": 0.5}))
     model = open_model(checked)
     step = make_step(
         model.apply,
         checked.objective,
         checked.optimizer,
-        ema_rate=checked.ema_rate,
+        ema_rate=checked.ema_rates,
         global_batch=16,
         num_classes=model.network.num_classes,
         dropout=True,
         flip=True,
+        augment=0.5,
     )
     finals = []
     for count in (1, 2, 8):

@@ -25,7 +25,9 @@ ARGUMENTS = (
     "--config.pacing.clusters=4",
     "--config.pacing.patience=4",
     # So large that the loss rises after the first step: the stage ends soon after the kill.
-    "--config.optimizer.learning_rate=0.3",
+    "--config.optimizer={'name': 'adamw', 'learning_rate': 0.3, 'decay': 'cosine'}",
+    "--config.ema.further_rates=(0.5,)",
+    "--config.data.augment=0.5",
     "--config.sample.method.steps=3",
 )
 
@@ -73,7 +75,12 @@ def test_killed_within_a_stage_and_resumed_equals_uninterrupted_bit_for_bit(tmp_
     assert stages == sorted(stages)
     assert stages[-1] > 1
     assert again.splitlines()[-1] == out.splitlines()[-1]
+    assert any(path.startswith(".ema[1]") for path in digests(whole, 8))
+    for name in ("step_0000008.png", "ema0.5_step_0000008.png"):
+        grids = [tiny.read_png(folder / "samples" / name) for folder in (whole, killed)]
+        np.testing.assert_array_equal(*grids)
     result = json.loads(out.splitlines()[-1])
+    assert np.isfinite(result["ema0.5/frechet_heun3"])
     assert result["nfe"] == {"heun3": 5}
     assert result["frechet_heun3"] > result["frechet_floor"] > 0
 
@@ -163,6 +170,7 @@ def test_latents_of_a_users_folder_train_a_transformer(tmp_path):
     assert not folder.result.exists()
     for settings, part in (
         ({"data": {**config["data"], "flip": True}}, "config.data.flip=True"),
+        ({"data": {**config["data"], "augment": 0.1}}, r"config.data.augment=0.1: must be 0"),
         ({"evaluate": {"n": 10}}, "config.evaluate.n=10"),
     ):
         with pytest.raises(ConfigError, match=part):

@@ -266,6 +266,10 @@ def test_a_pacing_s_own_parameters_are_its_own():
             r"must give float32\[2,8,8,1\] for float32\[2,8,8,1\]; it gave float32\[2,16,8,1\]",
         ),
         (
+            {"model": {"name": f"{HERE}:Flat"}, "data.augment": 0.1},
+            r"config.data.augment=0.1: must be 0 for model.name='.*:Flat', which has no field augm",
+        ),
+        (
             {"model": {"name": f"{HERE}:Untraceable"}},
             r"config.model.name='.*': TracerBoolConversionError: .*test_own_code.py, line",
         ),

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.evaluation import FrechetReference, Moments, frechet_distance
+from jaxnoise.evaluation import FrechetReference, Moments, frechet, frechet_distance
 
 DIMENSION = 12
 
@@ -143,3 +143,19 @@ def test_a_decomposed_reference_names_what_does_not_fit() -> None:
         reference.distance(np.zeros(2), np.eye(3))
     with pytest.raises(ArgumentError, match="covariance='eigenvalue -1'"):
         FrechetReference.of([0.0], [[-1.0]])
+
+
+def test_the_quicker_way_is_taken_where_its_rounding_cannot_be_seen() -> None:
+    """Eigenvalues instead of singular values: the same number, or none."""
+    rng = np.random.RandomState(7)
+    values = 10 ** np.linspace(0, -4, 200)
+    bases = [np.linalg.qr(rng.standard_normal((200, 200)))[0] for _ in range(2)]
+    first, second = bases[0] * np.sqrt(values), bases[1] * np.sqrt(values)
+    covariance = second @ second.T
+    quick = frechet._by_eigenvalues(first, covariance, negligible=1e-9 * 2 * values.sum())
+    slow = frechet._by_singular_values(first, second)
+    assert quick == pytest.approx(slow, rel=1e-11)
+    deficient = second[:, :150] @ second[:, :150].T
+    assert frechet._by_eigenvalues(first, deficient, negligible=1e-9) is None
+    assert frechet._by_eigenvalues(first, covariance - np.eye(200), negligible=1e-9) is None
+    assert frechet._by_eigenvalues(first, covariance, negligible=1e-30) is None

@@ -421,3 +421,23 @@ def test_inputs_are_checked_by_name(fields, sides, labels, argument):
     with pytest.raises(ArgumentError) as caught:
         jax.eval_shape(network.init, jax.random.key(0), x, jnp.zeros(1), labels)
     assert caught.value.argument == argument
+
+
+def test_labels_of_an_augmentation_move_the_condition(network, params, batch):
+    rng = np.random.default_rng(2)
+    kernel = jnp.asarray(rng.normal(size=(9, NARROW["hidden_size"])), jnp.float32)
+    row = jnp.asarray(rng.normal(size=9), jnp.float32)
+    told = network.clone(augment_labels=9)
+    shown = {"params": params["params"] | {"augment": {"kernel": kernel}}}
+    # The label of "no class" has a row too, so that all rows moved is the condition moved.
+    rows = params["params"]["label"]["kernel"] + (row @ kernel)[None]
+    moved = {"params": params["params"] | {"label": {"kernel": rows}}}
+
+    @jax.jit
+    def both(augmentation):
+        return told.apply(shown, *batch, None, augmentation), network.apply(moved, *batch)
+
+    found, wanted = both(jnp.tile(row, (4, 1)))
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    unmoved, _ = both(jnp.zeros((4, 9)))
+    assert jnp.abs(found - unmoved).max() > 0.1

@@ -191,7 +191,7 @@ def plain_step():
 
 def plainly(params, key, p, steps):
     """Ordinary training of model p's first life, on its batches."""
-    state = create_state(lambda key: params, OPTIMIZER, key, teacher=False, ema=False)
+    state = create_state(lambda key: params, OPTIMIZER, key, teacher=False, averages=0)
     devices = Devices("pmap", 1)
     for step in range(steps):
         for k in range(T):

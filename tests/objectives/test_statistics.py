@@ -9,11 +9,13 @@ from scipy import stats
 from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import (
     Adaptive,
+    BetaPairs,
     Cosine,
     Difficulty,
     KarrasGrid,
     LognormalPairs,
     NoPacing,
+    Normal,
     Uniform,
     UniformPairs,
     constant,
@@ -24,7 +26,9 @@ from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
     LearnedUncertainty,
+    LogSnrLevels,
     Prediction,
+    density_weight,
     inverse_gap,
     min_snr_weight,
     squared_l2,
@@ -186,6 +190,21 @@ def test_the_compensated_mean_loss_of_pairs_is_the_law_s(law):
         np.testing.assert_allclose(uncompensated(losses, pairs), without, rtol=1e-6)
 
 
+def test_pairs_that_rounding_draws_count_as_under_the_law_alone(monkeypatch):
+    """At 1,280 levels the noisiest pairs of HN-iCT's law lie below the last digit of a CDF."""
+    last = 1 - 2.0**-24 * np.arange(1, 17, dtype=np.float32)
+    monkeypatch.setitem(SOURCES, "iid", lambda key, count: jnp.asarray(last))
+    pacing, law = Adaptive(warmup_steps=1, bins=6), BetaPairs(sampling="iid")
+    objective = consistency(law=law, curriculum=constant(s0=1280), pacing=pacing)
+    state = learned(objective.pacing)
+    pairs = jax.jit(lambda: objective.draw(KEY, KEY, jnp.int32(1), 16, state))()
+    assert np.isneginf(pairs.log_prob).any()
+    assert np.all(pairs.importance > 0)
+    assert np.all(pairs.importance < 10)
+    after = objective.pacing.update(state, objective.observe(pairs.importance, {}, pairs))
+    assert np.isfinite(after.recent.total).all()
+
+
 def observed(objective, statistic, network=lambda x, c: 0.5 * x, own=None):
     """Levels, squared errors of the network and what the pacing was told of each example."""
     told = []
@@ -233,6 +252,22 @@ def test_what_denoising_tells(statistic, compensation):
         "entropy_rate": of_eps,
     }
     np.testing.assert_allclose(told, expected[statistic], rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("statistic", ["loss", "second_moment", "gradient", "entropy_rate"])
+def test_a_weight_that_vanishes_tells_nothing(statistic):
+    """ln w is -98 at the ends: 0 in float32, where 0 / 0 would stop the law from ever moving."""
+    lam = jnp.asarray([-14.0, 0.0, 14.0])
+    pacing = Adaptive(statistic, bins=3, range=(-14.0, 14.0))
+    law, weight = Uniform(-14.0, 14.0), density_weight(Normal(0.0, 1.0))
+    objective = DenoisingObjective(law, weight, pacing=pacing)
+    levels = LogSnrLevels(lam, law.log_prob(lam), jnp.ones(3))
+    x0 = jnp.ones((3, *SHAPE))
+    losses = objective.losses(lambda x, c: 0 * x, None, {}, x0, 0.5 * x0, levels)
+    assert np.isfinite(losses).all()
+    total = np.asarray(objective.observe(losses, {}, levels).total)
+    assert total[1] > 1e-3
+    np.testing.assert_array_equal(total[[0, 2]], 0)
 
 
 def test_a_learned_uncertainty_scales_the_gradient_alone():

@@ -178,6 +178,17 @@ def test_runs_that_lack_everything_else_are_shown(tmp_path):
     assert len(page.all("p", "absent")) == 3
 
 
+def test_the_columns_that_differ_least_come_last(tmp_path):
+    roots = []
+    for place, (target, width) in enumerate([("eps", 8), ("v", 8), ("x0", 16)]):
+        model = CONFIG["model"] | {"model_channels": width}
+        config = {**CONFIG, "model": model, "objective": CONFIG["objective"] | {"target": target}}
+        roots.append(make_run(tmp_path / f"run_{place}", config=config).root)
+    page = read_page(write_comparison(roots, tmp_path))
+    head = [e.text for e in page.all("th") if "mono" in e.attributes.get("class", "")]
+    assert head == ["objective.target", "model.model_channels"]
+
+
 def test_where_a_place_of_a_file_differs_the_config_is_the_same(tmp_path):
     moved = {**seeded(CONFIG, 1), "data": {**CONFIG["data"], "data_dir": "/elsewhere"}}
     roots = [make_run(tmp_path / "x_seed0").root, make_run(tmp_path / "x_seed1", moved).root]

@@ -59,6 +59,24 @@ def test_the_score_stands_with_its_whole_protocol(page):
     assert page.all("div", "numbers")[0].text == "heun180.75real images (floor)0.5untrained48"
 
 
+def test_the_protocol_is_told_in_words_and_without_empty_rows(tmp_path):
+    sigmas = [80.0, 30.0, 8.0, 2.0, 0.5, 0.002]
+    result = {**RESULT, "extractor_sha256": "", "levels": {"1step": [80.0], "heun18": sigmas}}
+    result |= {
+        "devices": {"platform": "cpu", "kind": "cpu", "count": 2},
+        "denoised": {"sigma": [1]},
+    }
+    page = read_page(write_report(make_run(tmp_path / "run", result=result)))
+    rows = {e.text: i for i, e in enumerate(e for e in page.all("th") if e.inside("protocol"))}
+    said = [e.text for e in page.all("td") if e.inside("protocol")]
+    assert all(said)
+    assert "extractor_sha256" not in rows
+    assert said[rows["Noise levels of 1step"]] == "sigma 80"
+    assert said[rows["Noise levels of heun18"]] == "6, sigma from 80 to 0.002"
+    assert said[rows["Devices"]] == "2 x cpu"
+    assert said[rows["Estimates in one step"]] == "measured at 1 level of noise"
+
+
 def test_a_key_of_the_result_that_the_page_does_not_know_is_shown(tmp_path):
     result = {**RESULT, "precision": 0.123456, "seed": 7}
     text = read_page(write_report(make_run(tmp_path / "run", result=result))).section("score")

@@ -92,6 +92,15 @@ def test_tables_say_all_of_it(finished):
     ]
 
 
+def test_a_table_says_that_its_arms_have_seen_unlike_many_images(finished):
+    """An arm that selects from a pool looks at more images than it trains on."""
+    folder, runs = finished
+    path = folder.run_folder(runs[1]).result
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"images_seen": 5120}))
+    for row in rows_of(folder, runs, {"digits": "plain"}):
+        assert row.about.startswith("128 to 5,120 images seen; Fr")
+
+
 def test_further_scores_have_tables_and_pictures_of_their_own(finished, capsys):
     folder, _ = finished
     study = small_study.get_study(further={"raw": {"evaluate.weights": "raw"}})

@@ -71,9 +71,15 @@ def run(network=linear_network.apply, steps=1, learning_rate=1e-3, **settings):
         "dropout": True,
         "flip": False,
     }
-    step = jax.jit(one_device(make_step(network, target, optimizer, **(keywords | settings))))
+    keywords |= settings
+    step = jax.jit(one_device(make_step(network, target, optimizer, **keywords)))
+    rates = keywords["ema_rate"]
     state = create_state(
-        linear_network.init, optimizer, jax.random.key(0), teacher=target.has_teacher
+        linear_network.init,
+        optimizer,
+        jax.random.key(0),
+        teacher=target.has_teacher,
+        averages=len(rates) if isinstance(rates, tuple) else 1,
     )
     states, metrics = [state], []
     for i in range(steps):
@@ -146,6 +152,17 @@ def test_ema_is_debiased_from_the_first_step():
     )
     expected = (0.5 * states[1].params["network"]["w"] + states[2].params["network"]["w"]) / 1.5
     np.testing.assert_allclose(states[2].ema["network"]["w"], expected, rtol=1e-5)
+
+
+def test_several_averages_are_those_of_runs_with_one_each():
+    alone = [run(steps=3, ema_rate=rate)[0][3] for rate in (0.5, 0.9)]
+    both = run(steps=3, ema_rate=(0.5, 0.9))[0][3]
+    assert [len(state.averages) for state in (*alone, both)] == [1, 1, 2]
+    for found, state in zip(both.averages, alone, strict=True):
+        jax.tree.map(np.testing.assert_array_equal, found, state.ema)
+    jax.tree.map(np.testing.assert_array_equal, both.sampling_params, alone[0].ema)
+    jax.tree.map(np.testing.assert_array_equal, both.params, alone[0].params)
+    assert both.averages[0]["network"]["w"][0, 0] != both.averages[1]["network"]["w"][0, 0]
 
 
 def test_teacher_ema_follows_the_student_at_its_rate():
@@ -293,7 +310,8 @@ def test_a_learned_uncertainty_does_not_pace_a_curriculum():
     def init(key):
         return {**linear_network.init(key), "objective": own}
 
-    state = create_state(init, optimizer, jax.random.key(0), False, target.pacing.init(), ema=False)
+    pace = target.pacing.init()
+    state = create_state(init, optimizer, jax.random.key(0), False, pace, averages=0)
     settings = {"ema_rate": 0.0, "global_batch": BATCH, "num_classes": 0}
     step = make_step(linear_network.apply, target, optimizer, dropout=False, flip=False, **settings)
     index = jnp.arange(BATCH, dtype=jnp.int32)

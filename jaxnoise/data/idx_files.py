@@ -1,4 +1,4 @@
-"""Fashion-MNIST: 70,000 photographs of clothes, 28x28 in grey, from IDX files."""
+"""IDX files, the format of MNIST, and Fashion-MNIST, 70,000 photographs of clothes, from them."""
 
 import gzip
 import os
@@ -81,10 +81,25 @@ def open_fashion_mnist(folder: str | os.PathLike[str], split: str = "train") -> 
 
 
 def _read(folder: Path, name: str, rank: int) -> NDArray[np.uint8]:
-    """The array of an IDX file: 0, 0, type, rank, the sizes as big-endian int32, the numbers."""
     path = next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
     if path is None:
         raise ConfigError(f"{folder / name}: is missing, with and without the ending .gz")
+    return read_idx(path, rank)
+
+
+def read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
+    """The array of an IDX file: 0, 0, type, rank, the sizes as big-endian int32, the numbers.
+
+    Args:
+      path: of the file, gzipped where it ends in .gz.
+      rank: number of axes that it should have.
+
+    Returns:
+      uint8[...] of that rank.
+
+    Raises:
+      ConfigError: a file that is damaged or something else; it is named.
+    """
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if path.suffix == ".gz" else data

@@ -1,5 +1,6 @@
-"""CIFAR-10 prepared without TensorFlow, from an archive of the original layout with few images."""
+"""Data sets prepared without TensorFlow, from files of the original layout with few images."""
 
+import gzip
 import hashlib
 import io
 import subprocess
@@ -12,9 +13,11 @@ import jpeg_cifar
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from scipy.io import savemat
 
-from jaxnoise.data import cifar10, open_images
-from jaxnoise.data.cifar10 import Archive, expected_archive, prepare_cifar10
+from jaxnoise.data import archives, open_images, prepared
+from jaxnoise.data.archives import Archive, expected_archives
+from jaxnoise.data.prepared import prepare
 from jaxnoise.data.tfds_images import prepared_folder
 from jaxnoise.errors import ConfigError
 
@@ -55,7 +58,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def archive(made, monkeypatch):
     """The small archive's path, with its digest expected and no network."""
-    monkeypatch.setattr(cifar10, "expected_archive", lambda: made[1])
+    monkeypatch.setattr(archives, "expected_archives", lambda name: [made[1]])
     return made[0]
 
 
@@ -74,7 +77,7 @@ def by_id(data_dir, split):
 
 def test_plain_tfds_reads_what_was_prepared_pixel_by_pixel(archive, made, tmp_path):
     _, _, images, labels = made
-    folder = prepare_cifar10(tmp_path, archive)
+    folder = prepare("cifar10", tmp_path, archive)
     assert folder == tmp_path / "cifar10" / "3.0.2" == prepared_folder("cifar10", tmp_path)
     for split, first, count in (("train", 0, NUM_TRAIN), ("test", NUM_TRAIN, NUM_TEST)):
         found = by_id(tmp_path, split)
@@ -109,7 +112,7 @@ def test_an_archive_laid_into_the_download_folder_is_found(archive, tmp_path):
 
 def test_an_archive_is_downloaded_where_there_is_none(archive, made, monkeypatch, tmp_path):
     served = made[1]._replace(url=archive.as_uri())
-    monkeypatch.setattr(cifar10, "expected_archive", lambda: served)
+    monkeypatch.setattr(archives, "expected_archives", lambda name: [served])
     assert open_images("cifar10", data_dir=tmp_path).num_examples == NUM_TRAIN
     assert sorted(path.name for path in (tmp_path / "downloads").iterdir()) == [
         "cifar-10-binary.tar.gz",
@@ -121,7 +124,7 @@ def test_a_download_with_another_digest_is_refused_and_not_kept(
     archive, made, monkeypatch, tmp_path
 ):
     served = made[1]._replace(url=archive.as_uri(), sha256="0" * 64)
-    monkeypatch.setattr(cifar10, "expected_archive", lambda: served)
+    monkeypatch.setattr(archives, "expected_archives", lambda name: [served])
     with pytest.raises(ConfigError, match="should be 0000") as caught:
         open_images("cifar10", data_dir=tmp_path)
     assert served.url in one_line(caught)
@@ -133,7 +136,7 @@ def test_a_wrong_archive_names_both_digests_and_writes_nothing(archive, made, tm
     wrong.write_bytes(archive.read_bytes() + b"x")
     data_dir = tmp_path / "data"
     with pytest.raises(ConfigError) as caught:
-        prepare_cifar10(data_dir, wrong)
+        prepare("cifar10", data_dir, wrong)
     message = one_line(caught)
     assert made[1].sha256 in message
     assert hashlib.sha256(wrong.read_bytes()).hexdigest() in message
@@ -142,7 +145,7 @@ def test_a_wrong_archive_names_both_digests_and_writes_nothing(archive, made, tm
 
 def test_an_archive_that_is_not_there_is_named(archive, tmp_path):
     with pytest.raises(ConfigError, match="there is no file") as caught:
-        prepare_cifar10(tmp_path, tmp_path / "absent.tar.gz")
+        prepare("cifar10", tmp_path, tmp_path / "absent.tar.gz")
     assert "data.archive" in one_line(caught)
     assert list(tmp_path.iterdir()) == []
 
@@ -161,17 +164,17 @@ def test_without_network_and_archive_the_message_says_what_to_put_where(archive,
 
 
 def test_a_preparation_cut_short_is_not_taken_for_a_finished_one(archive, monkeypatch, tmp_path):
-    def broken(path):
-        files = read(path)
+    def broken(path, *rest):
+        files = read(path, *rest)
         return files | {"test_batch.bin": files["test_batch.bin"][:-1]}
 
-    read = cifar10._read
-    monkeypatch.setattr(cifar10, "_read", broken)
+    read = prepared._members
+    monkeypatch.setattr(prepared, "_members", broken)
     with pytest.raises(ValueError, match="reshape"):
-        prepare_cifar10(tmp_path, archive)
+        prepare("cifar10", tmp_path, archive)
     assert prepared_folder("cifar10", tmp_path) is None
-    monkeypatch.setattr(cifar10, "_read", read)
-    prepare_cifar10(tmp_path, archive)
+    monkeypatch.setattr(prepared, "_members", read)
+    prepare("cifar10", tmp_path, archive)
     assert len(by_id(tmp_path, "train")) == NUM_TRAIN
 
 
@@ -185,29 +188,122 @@ def test_an_unfinished_folder_in_the_way_is_named(archive, tmp_path):
 
 
 def test_another_process_that_finished_first_is_no_error(archive, monkeypatch, tmp_path):
-    make = cifar10._builder_class
+    make = prepared._builder_class
 
-    def slower(path):
-        class Slower(make(path), skip_registration=True):
-            name = "cifar10"
-
+    def slower(name, files):
+        class Slower(make(name, files), skip_registration=True):
             def _split_generators(self, dl_manager):
-                monkeypatch.setattr(cifar10, "_builder_class", make)
-                prepare_cifar10(tmp_path, path)
+                monkeypatch.setattr(prepared, "_builder_class", make)
+                prepare("cifar10", tmp_path, archive)
                 return super()._split_generators(dl_manager)
 
+        Slower.name = name
         return Slower
 
-    monkeypatch.setattr(cifar10, "_builder_class", slower)
-    assert prepare_cifar10(tmp_path, archive) == tmp_path / "cifar10" / "3.0.2"
+    monkeypatch.setattr(prepared, "_builder_class", slower)
+    assert prepare("cifar10", tmp_path, archive) == tmp_path / "cifar10" / "3.0.2"
     assert len(by_id(tmp_path, "train")) == NUM_TRAIN
 
 
-def test_the_expected_archive_is_tfds_own_record():
-    expected = expected_archive()
+def test_the_expected_archives_are_tfds_own_record():
+    (expected,) = expected_archives("cifar10")
     assert expected.filename == "cifar-10-binary.tar.gz"
     assert expected.url.endswith("/cifar-10-binary.tar.gz")
     assert expected.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+    assert [archive.filename for archive in expected_archives("mnist")] == [
+        "t10k-images-idx3-ubyte.gz",
+        "t10k-labels-idx1-ubyte.gz",
+        "train-images-idx3-ubyte.gz",
+        "train-labels-idx1-ubyte.gz",
+    ]
+
+
+RNG = np.random.default_rng(1)
+PIXELS = {
+    size: RNG.integers(0, 256, (7, *size), dtype=np.uint8) for size in ((32, 32, 3), (28, 28))
+}
+
+
+def idx_file(path, array):
+    sizes = np.array(array.shape, ">i4").tobytes()
+    path.write_bytes(gzip.compress(bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()))
+
+
+def write_mnist(folder):
+    pixels, labels = PIXELS[28, 28], np.arange(3, 10, dtype=np.uint8)
+    for prefix, part in (("train", slice(4)), ("t10k", slice(4, 7))):
+        idx_file(folder / f"{prefix}-images-idx3-ubyte.gz", pixels[part])
+        idx_file(folder / f"{prefix}-labels-idx1-ubyte.gz", labels[part])
+    return pixels[..., None], labels
+
+
+def write_cifar100(folder):
+    pixels = PIXELS[32, 32, 3]
+    labels = np.array([0, 99, 7, 5, 50, 98, 1], np.uint8)
+    coarse = labels // 5
+    planes = pixels.transpose(0, 3, 1, 2).reshape(7, -1)
+    stored = np.concatenate([coarse[:, None], labels[:, None], planes], axis=1)
+    held = {
+        "coarse_label_names.txt": "\n".join(f"group_{i}" for i in range(20)).encode(),
+        "fine_label_names.txt": "\n".join(f"class_{i}" for i in range(100)).encode(),
+        "train.bin": stored[:4].tobytes(),
+        "test.bin": stored[4:].tobytes(),
+    }
+    with tarfile.open(folder / "cifar-100-binary.tar.gz", "w:gz") as tar:
+        for name, content in held.items():
+            member = tarfile.TarInfo(f"cifar-100-binary/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return pixels, labels
+
+
+def write_svhn(folder):
+    pixels, labels = PIXELS[32, 32, 3], np.arange(7, dtype=np.uint8)
+    parts = {"train": slice(4), "test": slice(4, 7), "extra": slice(1)}
+    for split, part in parts.items():
+        y = np.where(labels[part] == 0, 10, labels[part])[:, None]  # ten stands for the digit zero
+        savemat(folder / f"{split}_32x32.mat", {"X": np.moveaxis(pixels[part], 0, 3), "y": y})
+    return pixels, labels
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "classes"),
+    [
+        ("mnist", write_mnist, 10),
+        ("fashion_mnist", write_mnist, 10),
+        ("cifar100", write_cifar100, 100),
+        ("svhn_cropped", write_svhn, 10),
+    ],
+)
+def test_other_sets_are_prepared_from_a_folder_of_their_files(
+    name, write, classes, monkeypatch, tmp_path
+):
+    folder, data_dir = tmp_path / "files", tmp_path / "data"
+    folder.mkdir()
+    pixels, labels = write(folder)
+    files = [
+        Archive(NOWHERE, path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(folder.iterdir())
+    ]
+    assert {file.filename for file in files} == {a.filename for a in expected_archives(name)}
+    monkeypatch.setattr(archives, "expected_archives", lambda asked: files)
+    for split, part in (("train", slice(4)), ("test", slice(4, 7))):
+        images = open_images(name, split=split, data_dir=data_dir, archive=folder)
+        assert (images.image_shape, images.num_classes) == (pixels.shape[1:], classes)
+        got, found = images.load(np.arange(images.num_examples))
+        held = {
+            image.tobytes(): label for image, label in zip(pixels[part], labels[part], strict=True)
+        }
+        assert {image.tobytes(): label for image, label in zip(got, found, strict=True)} == held
+    if name == "cifar100":
+        assert images.class_names[99] == "class_99"
+    (folder / files[-1].filename).unlink()
+    with pytest.raises(ConfigError, match="there is no file") as caught:
+        open_images(name, data_dir=tmp_path / "other", archive=folder)
+    assert files[-1].filename in one_line(caught)
+    with pytest.raises(ConfigError, match="cannot be fetched") as caught:
+        open_images(name, data_dir=tmp_path / "other")
+    assert files[0].sha256 in one_line(caught)
 
 
 def test_tensorflow_is_never_imported(made, tmp_path):
@@ -219,10 +315,10 @@ def test_tensorflow_is_never_imported(made, tmp_path):
         assert "tensorflow_datasets" not in sys.modules  # half a second that digits need not pay
         assert "sklearn" not in sys.modules
         import numpy as np
-        from jaxnoise.data import cifar10
+        from jaxnoise.data import archives
         from jaxnoise.errors import ConfigError
 
-        cifar10.expected_archive = lambda: cifar10.Archive(*{tuple(expected)!r})
+        archives.expected_archives = lambda name: [archives.Archive(*{tuple(expected)!r})]
         images = jaxnoise.data.open_images("cifar10", data_dir="data", archive={str(path)!r})
         assert images.load(np.arange(20))[0].shape == (20, 32, 32, 3)
         try:

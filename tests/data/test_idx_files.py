@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxnoise import experiment
-from jaxnoise.data import fashion_mnist, open_images
+from jaxnoise.data import archives, idx_files, open_images
 from jaxnoise.errors import ArgumentError, ConfigError
 
 RNG = np.random.default_rng(0)
@@ -41,14 +41,16 @@ def test_splits_are_what_the_files_hold(folder):
 
 
 def test_they_are_found_where_debian_installs_them(folder, monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "SYSTEM_FOLDER", folder)
+    monkeypatch.setattr(idx_files, "SYSTEM_FOLDER", folder)
     found = open_images("fashion_mnist")
     assert found.num_examples == 12
     assert found.fingerprint == open_images("fashion_mnist", data_dir=folder).fingerprint
     assert found.fingerprint != open_images("fashion_mnist", split="test").fingerprint
 
 
-def test_without_files_the_message_says_where_to_get_them(tmp_path):
+def test_without_files_the_message_says_where_to_get_them(monkeypatch, tmp_path):
+    nowhere = archives.Archive("http://127.0.0.1:9/archive", "train-images-idx3-ubyte.gz", "0" * 64)
+    monkeypatch.setattr(archives, "expected_archives", lambda name: [nowhere])
     with pytest.raises(ConfigError, match="dataset-fashion-mnist") as caught:
         open_images("fashion_mnist", data_dir=tmp_path)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,179 @@
+"""The weights that a run starts from, read and checked before anything is compiled."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxnoise.data.images import Images
+from jaxnoise.errors import ConfigError
+from jaxnoise.experiment import ModelRun, completed
+from jaxnoise.export.edm import load_edm
+from jaxnoise.export.weights import load_weights
+from jaxnoise.files import user_path
+from jaxnoise.run.open import warn
+from jaxnoise.training.checkpoints import Checkpoints, digests
+from jaxnoise.training.records import RunFolder
+from jaxnoise.training.state import Params
+
+_FREE = ("name", "class_conditional", "dropout", "dtype")
+"""Fields of a network that may differ: arrays tell of them, or they change no weight's meaning."""
+
+_AUGMENT = "params/augment/kernel"
+"""Its inputs are 0 for images that were not augmented: a network without it, or with zeros, is the
+same."""
+
+
+class Start(NamedTuple):
+    """A network's first weights.
+
+    Attributes:
+      network: its variables, nested dict of float32 numpy arrays.
+      sha256: digest of the arrays, by which a checkpoint knows them.
+    """
+
+    network: Params
+    sha256: str
+
+
+class _Held(NamedTuple):
+    """What a folder or a file holds."""
+
+    arrays: dict[str, npt.NDArray[Any]]
+    fields: Mapping[str, Any]
+    image_shape: tuple[int, ...] | None
+
+
+def open_start(run: ModelRun, images: Images, wanted: Params) -> Start | None:
+    """The weights that `train.init_from` names, or None where it names none.
+
+    Args:
+      run: a checked config.
+      images: to train on.
+      wanted: shapes of the network's variables.
+
+    Raises:
+      ConfigError: they cannot be read, or are those of another network or of other images.
+    """
+    given = run.train.init_from
+    if given is None:
+        return None
+    try:
+        held = _read(user_path(given), run)
+        shapes = {"/".join(path): leaf.shape for path, leaf in flatten_dict(wanted).items()}
+        arrays = {name: x for name, x in held.arrays.items() if name in shapes or name != _AUGMENT}
+        if _AUGMENT in shapes:
+            arrays.setdefault(_AUGMENT, np.zeros(shapes[_AUGMENT], np.float32))
+        _check(held, arrays, shapes, run, images)
+    except ConfigError as error:
+        raise ConfigError(f"config.train.init_from={given!r}: {error}") from error
+    network = unflatten_dict(
+        {tuple(name.split("/")): np.asarray(x, np.float32) for name, x in arrays.items()}
+    )
+    text = json.dumps(digests(network), sort_keys=True)
+    return Start(network, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _read(path: Path, run: ModelRun) -> _Held:
+    if path.is_dir():
+        return _of_run(path, run)
+    if path.suffix not in (".safetensors", ".pkl"):
+        what = "a run's folder, a .safetensors or a .pkl file"
+        raise ConfigError(f"must be {what}" + ("" if path.exists() else "; there is nothing there"))
+    if not path.exists():
+        raise ConfigError("there is no such file")
+    if run.train.init_weights == "raw":
+        raise ConfigError("train.init_weights='raw' has a use for a run's folder alone")
+    if path.suffix == ".pkl":
+        found = load_edm(path)
+        return _Held(_flat(found.variables), found.fields, found.image_shape)
+    return _of_export(path)
+
+
+def _of_run(path: Path, run: ModelRun) -> _Held:
+    folder = RunFolder(path)
+    config = _json(folder.config)
+    if not config:
+        raise ConfigError("is no run's folder: it has no config.json")
+    if "rater" in config:
+        raise ConfigError("holds a rater's run")
+    names = ("ema", "params") if run.train.init_weights == "ema" else ("params",)
+    found = Checkpoints(folder.checkpoints, on_skip=warn).part(names)[1]
+    # Of several averages the first is the main one.
+    found = found[0] if isinstance(found, list | tuple) else found
+    shape = _json(folder.data).get("image_shape")
+    fields = completed(config).get("model", {})
+    return _Held(_flat(found["network"]), fields, shape and tuple(shape))
+
+
+def _of_export(path: Path) -> _Held:
+    try:
+        from safetensors import SafetensorError
+    except ImportError as error:
+        raise ConfigError("needs safetensors: pip install -e '.[export]'") from error
+    try:
+        network = load_weights(path.read_bytes())["network"]
+    except (SafetensorError, KeyError, OSError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"is no file of --mode=export ({reason})") from error
+    # The card lies beside the weights, unless they were taken elsewhere alone.
+    card = _json(path.with_name("card.json"))
+    shape = card.get("image_shape")
+    return _Held(_flat(network), card.get("model", {}), shape and tuple(shape))
+
+
+def _flat(tree: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    return {"/".join(path): leaf for path, leaf in flatten_dict(tree).items()}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON object of a file; empty where there is none."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check(
+    held: _Held,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    shapes: Mapping[str, tuple[int, ...]],
+    run: ModelRun,
+    images: Images,
+) -> None:
+    """Raises ConfigError unless the arrays are the network's, of the same fields and images."""
+
+    def gap(name: str) -> str:
+        if name not in arrays:
+            return f"{name} is missing there"
+        if name not in shapes:
+            return f"{name} is not in config.model"
+        return f"{name} is {tuple(arrays[name].shape)} there and {shapes[name]} here"
+
+    wrong = [name for name in shapes if name not in arrays or arrays[name].shape != shapes[name]]
+    wrong += [name for name in arrays if name not in shapes]
+    if wrong:
+        first = ", ".join(map(gap, wrong[:3]))
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ConfigError(f"must hold the weights of config.model; {first}{more}")
+    here = json.loads(json.dumps(run.config["model"]))
+    there = json.loads(json.dumps(dict(held.fields)))
+    other = [k for k in here.keys() & there.keys() if k not in _FREE and here[k] != there[k]]
+    if other:
+        first = ", ".join(
+            f"model.{k} is {there[k]} there and {here[k]} here" for k in sorted(other)
+        )
+        raise ConfigError(f"must be of the same network; {first}")
+    if held.image_shape not in (None, images.image_shape):
+        raise ConfigError(
+            f"must be of images {images.image_shape}, as config.data; it is of {held.image_shape}"
+        )
+    spoilt = [name for name, x in arrays.items() if not np.isfinite(x).all()]
+    if spoilt:
+        raise ConfigError(f"{spoilt[0]} holds numbers that are not finite")

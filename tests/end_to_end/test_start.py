@@ -1,0 +1,230 @@
+"""Runs that start from weights of elsewhere."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from reference import make_edm_network as reference
+
+import run
+from configs import digits_edm, digits_noise_rater, digits_poly
+from jaxnoise import experiment
+from jaxnoise.commands import sample, train
+from jaxnoise.errors import ConfigError
+from jaxnoise.export import save_weights
+from jaxnoise.run.model import open_model, trained_state
+from jaxnoise.run.start import open_start
+from jaxnoise.training.records import RunFolder
+
+pytestmark = pytest.mark.slow
+
+BRIEF = {"train.steps": 2, "train.log_every": 1, "train.checkpoint_every": 2, "evaluate.n": 0}
+
+
+def read(config=digits_edm, **settings):
+    return experiment.read(tiny.shrunk(config.get_config(), **BRIEF | settings))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A run of two steps with two averages, and its last state."""
+    folder = RunFolder(tmp_path_factory.mktemp("source"))
+    checked = read(**{"ema.further_rates": (0.5,)})
+    train.main(checked, folder)
+    return folder, jax.tree.map(np.asarray, trained_state(open_model(checked), folder))
+
+
+def equal(found, wanted):
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+@pytest.mark.parametrize("which", ["ema", "raw"])
+@pytest.mark.parametrize("config", [digits_edm, digits_poly])
+def test_a_run_starts_from_another_runs_weights(source, which, config):
+    folder, state = source
+    settings = {"train.init_from": str(folder.root), "train.init_weights": which}
+    model = open_model(read(config, **settings, seed=1))
+    begun = model.first_state()
+    wanted = (state.averages[0] if which == "ema" else state.params)["network"]
+    equal(begun.params["network"], wanted)
+    equal(begun.ema["network"], wanted)
+    drawn = model.new_state()
+    equal(begun.opt_state, drawn.opt_state)
+    assert int(begun.step) == 0
+    kernels = [x["network"]["params"]["Conv_0"]["kernel"] for x in (state.params, drawn.params)]
+    assert np.abs(np.subtract(*kernels)).max() > 0.01
+
+
+def test_a_run_that_was_started_goes_on_and_is_looked_at(source, tmp_path, capsys):
+    kept = tmp_path / "kept"
+    shutil.copytree(source[0].root, kept)
+    folder = RunFolder(tmp_path / "run", experiment.completed)
+    train.main(read(**{"train.init_from": str(kept)}), folder)
+    assert json.loads(folder.config.read_text())["train"]["init_from"] == str(kept)
+    (moved,) = {kept.rename(tmp_path / "moved")}
+    further = read(**{"train.init_from": str(moved), "train.further_steps": 2})
+    train.main(further, folder)
+    assert "resuming from step 2" in capsys.readouterr().err
+    assert folder.rows()[-1]["step"] == 4
+    for other in (None, str(folder.root)):
+        with pytest.raises(ConfigError, match=r"train.init_from=.*: its weights are not those"):
+            train.main(read(**{"train.init_from": other}), folder)
+    # Images are drawn without the first weights.
+    shutil.rmtree(moved)
+    sample.main(read(**{"train.init_from": str(moved)}), folder)
+
+
+def test_a_run_starts_from_exported_weights(source, tmp_path):
+    state = source[1]
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(save_weights(state.sampling_params))
+    begun = open_model(read(**{"train.init_from": str(path)})).first_state()
+    equal(begun.params["network"], state.sampling_params["network"])
+    card = {"image_shape": [16, 16, 1], "model": {"width": 8}}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match=r"of images \(8, 8, 1\), .* it is of \(16, 16, 1\)"):
+        open_model(read(**{"train.init_from": str(path)}))
+    (tmp_path / "card.json").write_text(json.dumps({"model": {"dropout": 0.5, "width": 9}}))
+    with pytest.raises(ConfigError, match=r"model.width is 9 there and 8 here$"):
+        open_model(read(**{"train.init_from": str(path)}))
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Images of the reference's size and labels."""
+    folder = tmp_path_factory.mktemp("pictures")
+    np.save(folder / "images.npy", np.zeros((16, 8, 8, 3), np.uint8))
+    np.save(folder / "labels.npy", np.arange(16) % 3)
+    return {"dataset": "arrays", "data_dir": str(folder), "scale": 1.0}
+
+
+EDM = {
+    "name": "ddpmpp",
+    "class_conditional": True,
+    "model_channels": 4,
+    "channel_mult": (1, 2),
+    "num_blocks": 1,
+    "attn_resolutions": (4,),
+}
+FILE = str(reference.FOLDER / "edm_network.pkl")
+
+
+def test_a_run_starts_from_edms_network(pictures):
+    data = pictures | {"augment": 0.1}
+    checked = read(data=data, model=EDM, **{"train.init_from": FILE})
+    model = open_model(checked)
+    start = open_start(checked, model.images, model.abstract_state.params["network"])
+    assert model.meta["start"] == start.sha256
+    assert start.network["params"]["augment"]["kernel"].shape == (9, 4)
+    equal(model.first_state().params["network"], start.network)
+    untold = open_model(replace(checked, data=replace(checked.data, augment=0.0)))
+    assert "augment" not in untold.start.network["params"]
+
+
+def test_a_run_with_augmentation_starts_from_one_without(source):
+    model = open_model(read(**{"train.init_from": str(source[0].root), "data.augment": 0.1}))
+    params = model.start.network["params"]
+    assert sorted(params) == sorted(model.abstract_state.params["network"]["params"])
+
+
+@pytest.mark.parametrize(
+    "settings, parts",
+    [
+        (
+            {"model_channels": 8},
+            ["affine/kernel is (16, 4) there and (32, 8) here", "and 139 more"],
+        ),
+        ({"num_blocks": 2}, ["decoder0_block2/affine/kernel is missing there", " and 63 more"]),
+        ({"class_conditional": False}, ["params/label/kernel is not in config.model"]),
+        ({"skip_scale": 1.0}, ["model.skip_scale is 0.7071067811865476 there and 1.0 here"]),
+        ({"resample_filter": (1, 3, 3, 1)}, ["model.resample_filter is [1.0, 1.0] there and [1"]),
+    ],
+)
+def test_edms_network_in_another_is_refused(settings, parts, pictures):
+    checked = read(data=pictures, model=EDM | settings, **{"train.init_from": FILE})
+    with pytest.raises(ConfigError) as error:
+        open_model(checked)
+    for part in [f"config.train.init_from={FILE!r}: must ", *parts]:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "size, parts",
+    [
+        ((16, 16, 3), ["must be of images (16, 16, 3)", "it is of (8, 8, 3)"]),
+        ((8, 8, 1), ["params/input/kernel is (3, 3, 3, 4) there and (3, 3, 1, 4) here"]),
+    ],
+)
+def test_edms_network_for_other_images_is_refused(size, parts, tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((16, *size), np.uint8))
+    np.save(tmp_path / "labels.npy", np.arange(16) % 3)
+    data = {"dataset": "arrays", "data_dir": str(tmp_path), "scale": 1.0}
+    model = EDM | {"attn_resolutions": (size[0] // 2,)}
+    with pytest.raises(ConfigError) as error:
+        open_model(read(data=data, model=model, **{"train.init_from": FILE}))
+    for part in parts:
+        assert part in str(error.value)
+
+
+def command(tmp_path, capsys, *arguments):
+    """Exit code and line of the shrunk command, in this process."""
+    model = "--config.model={'name': 'tests.small_network:SmallNetwork'}"
+    where = f"--workdir={tmp_path / 'new'}"
+    code = run.main(["--config=configs/digits_edm.py", model, where, *arguments])
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    assert not (tmp_path / "new").exists()
+    return code, line
+
+
+def test_what_cannot_be_started_from_is_one_line(source, tmp_path, capsys):
+    folder = source[0].root
+    rater, empty = tmp_path / "rater", tmp_path / "empty"
+    for made, config in ((rater, {"rater": {}}), (empty, {"model": {}})):
+        made.mkdir()
+        (made / "config.json").write_text(json.dumps(config))
+    for name, content in (("a.safetensors", b"weights"), ("b.pkl", b"weights"), ("c.pth", b"")):
+        (tmp_path / name).write_bytes(content)
+    for path, part in (
+        ("none", "must be a run's folder, a .safetensors or a .pkl file; there is nothing there"),
+        ("none.pkl", "there is no such file"),
+        ("c.pth", "must be a run's folder"),
+        ("a.safetensors", "is no file of --mode=export"),
+        ("b.pkl", "cannot be read as a pickled network"),
+        (".", "is no run's folder"),
+        ("rater", "holds a rater's run"),
+        ("empty", "holds no checkpoint"),
+        (folder, "params/Conv_0/kernel is (3, 3, 1, 8) there and (3, 3, 1, 12) here"),
+    ):
+        given = f"--config.train.init_from={tmp_path / path}"
+        code, line = command(tmp_path, capsys, given, "--config.model.width=12")
+        assert code == 2
+        assert line.startswith(f"error: config.train.init_from='{tmp_path / path}': ")
+        assert part in line
+    raw = "--config.train.init_weights=raw"
+    code, line = command(tmp_path, capsys, f"--config.train.init_from={tmp_path / 'b.pkl'}", raw)
+    assert "train.init_weights='raw' has a use for a run's folder alone" in line
+    code, line = command(tmp_path, capsys, "--config.train.init_weights=best")
+    assert "config.train.init_weights='best': must be one of ema, raw" in line
+
+
+def test_a_damaged_checkpoint_is_not_started_from(source, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(source[0].root, copy)
+    for path in (copy / "checkpoints" / "2" / "state").rglob("d/*"):
+        damaged = bytearray(path.read_bytes())
+        damaged[len(damaged) // 2] ^= 1
+        path.write_bytes(bytes(damaged))
+    with pytest.raises(ConfigError, match=r"init_from=.*checkpoints: holds no checkpoint that ver"):
+        open_model(read(**{"train.init_from": str(copy)}))
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_rater_starts_from_no_weights():
+    config = digits_noise_rater.get_config()
+    config.train.init_from = "runs/any"
+    with pytest.raises(ConfigError, match=r"config.train.init_from='runs/any': must be None"):
+        experiment.read(config)

@@ -1,0 +1,167 @@
+"""The benchmarks run, small; what they say of speed is not looked at, what they count is."""
+
+import argparse
+import json
+import sys
+from importlib import import_module, util
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from benchmarks import everything, frame, gpu, plain_config, scaling, steps
+from benchmarks.collectives import collectives
+
+pytestmark = pytest.mark.slow
+
+
+def rows_of(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def run(name, path, *arguments):
+    import_module(f"benchmarks.{name}").main(["--quick", f"--json={path}", *arguments])
+    return rows_of(path)
+
+
+def test_a_distance_is_that_of_the_square_root(tmp_path):
+    rows = run("frechet", tmp_path / "rows.json")
+    assert len(rows) == 3
+    assert all(row["differs"] < 1e-9 for row in rows)
+
+
+def test_drawing_noise_adds_few_operations(tmp_path):
+    rows = run("noise_overhead", tmp_path / "rows.json", "--rounds=1")
+    assert [row["case"] for row in rows] == ["pacing: adaptive"]
+    assert 1 < rows[0]["operations"] < 1.5
+
+
+@pytest.mark.parametrize(
+    "name,rows",
+    [
+        ("pipeline", 3),
+        ("checkpoint", 2),
+        ("loop", 1),
+        ("sampling", 2),
+        ("cifar_run", 1),
+        ("meta_gradient", 2),
+    ],
+)
+def test_a_benchmark_prints_its_rows(name, rows, tmp_path):
+    found = run(name, tmp_path / "rows.json", "--rounds=1")
+    assert [row["benchmark"] for row in found] == [name] * rows
+
+
+def test_devices_exchange_one_gradient_and_little_else():
+    """Sums of losses by noise band and a few numbers come on top of the gradient."""
+    job = scaling.on_devices(steps.SMALLEST, 2, "consistency")
+    found = collectives(job.compiled.as_text())
+    gradient = sum(4 * x.size for x in jax.tree.leaves(job.model.abstract_state.params))
+    assert {each.kind for each in found} == {"all-reduce"}
+    assert gradient <= sum(each.bytes for each in found) < 1.02 * gradient
+    large = [each for each in found if each.bytes > 0.5 * gradient]
+    assert len(large) == 1
+
+
+def test_collectives_are_read_from_a_program():
+    text = """
+      %x = f32[4,3]{1,0} add(%a, %b)
+      %all-reduce.1 = (f32[], f32[4,3]{1,0}) all-reduce(%loss, %x), replica_groups={{0,1}}
+      ROOT %g = bf16[8]{0} all-gather(%y), dimensions={0}
+    """
+    assert collectives(text) == [("all-reduce", 4 + 48), ("all-gather", 16)]
+
+
+def test_the_cost_of_an_exchange_has_a_closed_form():
+    cluster = scaling.Cluster(seconds=0.1, latency=0.0)
+    assert cluster.exchange(1, 1e9) == 0
+    assert cluster.exchange(8, 4.5e9) == pytest.approx(2 * 7 / 8 * 1e-2)
+    # Two hosts: an eighth of the bytes each way over each port.
+    assert cluster.exchange(16, 4e8) == pytest.approx(2 * 7 / 8 * 4e8 / 450e9 + 5e7 / 50e9)
+    plain, hidden = cluster.efficiency(1024, 4 * 55.7e6)
+    assert 0.9 < plain < hidden == 1
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """The first part runs here, not in a process of its own; others are only asked for."""
+    asked = []
+
+    def call(command, **options):
+        module = command[2]
+        asked.append(module)
+        if command[1] == "-c":
+            return SimpleNamespace(returncode=0, stdout=json.dumps(frame.machine()))
+        if module == "pytest":
+            print("=== 3 passed ===", file=options["stdout"])
+            return SimpleNamespace(returncode=0)
+        if module == "benchmarks.train_step" and asked.count(module) == 1:
+            import_module(module).main([*command[3:], "--rounds=1"])
+        return SimpleNamespace(returncode=0, stdout="abc")
+
+    monkeypatch.setattr(gpu, "subprocess", SimpleNamespace(run=call, TimeoutExpired=TimeoutError))
+    return asked
+
+
+def test_the_record_of_a_gpu_takes_up_where_it_stopped(in_process, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "KEPT", tmp_path / "kept")
+    out = tmp_path / "out"
+    gpu.main(["--quick", f"--out={out}", "--seconds=0"])
+    assert "goes on with: bfloat16, float32, steps a call, cifar_poly" in capsys.readouterr().out
+    gpu.main(["--quick", f"--out={out}"])
+    held = json.loads((out / "bench.json").read_text())["parts"]
+    assert {name: part["failed"] for name, part in held.items()} == dict.fromkeys(held, "")
+    assert list(held)[:3] == ["bfloat16", "float32", "steps a call"]
+    assert held["bfloat16"]["rows"][1]["case"] == "dit 4x4 consistency bfloat16, ours"
+    assert "| 3 passed |" in (out / "bench.md").read_text()
+    assert len(list(out.iterdir())) <= gpu.MOST_FILES
+    in_process.clear()
+    # The device machine empties OUT; the checkout keeps the record.
+    (out / "bench.json").unlink()
+    gpu.main(["--quick", f"--out={out}"])
+    assert not [module for module in in_process if module.startswith("benchmarks.")]
+    assert json.loads((out / "bench.json").read_text())["parts"] == held
+
+
+def test_shipped_configs_are_read_without_ml_collections(monkeypatch):
+    expected = plain_config.shipped("cifar_poly")
+    find = util.find_spec
+    monkeypatch.setattr(util, "find_spec", lambda n: None if n == "ml_collections" else find(n))
+    for name in [n for n in sys.modules if n.startswith("configs")] + ["ml_collections"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert plain_config.shipped("cifar_poly") == expected
+    assert sys.modules["ml_collections"].ConfigDict is plain_config.PlainConfig
+
+
+def test_the_page_shows_medians_with_their_quartiles():
+    rows = [
+        {"benchmark": "loop", "case": "digits", "loop": [1.02, 1.01, 1.03]},
+        {"benchmark": "loop", "case": "other", "steps": 5},
+    ]
+    page = everything.page({"cpu": "x", "torch": None}, rows, {"loop": 3.0, "frechet": 1.0})
+    assert "| digits | 1.02 (1.01 to 1.03) |  |" in page
+    assert "| other |  | 5 |" in page
+    assert "It failed." in page
+    assert "torch" not in page
+
+
+def test_runs_take_turns_and_ratios_are_taken_round_by_round():
+    order, seconds = [], iter([1.0, 2.0, 8.0, 2.0])
+
+    def job(name):
+        def once():
+            order.append(name)
+            value = next(seconds)
+            return value, value
+
+        return once
+
+    times = frame.in_turns({"a": job("a"), "b": job("b")}, 2)
+    assert order == ["a", "b", "b", "a"]
+    assert times["b"].wall == [2.0, 8.0]
+    assert times["b"].over(times["a"]).median == 3.0
+
+
+def test_no_rounds_are_refused():
+    with pytest.raises(SystemExit, match="--rounds=0: must be at least 1"):
+        frame.rounds_of(argparse.Namespace(rounds=0, quick=True), 3)
