@@ -124,7 +124,7 @@ SECTIONS = (
         default="none",
     ),
     Section("optimizer", OPTIMIZERS, "The optimizer.", given=_STEPS),
-    Section("ema", _one(settings.ema_rate), "The moving average of the weights."),
+    Section("ema", _one(settings.ema_rates), "The moving average of the weights."),
     Section("selection", SELECTIONS, "Which of several draws of noise.", "", "none", _STEPS),
     Section("sample", _one(settings.SampleSettings), "Grids of samples."),
     Section(

@@ -44,7 +44,7 @@ def test_a_tutorial_prints_what_it_says(page, tmp_path, monkeypatch, capsys):
     names, printed = {"__name__": "__main__"}, ""
     for language, text in blocks[: last + 2]:
         if language == "sh":
-            assert main(shlex.split(text)[2:]) == 0
+            assert main(shlex.split(text.replace("\\\n", ""))[2:]) == 0
             capsys.readouterr()
         elif language == "python":
             assert not printed
