@@ -202,6 +202,14 @@ def test_a_softmax_over_devices_is_that_of_all():
     np.testing.assert_allclose(parts, wanted, rtol=1e-5)
 
 
+def test_a_softmax_of_another_rank_or_with_too_high_a_floor_is_refused():
+    """Its mean would be over all numbers, and its weights below 0."""
+    with pytest.raises(ArgumentError, match=r"^logits=float32\[2,3\]: must be of shape \[n\]"):
+        floored_softmax(jnp.ones((2, 3)), 0.1)
+    with pytest.raises(ArgumentError, match=r"^floor=2.0: must be a number in \[0, 1\)"):
+        floored_softmax(jnp.ones(2), 2.0)
+
+
 def small(count=8):
     keys = jax.random.split(jax.random.key(0), count)
     return keys, jnp.linspace(-1, 1, 2 * count).reshape(count, 2), jnp.linspace(0.1, 9, count)
