@@ -25,6 +25,7 @@ from jaxnoise.errors import (
     check_count,
     check_numbers,
     check_positive,
+    check_shape,
     describe,
     is_traced,
 )
@@ -92,6 +93,9 @@ def floored_softmax(logits: jax.Array, floor: float, axis_name: str | None = Non
     Returns:
       float[n] >= f, of mean 1 over all.
 
+    Raises:
+      ArgumentError: logits of another rank, or a floor outside its range.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxnoise.meta import floored_softmax
@@ -100,6 +104,8 @@ def floored_softmax(logits: jax.Array, floor: float, axis_name: str | None = Non
 
     Reference: our choice.
     """
+    check_shape("logits", logits, (None,), "one for each that competes")
+    check_floor(floor)
     highest = jnp.max(lax.stop_gradient(logits))
     if axis_name is not None:
         # Cancels in the ratio, so it needs no derivative, and pmax has none.

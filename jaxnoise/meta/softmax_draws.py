@@ -105,8 +105,10 @@ class SoftmaxDraws:
         soft = jax.nn.softmax(scores / self.temperature, axis=1)
         probs = self.floor / count + (1 - self.floor) * soft
         u = jax.vmap(lambda key: jax.random.uniform(key))(named_keys(keys, "draw"))
-        # By the inverse of the distribution; rounding must not lead past the last candidate.
-        below = jnp.cumsum(probs[:, :-1], axis=1) <= u[:, None].astype(probs.dtype)
+        # By the inverse of the distribution as it is summed up: where a sum is rounded below 1,
+        # what has no probability must not be drawn, since the loss is divided by it.
+        upper = jnp.cumsum(probs, axis=1)
+        below = upper[:, :-1] <= u[:, None].astype(probs.dtype) * upper[:, -1:]
         index = jnp.sum(below, axis=1, dtype=jnp.int32)
         selected, score, prob = jax.vmap(lambda x, s, p, i: (x[i], s[i], p[i]))(
             eps, scores, probs, index

@@ -15,7 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError, check_shape, one_of
+from jaxnoise.errors import (
+    ArgumentError,
+    check_numbers,
+    check_shape,
+    describe,
+    is_traced,
+    one_of,
+)
 from jaxnoise.noise.pacing import Pacing, Survival, below_one, check_at_least_one
 from jaxnoise.noise.parameters import as_level
 
@@ -177,14 +184,15 @@ class Adaptive(Pacing):
         check_at_least_one("bins", self.bins)
         check_at_least_one("warmup_steps", self.warmup_steps)
         for argument in ("rate", "floor"):
-            if not 0 <= getattr(self, argument) < 1:
-                raise ArgumentError(argument, getattr(self, argument), "a number in [0, 1)")
+            value, allowed = getattr(self, argument), "a number in [0, 1)"
+            if is_traced(value) or np.ndim(value):
+                raise ArgumentError(argument, describe(value), allowed)
+            check_numbers(argument, value, lambda x: (x >= 0) & (x < 1), allowed)
         if self.compensate and self.floor == 0:
             raise ArgumentError("floor", self.floor, "above 0 with compensation: 1/floor bounds it")
         if self.range is not None:
-            ends = self.range
-            if not (len(ends) == 2 and all(map(isfinite, ends)) and ends[0] < ends[1]):
-                raise ArgumentError("range", ends, "two ascending numbers, log SNR")
+            check_numbers("range", self.range, _ascending, "two ascending numbers, log SNR")
+            object.__setattr__(self, "range", tuple(map(float, self.range)))
 
     def init(self) -> AdaptiveState:
         def empty() -> LevelSums:
@@ -234,6 +242,8 @@ class Adaptive(Pacing):
         return np.linspace(high, low, self.bins + 1)
 
     def observe(self, lam: jax.Array, values: jax.Array) -> LevelSums:
+        lam, values = as_level(lam), as_level(values)
+        check_shape("lam", lam, (None,), "the log SNR of each example")
         check_shape("values", values, lam.shape, "one number for each example")
         inner = jnp.asarray(-self.edges[1:-1], lam.dtype)
         place = jnp.searchsorted(inner, -lam, side="right", method="scan_unrolled")
@@ -330,6 +340,10 @@ class _OnLaw(Pacing):
         widths = jnp.asarray(-np.diff(edges[cuts]), cdf.dtype)
         density = jnp.diff(cdf[cuts]) / widths
         return {f"law/{lam:.4g}": value for lam, value in zip(middles, density, strict=True)}
+
+
+def _ascending(ends: np.ndarray) -> bool:
+    return bool(ends.shape == (2,) and np.isfinite(ends).all() and ends[0] < ends[1])
 
 
 def _place(edges: jax.Array, x: jax.Array) -> jax.Array:

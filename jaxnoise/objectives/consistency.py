@@ -21,7 +21,7 @@ from jaxnoise.noise.levels import Grid, KarrasGrid, PredefinedGrid
 from jaxnoise.noise.logsnr_law import LogSnrLaw
 from jaxnoise.noise.pacing import NoPacing, Pacing, pair_survival
 from jaxnoise.noise.pairs import PairLaw
-from jaxnoise.objectives.levels import Pairs, uncompensated
+from jaxnoise.objectives.levels import Pairs, check_importance, uncompensated
 from jaxnoise.objectives.objective import (
     Denoiser,
     check_images,
@@ -98,6 +98,7 @@ def consistency_losses(
         raise ArgumentError("pairs", kind, "Pairs, such as the objective's `draw` gives")
     for argument, level in (("sigma_lo", pairs.sigma_lo), ("sigma_hi", pairs.sigma_hi)):
         check_shape(argument, level, x0.shape[:1], "one level for each image")
+    check_importance(pairs.importance, pairs.sigma_hi)
     if not is_traced(pairs) and not bool(jnp.all(pairs.sigma_lo < pairs.sigma_hi)):
         raise ArgumentError("pairs", pairs, "levels with sigma_lo < sigma_hi")
     wide = wide_dtype(x0)

@@ -24,7 +24,7 @@ from jaxnoise.noise.pacing import NoPacing, Pacing
 from jaxnoise.noise.parameters import log_of
 from jaxnoise.noise.uniforms import SOURCES
 from jaxnoise.objectives.compensation import COMMON, compensation_ess
-from jaxnoise.objectives.levels import LogSnrLevels, uncompensated
+from jaxnoise.objectives.levels import LogSnrLevels, check_importance, uncompensated
 from jaxnoise.objectives.objective import Denoiser, check_images, check_pace, check_pacing
 from jaxnoise.objectives.parameterization import check_output, preconditioned, wide_dtype
 from jaxnoise.objectives.prediction import Prediction
@@ -263,6 +263,7 @@ class DenoisingObjective:
             raise ArgumentError("own", own, "the parameters that the objective's `init` gave")
         for argument, level in (("lam", levels.lam), ("log_prob", levels.log_prob)):
             check_shape(argument, level, x0.shape[:1], "one number for each image")
+        check_importance(levels.importance, levels.lam)
         wide = wide_dtype(x0)
         levels = jax.tree.map(lambda x: x.astype(wide), levels)
         lam, clean, noise = levels.lam, x0.astype(wide), eps.astype(wide)

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jaxnoise.errors import check_shape
+
 
 class Levels(Protocol):
     """The noise levels of a batch: a pytree whose leaves have the leading axis [B].
@@ -91,6 +93,12 @@ class LogSnrLevels:
         return jnp.exp(-self.lam / 2)
 
 
+def check_importance(importance: Any, per_example: jax.Array) -> None:
+    """Raises ArgumentError unless it is None or one number for each: [B, 1] would make [B, B]."""
+    if importance is not None:
+        check_shape("importance", importance, per_example.shape, "one number for each image")
+
+
 def uncompensated(losses: jax.Array, levels: Any) -> jax.Array:
     """Losses without the factor by which a pacing is compensated: those of the levels themselves.
 
@@ -103,6 +111,9 @@ def uncompensated(losses: jax.Array, levels: Any) -> jax.Array:
     Returns:
       float[B].
 
+    Raises:
+      ArgumentError: an importance that is not one number for each loss.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxnoise.objectives import LogSnrLevels, uncompensated
@@ -112,4 +123,5 @@ def uncompensated(losses: jax.Array, levels: Any) -> jax.Array:
       [0.5]
     """
     importance = getattr(levels, "importance", None)
+    check_importance(importance, losses)
     return losses if importance is None else losses / importance.astype(losses.dtype)

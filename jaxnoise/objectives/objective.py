@@ -6,7 +6,14 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, check_callable, check_shape, describe, one_of
+from jaxnoise.errors import (
+    ArgumentError,
+    Described,
+    check_callable,
+    check_shape,
+    describe,
+    one_of,
+)
 from jaxnoise.noise.pacing import Pacing
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
@@ -168,8 +175,13 @@ def check_pace(pacing: Pacing, pace: Any) -> None:
     """Raises ArgumentError unless `pace` is a state of the pacing."""
     with jax.ensure_compile_time_eval():
         first = pacing.init()
-    wanted: Any = jax.tree.structure(first)
-    if wanted.num_leaves and wanted != jax.tree.structure(pace):
+    wanted, found = (
+        (jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)])
+        for tree in (first, pace)
+    )
+    if wanted[1] and wanted != found:
         kind = type(first).__name__
-        allowed = f"the state of {pacing}, a {kind}, from its init() or update(...)"
-        raise ArgumentError("pace", pace, allowed)
+        # Of any size, and so not shown.
+        shown = Described(f"a {type(pace).__name__} of arrays {found[1]}") if found[1] else pace
+        allowed = f"the state of {pacing}, a {kind} of {wanted[1]}, from its init() or update(...)"
+        raise ArgumentError("pace", shown, allowed)

@@ -202,6 +202,26 @@ def test_a_softmax_over_devices_is_that_of_all():
     np.testing.assert_allclose(parts, wanted, rtol=1e-5)
 
 
+def test_no_draw_without_a_probability_is_made_by_rounding(monkeypatch):
+    """Sums of a softmax fall short of 1, and a draw would be divided by a probability of 0."""
+    monkeypatch.setattr(jax.random, "uniform", lambda key: jnp.float32(1 - 2.0**-23))
+    scores = 6 * jax.random.normal(jax.random.key(0), (1000, 8)).at[:, -1].set(-100)
+    sums = jnp.cumsum(jax.nn.softmax(scores, axis=1), axis=1)[:, -1]
+    assert (sums < 1 - 2.0**-23).any()
+    draws = SoftmaxDraws(lambda candidates: scores, 8, floor=0.0)
+    keys = jax.random.split(jax.random.key(1), 1000)
+    drawn = draws.select(keys, jnp.ones((1000, 1)), jnp.zeros(1000), step=0)
+    assert np.isfinite(drawn.weight).all()
+
+
+def test_a_softmax_of_another_rank_or_with_too_high_a_floor_is_refused():
+    """Its mean would be over all numbers, and its weights below 0."""
+    with pytest.raises(ArgumentError, match=r"^logits=float32\[2,3\]: must be of shape \[n\]"):
+        floored_softmax(jnp.ones((2, 3)), 0.1)
+    with pytest.raises(ArgumentError, match=r"^floor=2.0: must be a number in \[0, 1\)"):
+        floored_softmax(jnp.ones(2), 2.0)
+
+
 def small(count=8):
     keys = jax.random.split(jax.random.key(0), count)
     return keys, jnp.linspace(-1, 1, 2 * count).reshape(count, 2), jnp.linspace(0.1, 9, count)

@@ -239,6 +239,11 @@ def test_the_record_holds_the_law_in_few_numbers():
         ("floor", {"floor": 1.0}),
         ("floor", {"floor": -0.1}),
         ("floor", {"floor": 0.0, "compensate": True}),
+        ("floor", {"floor": "0.2"}),
+        ("rate", {"rate": None}),
+        ("rate", {"rate": np.array([0.1, 0.2])}),
+        ("range", {"range": 5.0}),
+        ("range", {"range": "12"}),
         ("range", {"range": (1.0, 1.0)}),
         ("range", {"range": (0.0, float("inf"))}),
         ("range", {"range": (0.0, 1.0, 2.0)}),
@@ -262,3 +267,17 @@ def test_a_range_is_that_of_the_law_or_within_it():
         free.observe(jnp.zeros(1), jnp.zeros(1))
     with pytest.raises(ArgumentError, match=r"^values="):
         adaptive().observe(jnp.zeros(2), jnp.zeros(1))
+    with pytest.raises(ArgumentError, match=r"^lam="):
+        adaptive().observe(jnp.float32(0), jnp.float32(1))
+
+
+def test_levels_of_half_precision_are_placed_and_added_up_in_single():
+    """In bfloat16 3.3 is 3.297, beside an edge at 3.3, and 256 ones and a half are 256."""
+    pacing = Adaptive(range=(-3.3, 9.9), bins=2)
+    lam = jnp.full(257, 3.3, jnp.bfloat16)
+    values = jnp.ones(257, jnp.bfloat16).at[-1].set(0.5)
+    sums = pacing.observe(lam, values)
+    np.testing.assert_array_equal(sums.total, [0, 256.5])
+    np.testing.assert_array_equal(pacing.observe(lam.tolist(), values.tolist()).total, [0, 256.5])
+    whole = Adaptive(range=(-0.9, 0.9), bins=6).observe(jnp.asarray([0]), jnp.asarray([2]))
+    np.testing.assert_array_equal(whole.total, [0, 0, 0, 2, 0, 0])

@@ -27,6 +27,7 @@ from jaxnoise.objectives import (
     DenoisingObjective,
     LearnedUncertainty,
     LogSnrLevels,
+    Pairs,
     Prediction,
     density_weight,
     inverse_gap,
@@ -295,6 +296,31 @@ def test_what_consistency_tells(statistic):
     F = lambda x, c: 0.5 * x  # noqa: E731
     losses = consistency().losses(F, F, {}, x0, eps, pairs.replace(importance=None))
     np.testing.assert_allclose(told, losses**2 if statistic == "second_moment" else losses)
+
+
+def test_an_importance_of_another_shape_is_refused():
+    """[B, 1] beside losses [B] would make [B, B]."""
+    column, ones, x0 = jnp.ones((2, 1)), jnp.ones(2), jnp.ones((2, *SHAPE))
+    F = lambda x, c: 0 * x  # noqa: E731
+    pairs = Pairs(ones, 2 * ones, importance=column)
+    levels = LogSnrLevels(ones, ones, column)
+    denoising = DenoisingObjective(Uniform(-4.0, 4.0), min_snr_weight())
+    for refused in (
+        lambda: consistency().losses(F, F, {}, x0, x0, pairs),
+        lambda: denoising.losses(F, None, {}, x0, x0, levels),
+        lambda: uncompensated(ones, levels),
+    ):
+        with pytest.raises(ArgumentError, match=r"^importance=float32\[2,1\]: must be of shape"):
+            refused()
+
+
+def test_a_state_of_other_bins_is_refused_in_one_line():
+    """That of one bin would be broadcast."""
+    objective = consistency(pacing=Adaptive(bins=4))
+    for bins in (1, 100):
+        with pytest.raises(ArgumentError, match=r"^pace=a AdaptiveState of arrays") as refused:
+            objective.draw(KEY, KEY, jnp.int32(0), 4, Adaptive(bins=bins).init())
+        assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("statistic", ["gradient", "entropy_rate"])
