@@ -77,7 +77,8 @@ def cifar_denoising() -> ConfigDict:
 
     EDM's: Adam 1e-3 without clipping, a learning rate ramped over 10 million images (19,531 updates
     of 512), an average with a half-life of half a million images, dropout .13, 200 million images.
-    EDM mirrors images only as part of an augmentation, which we leave out, so there are no flips.
+    EDM mirrors images only as part of an augmentation, which we leave out, so there are no flips;
+    `data.augment=0.12` is that augmentation.
     That every law is tried in EDM's setting is our choice; EDM warms up its average too, ours is
     bias-corrected.
     """

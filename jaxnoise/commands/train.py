@@ -239,11 +239,9 @@ def score(model: OpenModel, state: TrainState) -> dict[str, Any]:
     warn_of_untrained_noise(model.run, state)
     print("scoring ...", file=sys.stderr, flush=True)
     result = score_of(model, state)
-    fresh = model.first_state().params
-    untrained = model.score(fresh, "raw", images_seen=0)
-    samplers = [frechet_key(sampler.name) for sampler in model.run.samplers]
-    return {
-        **result,
-        **{untrained_key(name): untrained[name] for name in samplers},
-        "devices": model.devices.description,
-    }
+    if model.starts:
+        fresh = model.first_state().params
+        untrained = model.score(fresh, "raw", images_seen=0)
+        samplers = [frechet_key(sampler.name) for sampler in model.run.samplers]
+        result |= {untrained_key(name): untrained[name] for name in samplers}
+    return {**result, "devices": model.devices.description}

@@ -1,7 +1,7 @@
 """The training of a model with its images open."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from math import log
 from typing import Any
@@ -265,7 +265,14 @@ def open_model(
         _ = model.abstract_state
     except ArgumentError as error:
         raise does_not_fit("model", error, images) from error
-    _ = model.start
+    try:
+        _ = model.start
+    except ConfigError as error:
+        if selects:
+            raise
+        # A finished run can be scored where the weights that it began with are not.
+        warn(f"{error}; the untrained model is not scored")
+        model = replace(model, starts=False)
     check_labels(model)
     if own and opened.rater is not None:
         warn_of_other_images(opened.rater, run.config["selection"]["file"], images)

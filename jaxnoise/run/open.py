@@ -65,7 +65,7 @@ class OpenRun:
         augmentation: jax.Array | None = None,
     ) -> jax.Array:
         """The raw network `F`; unless it is told otherwise, images are not augmented."""
-        told = not_augmented(self.network, len(x)) if augmentation is None else (augmentation,)
+        told = not_augmented(self.network, x.shape[0]) if augmentation is None else (augmentation,)
         return jnp.asarray(self.network.apply(params, x, c_noise, labels, dropout_keys, *told))
 
     def init(self, key: jax.Array) -> Params:

@@ -16,7 +16,7 @@ from jaxnoise import experiment
 from jaxnoise.commands import sample, train
 from jaxnoise.errors import ConfigError
 from jaxnoise.export import save_weights
-from jaxnoise.run.model import open_model, trained_state
+from jaxnoise.run.model import OpenModel, open_model, trained_state
 from jaxnoise.run.start import open_start
 from jaxnoise.training.records import RunFolder
 
@@ -59,7 +59,7 @@ def test_a_run_starts_from_another_runs_weights(source, which, config):
     assert np.abs(np.subtract(*kernels)).max() > 0.01
 
 
-def test_a_run_that_was_started_goes_on_and_is_looked_at(source, tmp_path, capsys):
+def test_a_run_that_was_started_goes_on_and_is_looked_at(source, tmp_path, capsys, monkeypatch):
     kept = tmp_path / "kept"
     shutil.copytree(source[0].root, kept)
     folder = RunFolder(tmp_path / "run", experiment.completed)
@@ -73,9 +73,18 @@ def test_a_run_that_was_started_goes_on_and_is_looked_at(source, tmp_path, capsy
     for other in (None, str(folder.root)):
         with pytest.raises(ConfigError, match=r"train.init_from=.*: its weights are not those"):
             train.main(read(**{"train.init_from": other}), folder)
-    # Images are drawn without the first weights.
+    # Images are drawn and scored without the first weights.
     shutil.rmtree(moved)
-    sample.main(read(**{"train.init_from": str(moved)}), folder)
+    gone = read(**{"train.init_from": str(moved)})
+    sample.main(gone, folder)
+    assert "warning" not in capsys.readouterr().err
+    model = open_model(gone)
+    assert "there is nothing there; the untrained model is not scored" in capsys.readouterr().err
+    state = trained_state(model, folder)
+    monkeypatch.setattr(OpenModel, "score", lambda *args, **kwargs: {"frechet_heun18": 1.0})
+    assert set(train.score(model, state)) == {"frechet_heun18", "devices"}
+    with pytest.raises(ConfigError, match=r"there is nothing there$"):
+        open_model(gone, selects=True)
 
 
 def test_a_run_starts_from_exported_weights(source, tmp_path):
