@@ -51,8 +51,8 @@ def page(machine: dict[str, Any], rows: list[dict[str, Any]], seconds: dict[str,
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """Rows of one benchmark in Markdown; a figure that a row has not is left blank."""
     names = list(dict.fromkeys(n for row in rows for n in row if n not in ("benchmark", "case")))
-    lines = ["| | " + " | ".join(n.replace("_", " ") for n in names) + " |"]
-    lines.append("|---" * (len(names) + 1) + "|")
+    titles = ["", *(name.replace("_", " ") for name in names)]
+    lines = [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|"]
     for row in rows:
         cells = [frame.shown(row[n]) if n in row else "" for n in names]
         lines.append("| " + " | ".join([row["case"], *cells]) + " |")
