@@ -154,7 +154,7 @@ def _by_eigenvalues(factor: Array, covariance: Array, negligible: float) -> floa
     """
     try:
         # Finds what is not positive semi-definite, in a tenth of the time of its eigenvalues.
-        shift = TOLERANCE * covariance.diagonal().max()
+        shift = TOLERANCE * np.max(np.diagonal(covariance))
         np.linalg.cholesky(covariance + shift * np.eye(len(covariance)))
     except np.linalg.LinAlgError:
         return None
