@@ -77,7 +77,7 @@ def cases(setting: steps.Setting, quick: bool) -> Iterator[tuple[str, dict[str, 
 def main(arguments: list[str] | None = None) -> None:
     flags = frame.parser(__doc__).parse_args(arguments)
     use_all_cores(64)
-    report, rounds = frame.Report("noise_overhead", flags), frame.rounds_of(flags, 20)
+    report, rounds = frame.Report("noise_overhead", flags), frame.rounds_of(flags, 16)
     setting = steps.SMALLEST if flags.quick else steps.SETTINGS["tiny 8x8"]
     fixed: dict[str, steps.StepJob] = {}
     for case, config in cases(setting, flags.quick):
