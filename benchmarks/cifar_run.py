@@ -23,6 +23,7 @@ from PIL import Image
 from benchmarks import frame, plain_config
 from jaxnoise import experiment
 from jaxnoise.commands import sample, train
+from jaxnoise.figures.curves import save_curves
 from jaxnoise.training.loop import Interrupted
 from jaxnoise.training.parallel import use_all_cores
 from jaxnoise.training.records import RunFolder
@@ -102,9 +103,11 @@ def main(arguments: list[str] | None = None) -> None:
             last_loss=losses[-1],
         )
         if flags.out:
-            for picture in (*sorted(folder.samples.glob("*.png")), folder.curves):
-                if picture.exists():
-                    shutil.copy(picture, flags.out / f"cifar_poly_{picture.name}")
+            save_curves(rows, folder.curves)
+            for picture in (*folder.samples.glob("*.png"), folder.curves):
+                # One name whenever it stopped, so that a later call leaves no more files.
+                name = f"cifar_poly_{picture.stem.partition('_0')[0]}.png"
+                shutil.copy(picture, flags.out / name)
 
 
 def _when_there_is_a_row(folder: RunFolder, stop: threading.Timer) -> None:

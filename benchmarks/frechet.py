@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         found[name] = ways[name]()
 
     jobs = {name: (lambda name=name: frame.once(lambda: run(name))) for name in ways}
-    times = frame.in_turns(jobs, frame.rounds_of(flags, 3))
+    times = frame.in_turns(jobs, frame.rounds_of(flags, 2))
     last, report = list(ways)[-1], frame.Report("frechet", flags)
     size = np.trace(real[1]) + np.trace(generated[1])
     for name, taken in times.items():

@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     report, rounds = frame.Report("meta_gradient", flags), frame.rounds_of(flags, 5)
     small: dict[str, Any] = {}
     if flags.quick:
-        flags.levels, flags.batch, flags.steps, small = 1, 4, (2,), {"model_channels": 8}
+        flags.levels, flags.batch, flags.steps, small = 1, 4, (1,), {"model_channels": 8}
     fields = {"out_channels": 1, "channel_mult": (1, 2)[: flags.levels], **small}
     network = UNet(**preset("tiny", **fields))
 

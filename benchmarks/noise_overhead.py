@@ -17,15 +17,15 @@ from jaxnoise.config import noise as choices
 from jaxnoise.objectives import ConsistencyObjective, LogSnrLevels, Pairs
 from jaxnoise.training.parallel import use_all_cores
 
-OF_LAWS: dict[str, dict[str, Any]] = {
+NEEDED: dict[str, dict[str, Any]] = {
     "beta": {"a": 1.5, "b": 5.0},
     "tabulated": {"lam": (-8.0, 0.0, 8.0), "density": (0.1, 1.0, 0.1)},
+    # Laws whose tails would overflow the weight are cut.
+    **{name: {"low": -15.0, "high": 15.0} for name in ("cauchy", "linear_path", "normal")},
+    "adaptive": {"range": (-10.0, 10.0)},
+    "asymmetric": {"boundary": 0.642},
 }
-"""What a law must be told that has no default."""
-UNCOMMON: dict[str, dict[str, Any]] = {
-    name: {"low": -15.0, "high": 15.0} for name in ("cauchy", "linear_path", "normal")
-}
-"""Laws whose tails would overflow the weight are cut."""
+"""What a law or pacing must be told beside its name."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,18 @@ class FixedLevel:
         return {}
 
 
+def _named(name: str) -> dict[str, Any]:
+    return {"name": name, **NEEDED.get(name, {})}
+
+
 def cases(setting: steps.Setting, quick: bool) -> Iterator[tuple[str, dict[str, Any]]]:
     """A config for every law, curriculum and pacing that a config can name."""
     pairs, snr = setting.config("consistency"), setting.config("denoising")
-    adaptive = {"name": "adaptive", "range": (-10.0, 10.0)}
     if quick:
-        yield "pacing: adaptive", snr | {"pacing": adaptive}
+        yield "pacing: adaptive", snr | {"pacing": _named("adaptive")}
         return
     for name in choices.PAIR_LAWS:
-        yield f"law over pairs: {name}", pairs | {"law": {"name": name, **OF_LAWS.get(name, {})}}
+        yield f"law over pairs: {name}", pairs | {"law": _named(name)}
     for name in choices.CURRICULA:
         own = {} if name == "constant" else {"s0": 20, "s1": 250}
         yield f"curriculum: {name}", pairs | {"curriculum": {"name": name, **own}}
@@ -63,22 +66,18 @@ def cases(setting: steps.Setting, quick: bool) -> Iterator[tuple[str, dict[str, 
     sinusoidal = {"curriculum": {"name": "sinusoidal", "s0": 20, "s1": 250}}
     yield "predefined levels, sinusoidal", pairs | predefined | sinusoidal
     for name in choices.LOG_SNR_LAWS:
-        law = {"name": name, **OF_LAWS.get(name, {}), **UNCOMMON.get(name, {})}
-        yield f"law over log SNR: {name}", snr | {"law": law}
+        yield f"law over log SNR: {name}", snr | {"law": _named(name)}
     mixed = {"name": "laplace", "mixed": {"name": "cosine", "share": 0.1}}
     yield "laplace with 10% cosine", snr | {"law": mixed}
     for name in choices.PACINGS:
         if name != "none":
-            yield (
-                f"pacing: {name}",
-                snr | {"pacing": adaptive if name == "adaptive" else {"name": name}},
-            )
+            yield f"pacing: {name}", snr | {"pacing": _named(name)}
 
 
 def main(arguments: list[str] | None = None) -> None:
     flags = frame.parser(__doc__).parse_args(arguments)
     use_all_cores(64)
-    report, rounds = frame.Report("noise_overhead", flags), frame.rounds_of(flags, 20)
+    report, rounds = frame.Report("noise_overhead", flags), frame.rounds_of(flags, 16)
     setting = steps.SMALLEST if flags.quick else steps.SETTINGS["tiny 8x8"]
     fixed: dict[str, steps.StepJob] = {}
     for case, config in cases(setting, flags.quick):

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
             "first step, programs kept": process(*child, str(Path(folder) / "1")),
         }
         jobs = {name: (lambda run=run: frame.once(run)) for name, run in runs.items()}
-        times = frame.in_turns(jobs, frame.rounds_of(flags, 3))
+        times = frame.in_turns(jobs, frame.rounds_of(flags, 2))
     report = frame.Report("startup", flags)
     for name, taken in times.items():
         report.row(name, seconds=taken.seconds, over_jax=taken.over(times["jax, flax and optax"]))

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict
 
 from jaxnoise import experiment
 from jaxnoise.commands.train import step_of
+from jaxnoise.compilation import run_once
 from jaxnoise.data import ArrayImages, batch_indices
 from jaxnoise.run.model import OpenModel, open_model
 from jaxnoise.run.recorder import operations
@@ -187,7 +188,7 @@ class Given:
             return jnp.mean(losses)
 
         with jax.default_matmul_precision("highest"):
-            value, gradient = jax.jit(jax.value_and_grad(mean))(self.params, examples)
+            value, gradient = run_once(jax.value_and_grad(mean), self.params, examples)
         squares = jax.tree.map(lambda g: jnp.sum(g**2), gradient)
         return float(value), float(jnp.sqrt(sum(jax.tree.leaves(squares))))
 

@@ -148,6 +148,8 @@ def main() -> None:
 
     def load(name: str, compiled: bool, **about: Any) -> dict[str, Any]:
         steps.clear()
+        if device == "cuda":
+            torch.cuda.empty_cache()
         step = Step(compiled=False, device=device, **about)
         loss, norm = step.given_loss()
         found = {"loss": loss, "norm": norm, "version": torch.__version__, "device": device}

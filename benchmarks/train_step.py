@@ -26,7 +26,7 @@ from jaxnoise.run.model import OpenModel
 from jaxnoise.training.parallel import use_all_cores
 
 ON_GPU = {
-    "ddpmpp": steps.Setting("ddpmpp", 32, 3, 256),
+    "ddpmpp": steps.Setting("ddpmpp", 32, 3, 128),
     "small 32x32": steps.Setting("small", 32, 3, 256),
     "dit_s_2 32x32": steps.Setting("dit_s_2", 32, 3, 256),
 }
