@@ -44,7 +44,7 @@ def test_drawing_noise_adds_few_operations(tmp_path):
         ("loop", 1),
         ("sampling", 2),
         ("cifar_run", 1),
-        ("meta_gradient", 2),
+        ("meta_gradient", 1),
     ],
 )
 def test_a_benchmark_prints_its_rows(name, rows, tmp_path):
