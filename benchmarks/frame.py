@@ -186,10 +186,10 @@ def torch_python(flags: argparse.Namespace) -> str | None:
 
 
 def matrix_rate(dtype: Any, size: int) -> float:
-    """Operations a second of the largest product of two matrices that is worth calling typical.
+    """Operations a second of a large product of matrices, which no network exceeds by much.
 
-    The ceiling of what a network can reach on this machine: the best of ten products of two
-    `size` x `size` matrices of random numbers, 2 size^3 operations each.
+    The best of ten products of two `size` x `size` matrices of random numbers, 2 size^3 operations
+    each.
     """
     import jax
     import jax.numpy as jnp
