@@ -32,13 +32,16 @@ from jaxnoise.training.records import RunFolder
 def images_in(data: Path, scratch: Path) -> Path:
     """The folder whose sub-folders are classes, or whose `train` has them; of a tar, unpacked."""
     if data.is_file():
-        with tarfile.open(data) as tar:
-            tar.extractall(scratch, filter="data")
+        try:
+            with tarfile.open(data) as tar:
+                tar.extractall(scratch, filter="data")
+        except tarfile.TarError as error:
+            raise frame.refused(f"--data={data}: is no tar") from error
         data = scratch
     for folder in (data / "train", *data.glob("*/train"), data):
         if folder.is_dir():
             return folder
-    raise SystemExit(f"error: --data={data}: must be a folder of image files or a tar of one")
+    raise frame.refused(f"--data={data}: must be a folder of image files or a tar of one")
 
 
 def few_images(folder: Path) -> Path:
@@ -75,7 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="a folder for its pictures")
     flags = parser.parse_args(arguments)
     if flags.data is None and not flags.quick:
-        raise SystemExit("error: --data: must name a folder of images, or a tar of one")
+        raise frame.refused("--data: must name a folder of images, or a tar of one")
     seconds = 3 if flags.quick else flags.seconds
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)

@@ -162,6 +162,12 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def refused(message: str) -> SystemExit:
+    """Says in one line what cannot be taken; to be raised."""
+    print(f"error: {message}", file=sys.stderr)
+    return SystemExit(2)
+
+
 def parser(document: str) -> argparse.ArgumentParser:
     """The flags that all benchmarks take."""
     flags = argparse.ArgumentParser(description=document.splitlines()[0])
@@ -175,21 +181,29 @@ def parser(document: str) -> argparse.ArgumentParser:
 def rounds_of(flags: argparse.Namespace, usual: int) -> int:
     """How many rounds are timed."""
     if flags.rounds is not None and flags.rounds < 1:
-        raise SystemExit(f"error: --rounds={flags.rounds}: must be at least 1")
+        raise refused(f"--rounds={flags.rounds}: must be at least 1")
     return flags.rounds or (2 if flags.quick else usual)
 
 
 def torch_python(flags: argparse.Namespace) -> str | None:
     """The Python to compare with: the one named, or this one if it has PyTorch."""
-    own = sys.executable if importlib.util.find_spec("torch") else None
-    return flags.torch_python or own
+    if flags.torch_python is None:
+        return sys.executable if importlib.util.find_spec("torch") else None
+    code = "import importlib.util as u; exit(u.find_spec('torch') is None)"
+    try:
+        found = subprocess.run([flags.torch_python, "-c", code]).returncode
+    except OSError as error:
+        raise refused(f"--torch-python={flags.torch_python}: {error.strerror}") from error
+    if found:
+        raise refused(f"--torch-python={flags.torch_python}: has no PyTorch")
+    return str(flags.torch_python)
 
 
 def matrix_rate(dtype: Any, size: int) -> float:
-    """Operations a second of the largest product of two matrices that is worth calling typical.
+    """Operations a second of a large product of matrices, which no network exceeds by much.
 
-    The ceiling of what a network can reach on this machine: the best of ten products of two
-    `size` x `size` matrices of random numbers, 2 size^3 operations each.
+    The best of ten products of two `size` x `size` matrices of random numbers, 2 size^3 operations
+    each.
     """
     import jax
     import jax.numpy as jnp

@@ -214,7 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="small, to see that it works")
     flags = parser.parse_args(arguments)
     if flags.data and not flags.data.exists():
-        raise SystemExit(f"error: --data={flags.data}: is not there")
+        raise frame.refused(f"--data={flags.data}: is not there")
     flags.out = flags.out.resolve()
     flags.out.mkdir(parents=True, exist_ok=True)
     KEPT.mkdir(parents=True, exist_ok=True)
@@ -224,7 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
         xla = ()
         machine = probe(xla)
     if machine is None:
-        raise SystemExit(f"error: {sys.executable}: cannot import jax and see a device")
+        raise frame.refused(f"{sys.executable}: cannot import jax and see a device")
     flags.platform = machine["platform"]
     record = Record(flags.out, {**machine, "quick": flags.quick, "commit": commit()})
     waiting = []

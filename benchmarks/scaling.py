@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
         if n > 1:
             others["over_gradient"] = round(sum(c.bytes for c in sent) / gradient, 4)
         report.row(
-            f"{n} host devices",
+            f"{n} host device{'s' if n > 1 else ''}",
             collectives=len(sent),
             bytes=sum(c.bytes for c in sent),
             cpu_per_image=frame.Spread(*(x / n for x in cpu)),

@@ -41,7 +41,7 @@ def settings_of(flags: argparse.Namespace) -> dict[str, steps.Setting]:
         known = steps.SETTINGS if jax.default_backend() == "cpu" else ON_GPU
     for name in flags.only or ():
         if name not in known:
-            raise SystemExit(f"error: --only={name!r}: must be among {', '.join(known)}")
+            raise frame.refused(f"--only={name!r}: must be among {', '.join(known)}")
     return {name: s for name, s in known.items() if name in (flags.only or known)}
 
 
@@ -126,13 +126,13 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     use_all_cores(64)
     report, rounds = frame.Report("train_step", flags), frame.rounds_of(flags, 8)
-    cpu = jax.default_backend() == "cpu"
+    cpu, settings = jax.default_backend() == "cpu", settings_of(flags)
+    python = None if flags.dispatch else frame.torch_python(flags)
     size = 64 if flags.quick else 1024 if cpu else 8192
     peak = frame.matrix_rate(jnp.dtype(flags.dtype), size)
     report.row(f"matrix product, {flags.dtype}", tera_operations_per_second=peak / 1e12)
-    python = None if flags.dispatch else frame.torch_python(flags)
     other = frame.Other(python, "benchmarks.torch_steps") if python else None
-    for name, setting in settings_of(flags).items():
+    for name, setting in settings.items():
         if flags.batch:
             setting = steps.replace(setting, batch=flags.batch)
         for objective in flags.objectives or steps.OBJECTIVES:

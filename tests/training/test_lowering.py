@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from small_network import MODEL
 
 from jaxnoise import experiment
 from jaxnoise.commands import train, train_rater
@@ -38,6 +39,7 @@ DIT = {
     "dtype": "bfloat16",
     "class_conditional": True,
 }
+SMALL = {**MODEL, "class_conditional": True}
 IMAGES = ArrayImages(
     "noise",
     np.zeros((64, 4, 4, 2), np.uint8),
@@ -91,9 +93,13 @@ STEPS = {
     "consistency": partial(config, "digits_poly"),
     "denoising, DiT in bfloat16": partial(config, "digits_cosine", model=DIT),
     "adaptive": partial(
-        config, "digits_adaptive", pacing={"bins": 4, "warmup_steps": 2}, data={"flip": True}
+        config,
+        "digits_adaptive",
+        model=SMALL,
+        pacing={"bins": 4, "warmup_steps": 2},
+        data={"flip": True},
     ),
-    "draws selected by their loss": partial(config, "digits_noise_loss"),
+    "draws selected by their loss": partial(config, "digits_noise_loss", model=SMALL),
 }
 
 
@@ -110,8 +116,7 @@ def test_a_meta_step_is_lowered_for_accelerators():
     meta = {"population": 1, "outer_batch": 8, "candidates": 2, "lifetime": 20}
     # Inner steps are scanned there, where a CPU compiles them one by one.
     meta |= {"inner_steps": 2, "unroll": False}
-    small = UNET | {"channel_mult": (1,), "dropout": 0.0}
-    run = config("digits_noise_rater", model=small, rater={"width": 4, "depth": 1}, meta=meta)
+    run = config("digits_noise_rater", model=SMALL, rater={"width": 4, "depth": 1}, meta=meta)
     rater = open_rater(run, IMAGES)
     batch = run.train.batch, 1, rater.inner_training.columns
     exported = lowered(rater, train_rater.step_of(rater), *batch)
