@@ -29,7 +29,7 @@ class DataSettings:
         the folder itself.
       archive: a local copy of the data set's original file, or a folder of its files, for cifar10,
         cifar100, mnist, fashion_mnist and svhn_cropped; None to download them.
-      size: side of square images in pixels, at most their own: the middle squares of images are
+      size: side of square images in pixels, from 8 to their own: the middle squares of images are
         made smaller, by a box filter where it divides theirs; None leaves them.
       channels: 1 makes the images of a "folder" grey, 3 makes them RGB; None leaves them.
       background: what shows through transparent pixels in a "folder": a colour's name or "#rrggbb".
@@ -57,6 +57,8 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         check_name(self.dataset)
+        if self.size is not None and self.size < 8:
+            raise ArgumentError("size", self.size, "at least 8, or None")
         check_decoding(self.size, self.channels, self.background)
         if self.scale is not None:
             check_positive("scale", self.scale)

@@ -101,7 +101,7 @@ def test_photographs_of_any_kind_train_draw_and_are_scored(folder, capsys):
         ([], r"0.jpg is 9x14 and 1.jpg is 10x13 (width x height): set data.size"),
         (["size=8"], r"0.jpg is in colour and deep.png is grey: set data.channels to 1 or 3"),
         (["size=9", "channels=3"], r"2 of 16 images cannot be used: transparent.png is 20x8"),
-        (["size=7", "channels=3"], "config.model.channel_mult=(1, 2): must be short"),
+        (["size=7", "channels=3"], "config.data.size=7: must be at least 8, or None"),
         (["channels=2"], "config.data.channels=2: must be 1 (grey), 3 (RGB) or None"),
         (["background=whitish"], "config.data.background='whitish': must be a colour's name"),
     ],
