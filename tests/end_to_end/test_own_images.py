@@ -102,13 +102,18 @@ def test_photographs_of_any_kind_train_draw_and_are_scored(folder, capsys):
         (["size=8"], r"0.jpg is in colour and deep.png is grey: set data.channels to 1 or 3"),
         (["size=9", "channels=3"], r"2 of 16 images cannot be used: transparent.png is 20x8"),
         (["size=7", "channels=3"], "config.data.size=7: must be at least 8, or None"),
+        (
+            ["size=8", "channels=3", "channel_mult=(1,1,1,1,1)"],
+            "config.model.channel_mult=(1, 1, 1, 1, 1): must be short",
+        ),
         (["channels=2"], "config.data.channels=2: must be 1 (grey), 3 (RGB) or None"),
         (["background=whitish"], "config.data.background='whitish': must be a colour's name"),
     ],
 )
 def test_what_does_not_do_is_one_line(folder, capsys, more, message):
     photographs(folder)
-    settings = [f"--config.data.{one}" for one in more]
+    of_model = "channel_mult"
+    settings = [f"--config.{'model' if of_model in one else 'data'}.{one}" for one in more]
     plain = [CONFIG, "--config.model.class_conditional=False", "--config.evaluate.n=0"]
     assert main([*plain, *of(folder, *settings)]) == 2
     *_, last = capsys.readouterr().err.splitlines()
