@@ -150,8 +150,8 @@ def test_malformed_names_are_refused(name, tmp_path):
 
 def test_a_known_set_that_is_not_prepared_says_how_to_prepare_it(tmp_path):
     with pytest.raises(ConfigError) as caught:
-        open_images("mnist", data_dir=tmp_path)
-    command = f"tfds build mnist --data_dir={tmp_path} --file_format=array_record"
+        open_images("kmnist", data_dir=tmp_path)
+    command = f"tfds build kmnist --data_dir={tmp_path} --file_format=array_record"
     assert one_line(caught).endswith(command)
     assert list(tmp_path.iterdir()) == []
 
