@@ -144,9 +144,9 @@ def test_a_link_to_no_class_is_not_passed_over(tmp_path):
 
 
 def test_settings_are_told_by_their_keys(tmp_path):
-    write(tmp_path, PIXELS[:2], "a.png", "b.png")
+    write(tmp_path, np.tile(PIXELS[:2], (1, 4, 4, 1)), "a.png", "b.png")
     for key, value, allowed in (
-        ("size", 0, "at least 1, or None"),
+        ("size", 7, "at least 8, or None"),
         ("channels", 2, r"1 \(grey\), 3 \(RGB\) or None"),
         ("background", "whitish", "a colour's name such as 'white', or '#rrggbb'"),
         ("scale", -1.0, "a finite number > 0"),
@@ -158,5 +158,5 @@ def test_settings_are_told_by_their_keys(tmp_path):
             DataSettings("digits", **{key: value}).open()
     with pytest.raises(ConfigError, match=r"^config\.data\.scale=2\.0: must be None or 1 unless"):
         DataSettings("folder", data_dir=str(tmp_path), scale=2.0).open()
-    images = DataSettings("folder", data_dir=str(tmp_path), size=2, channels=1, scale=1.0).open()
-    assert images.image_shape == (2, 2, 1)
+    images = DataSettings("folder", data_dir=str(tmp_path), size=8, channels=1, scale=1.0).open()
+    assert images.image_shape == (8, 8, 1)
