@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import completed
-from jaxnoise.files import write_whole
+from jaxnoise.files import exclusive, write_whole
 from jaxnoise.study.plan import PlannedRun
 from jaxnoise.training.records import RunFolder, differences
 
@@ -40,6 +41,15 @@ class StudyFolder:
     def is_ready(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> bool:
         """Whether all runs are finished that come before this one."""
         return all(self.is_finished(run) for run in runs if run.comparison in planned.after)
+
+    def is_busy(self, planned: PlannedRun) -> bool:
+        """Whether another process is at work in a run's folder, such as one of a killed study."""
+        root = self.run_folder(planned).root
+        try:
+            with exclusive(root) if root.is_dir() else nullcontext():
+                return False
+        except ConfigError:
+            return True
 
     def operations(self, planned: PlannedRun) -> float | None:
         """Floating-point operations of a step of a run, where they were counted."""

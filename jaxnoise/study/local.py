@@ -105,6 +105,7 @@ def run_all(
     free = [cores[i * share : (i + 1) * share] for i in range(min(jobs, len(cores)))]
     clock, failed = Clock(folder, runs), []
     active: list[_Job] = []
+    told: set[str] = set()
     deadline = time.monotonic() + seconds
     with stop_asked() as asked:
         while waiting or active:
@@ -119,7 +120,14 @@ def run_all(
                 failed += without_first(runs, waiting)
                 break
             while ready and free:
-                piece, own = ready.pop(0), free.pop(0)
+                piece = ready.pop(0)
+                if any(folder.is_busy(runs[i]) for i in piece):
+                    name = name_of([runs[i] for i in piece])
+                    if name not in told:
+                        say(f"{name}: waits for another process that is at work in its folder")
+                        told.add(name)
+                    continue
+                own = free.pop(0)
                 waiting.remove(piece)
                 active.append(_started(folder, [runs[i] for i in piece], command(piece), own))
                 say(f"{active[-1].name}: started on cores {', '.join(map(str, own))}")

@@ -1,0 +1,43 @@
+"""Processes of a study on this machine; what they would train is left out."""
+
+import threading
+import time
+
+from study import small_study
+
+from jaxnoise.files import exclusive
+from jaxnoise.study import local, planned_runs
+from jaxnoise.study.folder import StudyFolder
+
+
+def test_a_run_waits_for_what_is_at_work_in_its_folder(tmp_path, capsys):
+    """As a process does that outlives its killed study until it has saved its state."""
+    folder = StudyFolder(tmp_path)
+    runs = planned_runs(small_study.get_study(), "smoke", tmp_path)[:2]
+    root = folder.run_folder(runs[0]).root
+    root.mkdir(parents=True)
+    freed = []
+
+    def at_work():
+        with exclusive(root):
+            held.set()
+            time.sleep(3)
+            freed.append(time.monotonic())
+
+    held, other = threading.Event(), threading.Thread(target=at_work)
+    other.start()
+    held.wait()
+    assert folder.is_busy(runs[0])
+    assert not folder.is_busy(runs[1])
+    started = {}
+
+    def command(piece):
+        started[piece[0]] = time.monotonic()
+        return ["--version"]
+
+    assert local.run_all(folder, runs, [[0], [1]], command, jobs=1) == []
+    other.join()
+    # The free one goes first, and the other one when its folder is free, told of once.
+    assert started[1] < freed[0] <= started[0]
+    told = "digits/plain/seed_0: waits for another process that is at work in its folder"
+    assert capsys.readouterr().err.count(told) == 1
