@@ -49,7 +49,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, help="runs of a study at a time; 1 by default")
     parser.add_argument("--engine", choices=study.ENGINES, help="where a study's runs are made")
     parser.add_argument("--minutes", type=float, help="stop a study's runs after so long")
-    parser.add_argument("--archive", help="a study's folder as one file: taken up, and written")
+    parser.add_argument("--archive", help="a study as one .tar or .jsonl: taken up, and written")
     parser.add_argument("--distributed", action="store_true", help="one of several processes")
     flags = parser.parse_args(argv)
     for name in ("budget", "index", "jobs", "engine", "minutes", "archive"):

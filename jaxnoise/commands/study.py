@@ -10,7 +10,7 @@ from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import ModelRun
 from jaxnoise.files import exclusive, user_path
 from jaxnoise.study import local, on_ray
-from jaxnoise.study.archive import pack, unpack
+from jaxnoise.study.archive import check_archive, pack, unpack
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.local import Piece, say
 from jaxnoise.study.pages import show
@@ -35,6 +35,9 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
         written then.
     """
     study = load_study(flags.study)
+    archive = None if flags.archive is None else user_path(flags.archive)
+    if archive is not None:
+        check_archive(archive)
     name = Path(flags.study).stem
     folder = StudyFolder(user_path(flags.workdir or f"runs/{name}/{flags.budget}"))
     runs = planned_runs(study, flags.budget, folder.root)
@@ -43,8 +46,8 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
         raise ConfigError(f"--jobs={flags.jobs}: must be at least 1")
     if flags.minutes is not None and not 0 < flags.minutes < inf:
         raise ConfigError(f"--minutes={flags.minutes}: must be above 0")
-    if flags.archive is not None:
-        unpack(user_path(flags.archive), folder.root)
+    if archive is not None:
+        unpack(archive, folder)
     folder.claim(runs)
     if own is not None:
         make([runs[index] for index in own], folder, prepare)
@@ -65,8 +68,8 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
     with exclusive(folder.root):
         failed = engine.run_all(folder, runs, pieces, command, flags.jobs, seconds)
         show(study, folder, runs)
-        if flags.archive is not None:
-            pack(folder, runs, user_path(flags.archive))
+        if archive is not None:
+            pack(folder, runs, archive)
     if failed:
         say(f"{len(failed)} runs failed: {', '.join(failed)}")
     return 1 if failed else 0

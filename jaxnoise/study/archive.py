@@ -1,51 +1,79 @@
-"""A study's folder as one file, for machines that keep nothing between two pieces of work."""
+"""A study in one file, for machines that keep nothing between two pieces of work.
 
+A .tar holds the folder, and with it the checkpoints of runs under way. A .jsonl holds what the
+tables and curves of finished runs are made of, a line for each run: small, and readable anywhere.
+"""
+
+import json
 import os
+import re
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxnoise.errors import ConfigError
+from jaxnoise.files import write_whole
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
 
+SUFFIXES = (".tar", ".jsonl")
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Fills a study's folder from an archive; one that holds runs already is left as it is.
+
+def check_archive(archive: Path) -> None:
+    """Raises ConfigError unless the file's name says which of the two kinds it is."""
+    if archive.suffix not in SUFFIXES:
+        raise ConfigError(f"--archive={archive}: its name must end in {' or '.join(SUFFIXES)}")
+
+
+def unpack(archive: Path, folder: StudyFolder) -> None:
+    """Fills a study's folder from an archive.
 
     Args:
       archive: a file that `pack` wrote; where there is none, the study begins.
-      folder: of the study.
+      folder: of the study; a .tar leaves one that holds runs already as it is, a .jsonl adds the
+        runs that are not finished in it.
 
     Raises:
       ConfigError: the file cannot be read.
     """
-    if not archive.exists() or (folder / "plan.json").exists():
+    if not archive.exists():
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise ConfigError(f"--archive={archive}: cannot be read ({error})") from error
+    if archive.suffix == ".jsonl":
+        _restore(_read(archive), folder)
+    elif not folder.plan.exists():
+        folder.root.mkdir(parents=True, exist_ok=True)
+        try:
+            with tarfile.open(archive) as tar:
+                tar.extractall(folder.root, filter="data")
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise ConfigError(f"--archive={archive}: cannot be read ({error})") from error
 
 
 def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None:
-    """Writes a study's folder as one file; checkpoints of finished runs are left out.
+    """Writes a study in one file.
 
     Args:
       folder: of the study.
       runs: the plan.
-      archive: the file, .tar; it is replaced when the new one is whole.
+      archive: replaced when the new one is whole. A .tar leaves out the checkpoints of finished
+        runs; a .jsonl keeps the runs that it held of another plan.
     """
-    done = {
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    if archive.suffix == ".jsonl":
+        held = {run["run"]: run for run in _read(archive)} if archive.exists() else {}
+        own = {planned.name: None for planned in runs}
+        kept = [run for name, run in held.items() if name not in own]
+        done = [_summary(folder, planned) for planned in runs if _is_numbers(folder, planned)]
+        write_whole(archive, "".join(f"{json.dumps(run)}\n" for run in [*done, *kept]))
+        return
+    done_checkpoints = {
         folder.run_folder(planned).checkpoints for planned in runs if folder.is_finished(planned)
     }
 
     def wanted(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
-        return None if folder.root / info.name in done else info
+        return None if folder.root / info.name in done_checkpoints else info
 
-    archive.parent.mkdir(parents=True, exist_ok=True)
     part = archive.with_name(f"{archive.name}.{os.getpid()}.part")
     try:
         with tarfile.open(part, "w") as tar:
@@ -54,3 +82,86 @@ def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None
         os.replace(part, archive)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _read(archive: Path) -> list[dict[str, Any]]:
+    """The runs of a .jsonl archive."""
+    try:
+        lines = archive.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--archive={archive}: cannot be read ({error})") from error
+    runs = []
+    for number, line in enumerate(lines, 1):
+        try:
+            runs.append(_checked(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            message = f"--archive={archive}: line {number} is no run of a study"
+            raise ConfigError(message) from error
+    return runs
+
+
+def _checked(run: dict[str, Any]) -> dict[str, Any]:
+    """A run of an archive that has all that it must, and names no folder but its own."""
+    files = run["files"].keys()
+    parts = [*run["run"].split("/"), *files]
+    if not {"config.json", "result.json"} <= files or not isinstance(run["rows"], list):
+        raise KeyError("files")
+    if not all(re.fullmatch(r"\w[\w.+=-]*", part) for part in parts):
+        raise ValueError("a name that leads elsewhere")
+    return run
+
+
+def _is_numbers(folder: StudyFolder, planned: PlannedRun) -> bool:
+    """Whether a run is finished and is told by its numbers: a rater is a file that others read."""
+    return folder.is_finished(planned) and not folder.run_folder(planned).rater.exists()
+
+
+def _summary(folder: StudyFolder, planned: PlannedRun) -> dict[str, Any]:
+    """A finished run: its JSON files, and the rows of its record that hold scores."""
+    run = folder.run_folder(planned)
+    files = {path.name: json.loads(path.read_text()) for path in sorted(run.root.glob("*.json"))}
+    return {"run": planned.name, "files": files, "rows": thinned(run.rows())}
+
+
+def thinned(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that hold scores and the last one, each with the mean speed since the one before.
+
+    Args:
+      rows: of a run's record.
+
+    Example:
+      >>> rows = [
+      ...     {"step": 1, "images_seen": 60, "images_per_second": 10.0},
+      ...     {"step": 2, "images_seen": 120, "images_per_second": 30.0},
+      ...     {"step": 2, "images_seen": 120, "frechet_1step": 0.5},
+      ... ]
+      >>> thinned(rows)
+      [{'step': 2, 'images_seen': 120, 'frechet_1step': 0.5, 'images_per_second': 15.0}]
+    """
+    kept, seconds, before, start = [], 0.0, 0, 0
+    for number, row in enumerate(rows):
+        if row.get("images_per_second"):
+            seconds += (row["images_seen"] - before) / row["images_per_second"]
+            before = row["images_seen"]
+        scored = any(key.startswith("frechet_") for key in row)
+        if scored or number == len(rows) - 1:
+            row = {key: value for key, value in row.items() if key != "images_per_second"}
+            if seconds:
+                row["images_per_second"] = round((before - start) / seconds, 6)
+            kept.append(row)
+            seconds, start = 0.0, before
+    return kept
+
+
+def _restore(runs: Sequence[dict[str, Any]], folder: StudyFolder) -> None:
+    """Writes the files of finished runs that are not finished in the folder; results last."""
+    folder.add_to_plan({run["run"]: run["files"]["config.json"] for run in runs})
+    for run in runs:
+        root = folder.root / run["run"]
+        if (root / "result.json").exists():
+            continue
+        root.mkdir(parents=True, exist_ok=True)
+        rows = "".join(f"{json.dumps(row)}\n" for row in run["rows"])
+        write_whole(root / "metrics.jsonl", rows)
+        for name in sorted(run["files"], key=lambda name: name.startswith("result")):
+            write_whole(root / name, json.dumps(run["files"][name], indent=2) + "\n")

@@ -1,7 +1,7 @@
 """A study's folder: its plan, its runs, and which of them are finished."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -81,14 +81,7 @@ class StudyFolder:
         Raises:
           ConfigError: a run of the folder has another config now; it and its keys are named.
         """
-        held: dict[str, Any] = {}
-        if self.plan.exists():
-            try:
-                held = json.loads(self.plan.read_text())
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise ConfigError(
-                    f"--workdir={self.root}: plan.json is damaged: {error}"
-                ) from error
+        held = self._held_plan()
         for planned in runs:
             if planned.name in held:
                 difference = differences(completed(held[planned.name]), planned.run.config)
@@ -97,6 +90,21 @@ class StudyFolder:
                         f"--workdir={self.root}: {planned.name} is a run of another config: "
                         f"{difference}; give another --workdir"
                     )
+        self._write_plan(held | {planned.name: planned.run.config for planned in runs})
+
+    def add_to_plan(self, configs: Mapping[str, Any]) -> None:
+        """Adds runs that the plan does not have yet, by their names."""
+        self._write_plan({**configs, **self._held_plan()})
+
+    def _held_plan(self) -> dict[str, Any]:
+        if not self.plan.exists():
+            return {}
+        try:
+            held: dict[str, Any] = json.loads(self.plan.read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--workdir={self.root}: plan.json is damaged: {error}") from error
+        return held
+
+    def _write_plan(self, plan: Mapping[str, Any]) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
-        plan = held | {planned.name: planned.run.config for planned in runs}
         write_whole(self.plan, json.dumps(plan, indent=1, sort_keys=True) + "\n")

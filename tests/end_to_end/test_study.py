@@ -81,9 +81,23 @@ def test_runs_are_made_once_and_compared(study, capsys):
     assert (study.parent / "runs" / "results.md").read_text().strip() == table.strip()
     assert (study.parent / "runs" / "digits_frechet_1step.png").stat().st_size > 5000
     assert (root / "compare.html").exists()
-    # With nothing left to run, the same table again.
-    assert main(flags) == 0
+    # With nothing left to run, the same table again; elsewhere too, from the runs' numbers alone.
+    archive = study.parent / "finished.jsonl"
+    assert main([*flags, f"--archive={archive}"]) == 0
     assert capsys.readouterr().out == table
+    elsewhere = [flags[0], f"--workdir={study.parent / 'restored'}", f"--archive={archive}"]
+    assert main(elsewhere) == 0
+    again, said = capsys.readouterr()
+    assert "2 of 2 runs are finished" in said
+    assert again == table
+    results = [study.parent / folder / "results.csv" for folder in ("runs", "restored")]
+    assert results[0].read_text() == results[1].read_text()
+    # Of another config now, they are refused.
+    changed = archive.read_text().replace('"batch": 16', '"batch": 32')
+    (study.parent / "changed.jsonl").write_text(changed)
+    flags = [flags[0], f"--workdir={study.parent / 'other'}"]
+    assert main([*flags, f"--archive={study.parent / 'changed.jsonl'}"]) == 2
+    assert "is a run of another config: train.batch" in capsys.readouterr().err
 
 
 def test_a_further_score_is_taken_of_a_run_that_is_finished(study):

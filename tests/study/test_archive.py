@@ -1,0 +1,94 @@
+"""A study in one file: the numbers of finished runs."""
+
+import json
+
+import pytest
+from study import small_study
+
+from jaxnoise.errors import ConfigError
+from jaxnoise.study import planned_runs
+from jaxnoise.study.archive import check_archive, pack, unpack
+from jaxnoise.study.folder import StudyFolder
+
+ROWS = [
+    {"step": 2, "images_seen": 32, "images_per_second": 8.0, "loss": 1.0},
+    {"step": 4, "images_seen": 64, "images_per_second": 16.0, "loss": 0.5},
+    {"step": 4, "images_seen": 64, "frechet_1step": 3.0},
+    {"step": 8, "images_seen": 128, "images_per_second": 4.0, "loss": 0.25},
+    {"step": 8, "images_seen": 128, "frechet_1step": 2.0},
+]
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """The first run of the small study, finished by numbers of our own."""
+    runs = planned_runs(small_study.get_study(), "smoke", tmp_path / "runs")
+    folder = StudyFolder(tmp_path / "runs")
+    run = folder.run_folder(runs[0])
+    run.claim(runs[0].run.config)
+    run.result.write_text(json.dumps({"frechet_1step": 2.0}))
+    for row in ROWS:
+        run.append(row)
+    return folder, runs
+
+
+def test_what_tables_and_curves_are_made_of_is_kept(finished, tmp_path):
+    folder, runs = finished
+    archive = tmp_path / "study.jsonl"
+    pack(folder, runs, archive)
+    other = StudyFolder(tmp_path / "other")
+    unpack(archive, other)
+    assert [other.is_finished(run) for run in runs] == [True] + [False] * (len(runs) - 1)
+    assert other.results(runs[0]) == folder.results(runs[0])
+    rows = other.run_folder(runs[0]).rows()
+    assert [(r["step"], r["frechet_1step"]) for r in rows] == [(4, 3.0), (8, 2.0)]
+    # 32 images at 8 a second, 32 at 16, 64 at 4.
+    assert other.hours(runs[0]) == pytest.approx((4 + 2 + 16) / 3600)
+    assert other.hours(runs[0]) == pytest.approx(folder.hours(runs[0]))
+    other.claim(runs)
+    # The same again, and runs of another plan are kept.
+    pack(other, runs, tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_text() == archive.read_text()
+    pack(other, runs[1:], tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_text() == archive.read_text()
+
+
+def test_a_run_that_is_finished_here_stays_as_it_is(finished, tmp_path):
+    folder, runs = finished
+    archive = tmp_path / "study.jsonl"
+    pack(folder, runs, archive)
+    archive.write_text(archive.read_text().replace('"frechet_1step": 2.0', '"frechet_1step": 9.0'))
+    unpack(archive, folder)
+    assert folder.results(runs[0])[""] == {"frechet_1step": 2.0}
+    assert folder.run_folder(runs[0]).rows() == ROWS
+
+
+def test_a_rater_is_made_again(finished, tmp_path):
+    """Other runs read its file, which the numbers do not hold."""
+    folder, runs = finished
+    folder.run_folder(runs[0]).rater.write_bytes(b"weights")
+    pack(folder, runs, tmp_path / "study.jsonl")
+    assert (tmp_path / "study.jsonl").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"run": "a/b/seed_0", "files": {}, "rows": []}',
+        '{"run": "../b", "files": {"config.json": {}, "result.json": {}}, "rows": []}',
+        '{"run": "a", "files": {"config.json": {}, "result.json": {}, "x/y": {}}, "rows": []}',
+    ],
+)
+def test_a_line_that_is_no_run_is_named(line, tmp_path):
+    archive = tmp_path / "study.jsonl"
+    archive.write_text(line + "\n")
+    with pytest.raises(ConfigError, match=r"study\.jsonl: line 1 is no run of a study"):
+        unpack(archive, StudyFolder(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_name_says_what_is_kept(tmp_path):
+    with pytest.raises(ConfigError, match=r"must end in \.tar or \.jsonl"):
+        check_archive(tmp_path / "study.zip")
