@@ -8,6 +8,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from jaxnoise.errors import ArgumentError
+from jaxnoise.models import fused
 from jaxnoise.models.fused import convolve, group_count, group_norm
 
 
@@ -76,14 +77,34 @@ def test_convolution_gradient_and_its_tangent_are_those_of_autodiff(padding):
         args = normals((2, 5, 4, 3), (3, 3, 3, 2))
         directions = normals((2, 5, 4, 3), (3, 3, 3, 2), seed=1)
         results = []
-        for fused in (True, False):
+        for fast in (True, False):
             gradient = jax.grad(
-                lambda x, k, fused=fused: jnp.sum(convolve(x, k, padding, fused=fused) ** 3),
+                lambda x, k, fast=fast: jnp.sum(convolve(x, k, padding, fused=fast) ** 3),
                 argnums=(0, 1),
             )
             results.append(jax.jit(lambda g=gradient: jax.jvp(g, args, directions))())
         for got, want in zip(*map(jax.tree.leaves, results), strict=True):
             np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "batch,pixels,count", [(64, 64, 1), (128, 49, 2), (128, 196, 8), (7, 1024, 7), (512, 1024, 16)]
+)
+def test_parts_of_a_weight_gradient_are_equal_and_few(batch, pixels, count):
+    assert fused._part_count(batch, pixels) == count
+
+
+def test_a_weight_gradient_in_parts_is_the_sum_over_pixels(monkeypatch):
+    monkeypatch.setattr(fused, "_PIXELS_OF_A_PART", 40)
+    with jax.enable_x64(True):
+        x, g = normals((6, 5, 4, 3), (6, 5, 4, 2))
+        assert fused._part_count(6, 20) == 3
+        found = jax.jit(lambda x, g: fused._kernel_gradient(x, g, 1))(x, g)
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    for i in range(3):
+        for j in range(3):
+            want = np.einsum("bpqc,bpqd->cd", padded[:, i : i + 5, j : j + 4], g)
+            np.testing.assert_allclose(found[i, j], want, rtol=1e-11, atol=1e-12)
 
 
 def test_forward_mode_takes_the_plain_path():
