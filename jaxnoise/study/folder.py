@@ -60,7 +60,7 @@ class StudyFolder:
         return found
 
     def hours(self, planned: PlannedRun) -> float:
-        """How long a run has trained, by the speeds of its record."""
+        """How long a run has trained, by the speeds of its record; its share of what it shared."""
         total, before = 0.0, 0
         for row in self.run_folder(planned).rows():
             if row.get("images_per_second"):

@@ -69,6 +69,7 @@ class Rhythm:
       sample_every: steps between pictures.
       checkpoint_every: steps between checkpoints.
       evaluate_every: steps between scores.
+      runs: how many one program trains together; the images per second are those of all.
     """
 
     steps: int
@@ -78,6 +79,7 @@ class Rhythm:
     sample_every: int
     checkpoint_every: int
     evaluate_every: int = 0
+    runs: int = 1
 
 
 def train(
@@ -142,7 +144,7 @@ def training_steps(
     in_flight = 0 if jax.process_count() > 1 and jax.default_backend() == "cpu" else IN_FLIGHT
     saved = step = int(state.step)
     pending: deque[tuple[int, Any]] = deque()
-    window = Window(rhythm.batch)
+    window = Window(rhythm.batch, rhythm.runs)
 
     def settle(most: int) -> None:
         while len(pending) > most:
@@ -211,8 +213,8 @@ class Window:
     "band_squares/<name>" comes <name>_std.
     """
 
-    def __init__(self, batch: int):
-        self._batch = batch
+    def __init__(self, batch: int, runs: int = 1):
+        self._batch, self._runs = batch, runs
         self._clear()
 
     def _clear(self) -> None:
@@ -247,7 +249,7 @@ class Window:
         row: dict[str, Any] = {
             "step": step,
             "images_seen": step * self._batch,
-            "images_per_second": round(count * self._batch / max(seconds, 1e-9), 1),
+            "images_per_second": round(count * self._batch * self._runs / max(seconds, 1e-9), 1),
             "loss": float(merged.pop("loss").mean()),
             "grad_norm": float(merged.pop("grad_norm").mean()),
         }

@@ -5,6 +5,7 @@ cost little more than that of one.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -87,7 +88,7 @@ def train_together(
       For each run the state after the last step, or what it failed with. Where a run fails the
       others stop, at their newest checkpoint; theirs is None.
     """
-    shared, stop = _Once(feeder), False
+    shared, stop, rhythm = _Once(feeder), False, replace(rhythm, runs=len(states))
     outcomes: list[TrainState | Exception | None] = [None] * len(states)
     with stop_requested() as asked:
         runs = [

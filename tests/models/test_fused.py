@@ -88,17 +88,18 @@ def test_convolution_gradient_and_its_tangent_are_those_of_autodiff(padding):
 
 
 @pytest.mark.parametrize(
-    "batch,pixels,count", [(64, 64, 1), (128, 49, 2), (128, 196, 8), (7, 1024, 7), (512, 1024, 16)]
+    "batch,numbers,count",
+    [(64, 64 * 32, 1), (128, 49 * 64, 2), (128, 196 * 32, 4), (7, 2**18, 7), (512, 2**15, 16)],
 )
-def test_parts_of_a_weight_gradient_are_equal_and_few(batch, pixels, count):
-    assert fused._part_count(batch, pixels) == count
+def test_parts_of_a_weight_gradient_are_equal_and_few(batch, numbers, count):
+    assert fused._part_count(batch, numbers) == count
 
 
 def test_a_weight_gradient_in_parts_is_the_sum_over_pixels(monkeypatch):
-    monkeypatch.setattr(fused, "_PIXELS_OF_A_PART", 40)
+    monkeypatch.setattr(fused, "_NUMBERS_OF_A_PART", 80)
     with jax.enable_x64(True):
         x, g = normals((6, 5, 4, 3), (6, 5, 4, 2))
-        assert fused._part_count(6, 20) == 3
+        assert fused._part_count(6, 40) == 3
         found = jax.jit(lambda x, g: fused._kernel_gradient(x, g, 1))(x, g)
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     for i in range(3):

@@ -224,12 +224,13 @@ def test_one_of_several_processes_does_not_save_alone(monkeypatch):
     assert not hasattr(broken, "__notes__")
 
 
-def test_time_spent_recording_does_not_count(monkeypatch):
+@pytest.mark.parametrize("runs", [1, 3])
+def test_time_spent_recording_does_not_count(runs, monkeypatch):
     clock = iter([0.0, 10.0, 110.0, 120.0, 120.0])
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    window = Window(batch=4)
+    window = Window(batch=4, runs=runs)
     with window.paused():
         pass
     window.add(metrics(0))
-    # 120 s went by, of which 100 were spent recording: 2 steps of 4 images in 20 s.
-    assert window.row(2)["images_per_second"] == 0.4
+    # 120 s went by, of which 100 were spent recording: 2 steps of 4 images in 20 s, of each run.
+    assert window.row(2)["images_per_second"] == pytest.approx(0.4 * runs)
