@@ -54,7 +54,7 @@ def test_the_shipped_studies_are_planned_at_every_budget():
         for study in (adaptive, high_noise, log_snr, noise_rater, pacing)
     }
     assert counts == {
-        "studies.adaptive": {"smoke": 2, "laptop": 22 * 3 + 14 * 3 + 10 * 5},
+        "studies.adaptive": {"smoke": 2, "laptop": 22 * 3 + 14 * 3 + 6 * 5},
         "studies.high_noise": {
             "smoke": 2,
             "laptop": 23 * 3 + 4 * 3 + 4 * 5 + 2 * 2,
