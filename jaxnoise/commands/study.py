@@ -47,7 +47,7 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
     if flags.minutes is not None and not 0 < flags.minutes < inf:
         raise ConfigError(f"--minutes={flags.minutes}: must be above 0")
     if archive is not None:
-        unpack(archive, folder)
+        unpack(archive, folder, runs)
     folder.claim(runs)
     if own is not None:
         make([runs[index] for index in own], folder, prepare)

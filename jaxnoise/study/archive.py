@@ -26,21 +26,25 @@ def check_archive(archive: Path) -> None:
         raise ConfigError(f"--archive={archive}: its name must end in {' or '.join(SUFFIXES)}")
 
 
-def unpack(archive: Path, folder: StudyFolder) -> None:
+def unpack(archive: Path, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
     """Fills a study's folder from an archive.
 
     Args:
       archive: a file that `pack` wrote; where there is none, the study begins.
       folder: of the study; a .tar leaves one that holds runs already as it is, a .jsonl adds the
         runs that are not finished in it.
+      runs: the plan.
 
     Raises:
-      ConfigError: the file cannot be read.
+      ConfigError: the file cannot be read; or a .jsonl holds a run of the plan with another config,
+        and then nothing is written.
     """
     if not archive.exists():
         return
     if archive.suffix == ".jsonl":
-        _restore(_read(archive), folder)
+        held = _read(archive)
+        folder.check(runs, {run["run"]: run["files"]["config.json"] for run in held})
+        _restore(held, folder)
     elif not folder.plan.exists():
         folder.root.mkdir(parents=True, exist_ok=True)
         try:
@@ -57,15 +61,15 @@ def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None
       folder: of the study.
       runs: the plan.
       archive: replaced when the new one is whole. A .tar leaves out the checkpoints of finished
-        runs; a .jsonl keeps the runs that it held of another plan.
+        runs; a .jsonl keeps what it held of runs that are not finished here.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     if archive.suffix == ".jsonl":
         held = {run["run"]: run for run in _read(archive)} if archive.exists() else {}
-        own = {planned.name: None for planned in runs}
-        kept = [run for name, run in held.items() if name not in own]
-        done = [_summary(folder, planned) for planned in runs if _is_numbers(folder, planned)]
-        write_whole(archive, "".join(f"{json.dumps(run)}\n" for run in [*done, *kept]))
+        done = {p.name: _summary(folder, p) for p in runs if _is_numbers(folder, p)}
+        kept = {name: run for name, run in held.items() if name not in done}
+        lines = [f"{json.dumps(run)}\n" for run in (done | kept).values()]
+        write_whole(archive, "".join(lines))
         return
     done_checkpoints = {
         folder.run_folder(planned).checkpoints for planned in runs if folder.is_finished(planned)
@@ -154,7 +158,7 @@ def thinned(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _restore(runs: Sequence[dict[str, Any]], folder: StudyFolder) -> None:
-    """Writes the files of finished runs that are not finished in the folder; results last."""
+    """Writes the files of runs that are not finished in the folder; result.json last."""
     folder.add_to_plan({run["run"]: run["files"]["config.json"] for run in runs})
     for run in runs:
         root = folder.root / run["run"]
@@ -163,5 +167,5 @@ def _restore(runs: Sequence[dict[str, Any]], folder: StudyFolder) -> None:
         root.mkdir(parents=True, exist_ok=True)
         rows = "".join(f"{json.dumps(row)}\n" for row in run["rows"])
         write_whole(root / "metrics.jsonl", rows)
-        for name in sorted(run["files"], key=lambda name: name.startswith("result")):
+        for name in sorted(run["files"], key=lambda name: name == "result.json"):
             write_whole(root / name, json.dumps(run["files"][name], indent=2) + "\n")

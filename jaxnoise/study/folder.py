@@ -82,6 +82,11 @@ class StudyFolder:
           ConfigError: a run of the folder has another config now; it and its keys are named.
         """
         held = self._held_plan()
+        self.check(runs, held)
+        self._write_plan(held | {planned.name: planned.run.config for planned in runs})
+
+    def check(self, runs: Sequence[PlannedRun], held: Mapping[str, Any]) -> None:
+        """Raises ConfigError where `held`, name -> config, has a run of the plan otherwise."""
         for planned in runs:
             if planned.name in held:
                 difference = differences(completed(held[planned.name]), planned.run.config)
@@ -90,7 +95,6 @@ class StudyFolder:
                         f"--workdir={self.root}: {planned.name} is a run of another config: "
                         f"{difference}; give another --workdir"
                     )
-        self._write_plan(held | {planned.name: planned.run.config for planned in runs})
 
     def add_to_plan(self, configs: Mapping[str, Any]) -> None:
         """Adds runs that the plan does not have yet, by their names."""

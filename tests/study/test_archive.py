@@ -37,7 +37,7 @@ def test_what_tables_and_curves_are_made_of_is_kept(finished, tmp_path):
     archive = tmp_path / "study.jsonl"
     pack(folder, runs, archive)
     other = StudyFolder(tmp_path / "other")
-    unpack(archive, other)
+    unpack(archive, other, runs)
     assert [other.is_finished(run) for run in runs] == [True] + [False] * (len(runs) - 1)
     assert other.results(runs[0]) == folder.results(runs[0])
     rows = other.run_folder(runs[0]).rows()
@@ -58,9 +58,29 @@ def test_a_run_that_is_finished_here_stays_as_it_is(finished, tmp_path):
     archive = tmp_path / "study.jsonl"
     pack(folder, runs, archive)
     archive.write_text(archive.read_text().replace('"frechet_1step": 2.0', '"frechet_1step": 9.0'))
-    unpack(archive, folder)
+    unpack(archive, folder, runs)
     assert folder.results(runs[0])[""] == {"frechet_1step": 2.0}
     assert folder.run_folder(runs[0]).rows() == ROWS
+
+
+def test_what_is_not_finished_here_stays_in_the_file(finished, tmp_path):
+    """Such as a run that a new further score is asked of, whose checkpoints are elsewhere."""
+    folder, runs = finished
+    archive = tmp_path / "study.jsonl"
+    pack(folder, runs, archive)
+    before = archive.read_text()
+    pack(StudyFolder(tmp_path / "empty"), runs, archive)
+    assert archive.read_text() == before
+
+
+def test_a_run_of_another_config_is_refused_before_anything_is_written(finished, tmp_path):
+    folder, runs = finished
+    archive = tmp_path / "study.jsonl"
+    pack(folder, runs, archive)
+    archive.write_text(archive.read_text().replace('"seed": 0', '"seed": 7'))
+    with pytest.raises(ConfigError, match="is a run of another config: seed"):
+        unpack(archive, StudyFolder(tmp_path / "other"), runs)
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_rater_is_made_again(finished, tmp_path):
@@ -85,7 +105,7 @@ def test_a_line_that_is_no_run_is_named(line, tmp_path):
     archive = tmp_path / "study.jsonl"
     archive.write_text(line + "\n")
     with pytest.raises(ConfigError, match=r"study\.jsonl: line 1 is no run of a study"):
-        unpack(archive, StudyFolder(tmp_path / "runs"))
+        unpack(archive, StudyFolder(tmp_path / "runs"), [])
     assert not (tmp_path / "runs").exists()
 
 
