@@ -64,9 +64,14 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
             f"--index={','.join(map(str, piece))}",
         ]
 
+    def keep() -> None:
+        # Numbers are a few lines; a .tar holds checkpoints, and is written once.
+        if archive is not None and archive.suffix == ".jsonl":
+            pack(folder, runs, archive)
+
     seconds = inf if flags.minutes is None else 60 * flags.minutes
     with exclusive(folder.root):
-        failed = engine.run_all(folder, runs, pieces, command, flags.jobs, seconds)
+        failed = engine.run_all(folder, runs, pieces, command, flags.jobs, seconds, keep)
         show(study, folder, runs)
         if archive is not None:
             pack(folder, runs, archive)

@@ -80,6 +80,7 @@ def run_all(
     command: Command,
     jobs: int,
     seconds: float = inf,
+    after_each: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Makes every run that is not finished; a run that fails does not stop the others.
 
@@ -92,6 +93,7 @@ def run_all(
       command: makes a piece.
       jobs: how many pieces at a time, at least 1; cores are shared out between them.
       seconds: after which the runs are stopped; they save their state.
+      after_each: called whenever a piece is finished.
 
     Returns:
       Names of the pieces that failed.
@@ -147,6 +149,7 @@ def run_all(
                     say(f"{job.name}: failed: {last_error(job.log)} ({job.log})")
                 else:
                     say(f"{job.name}: finished, {clock.left()}")
+                    after_each()
     return failed
 
 

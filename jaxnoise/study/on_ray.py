@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ def run_all(
     command: Command,
     jobs: int,
     seconds: float = inf,
+    after_each: Callable[[], None] = lambda: None,
 ) -> list[str]:
     """Makes every run that is not finished on the cluster of $RAY_ADDRESS, or on a local one.
 
@@ -52,6 +53,7 @@ def run_all(
       command: makes a piece.
       jobs: how many pieces share the CPUs of the cluster.
       seconds: after which the pieces are stopped; they save their state.
+      after_each: called whenever a piece is finished.
 
     Returns:
       Names of the pieces that failed.
@@ -79,7 +81,7 @@ def run_all(
             if not ready:
                 return failed + without_first(runs, waiting)
             waiting = [piece for piece in waiting if piece not in ready]
-            failed += _on_cluster(ray, folder, runs, ready, command, jobs, deadline)
+            failed += _on_cluster(ray, folder, runs, ready, command, jobs, deadline, after_each)
         return failed
     finally:
         ray.shutdown()
@@ -93,6 +95,7 @@ def _on_cluster(
     command: Command,
     jobs: int,
     deadline: float,
+    after_each: Callable[[], None],
 ) -> list[str]:
     there = ray.cluster_resources()
     accelerator = next((kind for kind in ("GPU", "TPU") if there.get(kind)), None)
@@ -125,6 +128,7 @@ def _on_cluster(
                     say(f"{names[task]}: failed: {last_error(logs[task])} ({logs[task]})")
                 else:
                     say(f"{names[task]}: finished, {clock.left()}")
+                    after_each()
             if asked() or time.monotonic() > deadline:
                 say("stopping: the runs save their state")
                 for task in left:

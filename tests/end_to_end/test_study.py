@@ -18,6 +18,7 @@ import pytest
 from jaxnoise.cli import main
 from jaxnoise.errors import ConfigError
 from jaxnoise.files import exclusive
+from jaxnoise.study import local
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +60,12 @@ def study(tmp_path_factory):
     return path
 
 
-def test_runs_are_made_once_and_compared(study, capsys):
+def finished_and_interrupted(folder, runs, pieces, command, jobs, seconds, after_each):
+    after_each()
+    raise KeyboardInterrupt
+
+
+def test_runs_are_made_once_and_compared(study, capsys, monkeypatch):
     flags = [f"--study={study}", f"--workdir={study.parent / 'runs'}"]
     assert main([*flags, "--index=1"]) == 0
     root = study.parent / "runs" / "digits"
@@ -92,6 +98,12 @@ def test_runs_are_made_once_and_compared(study, capsys):
     assert again == table
     results = [study.parent / folder / "results.csv" for folder in ("runs", "restored")]
     assert results[0].read_text() == results[1].read_text()
+    # Kept as soon as a run is finished, whatever comes then.
+    kept = study.parent / "kept.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr(local, "run_all", finished_and_interrupted)
+        assert main([*flags, f"--archive={kept}"]) == 130
+    assert kept.read_text() == archive.read_text()
     # Of another config now, they are refused.
     changed = archive.read_text().replace('"batch": 16', '"batch": 32')
     (study.parent / "changed.jsonl").write_text(changed)

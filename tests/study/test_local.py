@@ -35,7 +35,12 @@ def test_a_run_waits_for_what_is_at_work_in_its_folder(tmp_path, capsys):
         started[piece[0]] = time.monotonic()
         return ["--version"]
 
-    assert local.run_all(folder, runs, [[0], [1]], command, jobs=1) == []
+    kept = []
+    failed = local.run_all(
+        folder, runs, [[0], [1]], command, jobs=1, after_each=lambda: kept.append(list(started))
+    )
+    assert failed == []
+    assert kept == [[1], [1, 0]]
     other.join()
     # The free one goes first, and the other one when its folder is free, told of once.
     assert started[1] < freed[0] <= started[0]
