@@ -7,7 +7,7 @@ import re
 import command_line
 import pytest
 
-from docs.builders import api, config_keys, gallery, sources
+from docs.builders import api, config_keys, evidence, gallery, sources
 from docs.builders.markdown import as_markdown
 from jaxnoise import experiment
 from jaxnoise.config import noise as noise_choices
@@ -53,6 +53,13 @@ def test_every_page_is_in_the_nav():
     made = {"config_keys.md", "configs.md", "studies_shipped.md"}
     written = {sources.page_of(path) for path in sources.written_pages()}
     assert set(re.findall(r": (\S+\.md)$", NAV, re.MULTILINE)) == written | made
+
+
+@pytest.mark.parametrize("archive", evidence.archives(), ids=lambda path: path.stem)
+def test_the_page_of_a_study_is_made_of_the_runs_that_are_kept(archive, tmp_path):
+    """Runs of another config than the study's now are refused, and the page is made again then."""
+    page = archive.with_suffix(".md").read_text()
+    assert page.startswith(evidence.text_of(archive, *evidence.restored(archive, tmp_path)))
 
 
 def test_every_link_leads_somewhere():

@@ -24,7 +24,8 @@ _SHOWN = (".md", ".png")
 
 def written_pages() -> list[str]:
     """The files of docs/ and of the repository that are pages, as paths in the repository."""
-    return [*PLACED, *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    below = (ROOT / "docs").rglob("*.md")
+    return [*PLACED, *sorted(path.relative_to(ROOT).as_posix() for path in below)]
 
 
 def page_of(path: str) -> str:

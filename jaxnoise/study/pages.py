@@ -20,13 +20,42 @@ def show(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
       folder: of the study.
       runs: the plan.
     """
-    rows = rows_of(folder, runs, {name: c.control for name, c in study.comparisons.items()})
+    rows = rows_of(folder, runs, controls_of(study))
     if not rows:
         say("no run is finished yet")
         return
-    table = f"# {study.question}\n\n{as_markdown(rows)}\n{_cost_of(folder, runs)}\n"
+    table = tables(study, folder, runs)
     write_whole(folder.root / "results.md", table)
     write_whole(folder.root / "results.csv", as_csv(rows))
+    draw(study, folder, runs)
+    for name in study.comparisons:
+        roots = [folder.run_folder(planned).root for planned in scored_runs(name, folder, runs)]
+        if len(roots) > 1:
+            write_comparison(roots, folder.root / name)
+    print(table)
+
+
+def controls_of(study: Study) -> dict[str, str]:
+    """Each comparison's control."""
+    return {name: comparison.control for name, comparison in study.comparisons.items()}
+
+
+def scored_runs(
+    comparison: str, folder: StudyFolder, runs: Sequence[PlannedRun]
+) -> list[PlannedRun]:
+    """The runs of a comparison that have a score."""
+    return [run for run in runs if run.comparison == comparison and "" in folder.results(run)]
+
+
+def tables(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> str:
+    """The question, the tables of what is scored, and what it has cost, in Markdown."""
+    rows = rows_of(folder, runs, controls_of(study))
+    return f"# {study.question}\n\n{as_markdown(rows)}\n{_cost_of(folder, runs)}\n"
+
+
+def draw(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
+    """Draws the distances of every arm, and for each comparison the curves that were taken."""
+    rows = rows_of(folder, runs, controls_of(study))
     distances = [row for row in rows if row.score.startswith("frechet_")]
     for scored, score in dict.fromkeys((row.scored, row.score) for row in distances):
         own = [row for row in distances if (row.scored, row.score) == (scored, score)]
@@ -39,18 +68,9 @@ def show(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
             own[0].floor,
         )
     for name, comparison in study.comparisons.items():
-        own_runs = [
-            planned
-            for planned in runs
-            if planned.comparison == name and "" in folder.results(planned)
-        ]
-        if own_runs:
+        if own_runs := scored_runs(name, folder, runs):
             draw_curves(name, comparison, folder, own_runs)
             draw_levels(name, comparison, folder, own_runs)
-        if len(own_runs) > 1:
-            roots = [folder.run_folder(planned).root for planned in own_runs]
-            write_comparison(roots, folder.root / name)
-    print(table)
 
 
 def _cost_of(folder: StudyFolder, runs: Sequence[PlannedRun]) -> str:

@@ -160,6 +160,7 @@ def rows_of(
             for key, value in scores_of(result).items():
                 by_arm = found.setdefault((planned.comparison, further, key), {})
                 by_arm.setdefault(planned.arm, {})[planned.seed] = value
+    found = {place: by_arm for place, by_arm in found.items() if not _repeats(place, found)}
     for (comparison, key), by_arm in at_equal_cost(folder, runs).items():
         found[comparison, EQUAL_COST, key] = by_arm
         first[comparison, EQUAL_COST] = first[comparison, ""]
@@ -190,6 +191,17 @@ def rows_of(
         ]
         rows += sorted(own, key=lambda row: row.mean, reverse=higher_is_better(key))
     return rows
+
+
+def _repeats(
+    place: tuple[str, str, str], found: Mapping[tuple[str, str, str], Mapping[str, Any]]
+) -> bool:
+    """Whether a further score is a run's own again, taken where only another one was wanted."""
+    comparison, further, key = place
+    own = found.get((comparison, "", key), {})
+    return further != "" and all(
+        values.items() <= own.get(arm, {}).items() for arm, values in found[place].items()
+    )
 
 
 def images_seen(counts: Collection[int]) -> str:

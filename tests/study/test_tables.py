@@ -136,6 +136,20 @@ def test_further_scores_have_tables_and_pictures_of_their_own(finished, capsys):
         assert (folder.root / f"{name}.png").stat().st_size > 5000
 
 
+def test_a_further_score_that_is_the_own_one_again_is_left_out(finished):
+    folder, _ = finished
+    runs = planned_runs(small_study.get_study(further={"raw": {}}), "smoke", folder.root)
+    path = folder.run_folder(runs[1]).further("raw")
+    result = json.loads(folder.run_folder(runs[1]).result.read_text())
+    for again, left in (({"precision_1step": 0.5}, {"precision_1step"}), ({}, set())):
+        path.write_text(json.dumps(result | again))
+        rows = rows_of(folder, runs, {"digits": "plain"})
+        assert {row.score for row in rows if row.further} == left
+    path.write_text(json.dumps(result | {"frechet_1step": 2.5}))
+    rows = rows_of(folder, runs, {"digits": "plain"})
+    assert [row.mean for row in rows if row.further] == [2.5]
+
+
 def test_arms_of_unlike_cost_are_compared_at_equal_cost(finished):
     """The cheap arm ends at cost 80; the dear one, of twice its cost a step, is read at step 4."""
     folder, runs = finished

@@ -1,0 +1,70 @@
+"""Pages of our own studies, made of the numbers of their finished runs that lie in docs/evidence/.
+
+    python -m docs.builders.evidence
+
+Writes docs/evidence/STUDY.md and the pictures that it shows for every docs/evidence/STUDY.jsonl.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from jaxnoise.study.archive import unpack
+from jaxnoise.study.folder import StudyFolder
+from jaxnoise.study.pages import draw, tables
+from jaxnoise.study.plan import PlannedRun, Study, load_study, planned_runs
+
+EVIDENCE = Path(__file__).parents[1] / "evidence"
+BUDGET = "laptop"
+
+
+def archives() -> list[Path]:
+    """The studies of which runs are kept."""
+    return sorted(EVIDENCE.glob("*.jsonl"))
+
+
+def restored(archive: Path, root: Path) -> tuple[Study, StudyFolder, list[PlannedRun]]:
+    """A study's folder, filled from the numbers that are kept."""
+    study, folder = load_study(f"studies/{archive.stem}.py"), StudyFolder(root)
+    runs = planned_runs(study, BUDGET, root)
+    unpack(archive, folder, runs)
+    return study, folder, runs
+
+
+def text_of(archive: Path, study: Study, folder: StudyFolder, runs: list[PlannedRun]) -> str:
+    """A study's page but for its pictures: how to make it, and its tables."""
+    title, _, rest = tables(study, folder, runs).partition("\n\n")
+    done = sum(folder.is_finished(run) for run in runs)
+    return (
+        f"{title}\n\n{done} of {len(runs)} runs are finished; "
+        f"[studies.md](../studies.md) says what the tables mean. This command shows them again and "
+        f"makes the others:\n\n```sh\npython run.py --study=studies/{archive.stem}.py "
+        f"--budget={BUDGET} --jobs=2 \\\n    --archive=docs/evidence/{archive.name}\n```\n\n{rest}"
+    )
+
+
+def shown(study: Study, folder: StudyFolder) -> list[Path]:
+    """Of each comparison's pictures its own distances, over training too, and errors by level."""
+    found: list[Path] = []
+    for name, comparison in study.comparisons.items():
+        for kind in ("frechet_*", "curves", *(f"{again}_by_level" for again in comparison.further)):
+            found += sorted(folder.root.glob(f"{name}_{kind}.png"))
+    return found
+
+
+def write(archive: Path) -> None:
+    """Writes a study's page and its pictures."""
+    with tempfile.TemporaryDirectory() as root:
+        study, folder, runs = restored(archive, Path(root))
+        draw(study, folder, runs)
+        text = text_of(archive, study, folder, runs)
+        for picture in shown(study, folder):
+            name = f"{archive.stem}_{picture.name}"
+            shutil.copyfile(picture, EVIDENCE / name)
+            text += f"\n![{picture.stem.replace('_', ' ')}]({name})\n"
+    (EVIDENCE / f"{archive.stem}.md").write_text(text)
+
+
+if __name__ == "__main__":
+    for each in archives():
+        write(each)
