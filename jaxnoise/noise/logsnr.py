@@ -191,6 +191,10 @@ class Cauchy(_Symmetric):
         return -jnp.log1p(z * z) - log_of(pi * self.gamma)
 
 
+_ndtri = jax.jit(ndtri)
+"""As one program: outside of one, jax 0.12 makes it of a hundred operations, in 50 ms a call."""
+
+
 class _Gaussian(_Symmetric):
     """A normal law of standard deviation `_spread`."""
 
@@ -202,7 +206,7 @@ class _Gaussian(_Symmetric):
         return jax.lax.erfc(a / (self._spread * sqrt(2))) / 2
 
     def _inverse_tail(self, m: jax.Array) -> jax.Array:
-        return -self._spread * ndtri(m)
+        return -self._spread * _ndtri(m)
 
     def log_prob(self, lam: ArrayLike) -> jax.Array:
         z = (as_level(lam) - self._center) / self._spread
