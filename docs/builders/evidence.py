@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jaxnoise.study.archive import unpack
 from jaxnoise.study.folder import StudyFolder
-from jaxnoise.study.pages import draw, tables
+from jaxnoise.study.pages import draw, scored_rows, tables
 from jaxnoise.study.plan import PlannedRun, Study, load_study, planned_runs
 
 EVIDENCE = Path(__file__).parents[1] / "evidence"
@@ -33,7 +33,8 @@ def restored(archive: Path, root: Path) -> tuple[Study, StudyFolder, list[Planne
 
 def text_of(archive: Path, study: Study, folder: StudyFolder, runs: list[PlannedRun]) -> str:
     """A study's page but for its pictures: how to make it, and its tables."""
-    title, _, rest = tables(study, folder, runs).partition("\n\n")
+    rows = scored_rows(study, folder, runs)
+    title, _, rest = tables(study, rows, folder, runs).partition("\n\n")
     done = sum(folder.is_finished(run) for run in runs)
     return (
         f"{title}\n\n{done} of {len(runs)} runs are finished; "
@@ -56,7 +57,7 @@ def write(archive: Path) -> None:
     """Writes a study's page and its pictures."""
     with tempfile.TemporaryDirectory() as root:
         study, folder, runs = restored(archive, Path(root))
-        draw(study, folder, runs)
+        draw(study, scored_rows(study, folder, runs), folder, runs)
         text = text_of(archive, study, folder, runs)
         for picture in shown(study, folder):
             name = f"{archive.stem}_{picture.name}"

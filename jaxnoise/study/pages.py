@@ -9,7 +9,7 @@ from jaxnoise.report import write_comparison
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.local import say
 from jaxnoise.study.plan import Comparison, PlannedRun, Study
-from jaxnoise.study.tables import as_csv, as_markdown, rows_of
+from jaxnoise.study.tables import Row, as_csv, as_markdown, rows_of
 
 
 def show(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
@@ -20,14 +20,14 @@ def show(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
       folder: of the study.
       runs: the plan.
     """
-    rows = rows_of(folder, runs, controls_of(study))
+    rows = scored_rows(study, folder, runs)
     if not rows:
         say("no run is finished yet")
         return
-    table = tables(study, folder, runs)
+    table = tables(study, rows, folder, runs)
     write_whole(folder.root / "results.md", table)
     write_whole(folder.root / "results.csv", as_csv(rows))
-    draw(study, folder, runs)
+    draw(study, rows, folder, runs)
     for name in study.comparisons:
         roots = [folder.run_folder(planned).root for planned in scored_runs(name, folder, runs)]
         if len(roots) > 1:
@@ -35,9 +35,10 @@ def show(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
     print(table)
 
 
-def controls_of(study: Study) -> dict[str, str]:
-    """Each comparison's control."""
-    return {name: comparison.control for name, comparison in study.comparisons.items()}
+def scored_rows(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> list[Row]:
+    """A row for every arm and score, as `rows_of` makes them, beside each comparison's control."""
+    controls = {name: comparison.control for name, comparison in study.comparisons.items()}
+    return rows_of(folder, runs, controls)
 
 
 def scored_runs(
@@ -47,15 +48,17 @@ def scored_runs(
     return [run for run in runs if run.comparison == comparison and "" in folder.results(run)]
 
 
-def tables(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> str:
+def tables(
+    study: Study, rows: Sequence[Row], folder: StudyFolder, runs: Sequence[PlannedRun]
+) -> str:
     """The question, the tables of what is scored, and what it has cost, in Markdown."""
-    rows = rows_of(folder, runs, controls_of(study))
     return f"# {study.question}\n\n{as_markdown(rows)}\n{_cost_of(folder, runs)}\n"
 
 
-def draw(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
+def draw(
+    study: Study, rows: Sequence[Row], folder: StudyFolder, runs: Sequence[PlannedRun]
+) -> None:
     """Draws the distances of every arm, and for each comparison the curves that were taken."""
-    rows = rows_of(folder, runs, controls_of(study))
     distances = [row for row in rows if row.score.startswith("frechet_")]
     for scored, score in dict.fromkeys((row.scored, row.score) for row in distances):
         own = [row for row in distances if (row.scored, row.score) == (scored, score)]
