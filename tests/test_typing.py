@@ -1,5 +1,6 @@
 """What a type checker says of a user's script."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,49 +73,49 @@ jaxnoise.__version__ + 1
 """
 
 
-def check(script, *options):
-    """What `mypy --strict` prints of a script beside no configuration, and its exit code."""
-    cache = Path(__file__).parents[1] / ".cache" / "mypy_of_users"
-    out, error, code = api.run(
-        [
-            "--strict",
-            "--config-file=",
-            f"--cache-dir={cache}",
-            "--no-error-summary",
-            *options,
-            script,
-        ]
-    )
+# The functions of the docs' scripts have no annotations; all that they call of jaxnoise has.
+SETTINGS = """
+[mypy]
+strict = True
+[mypy-linen,nnx,eqx]
+allow_untyped_defs = True
+allow_untyped_calls = True
+[mypy-equinox.*,flax.*,optax.*]
+ignore_missing_imports = True
+"""
+
+
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory):
+    """What mypy prints of each script, by its name; far from the checkout, where jaxnoise is read
+    as it is installed and not as the user's own source."""
+    folder, root = tmp_path_factory.mktemp("users"), Path(__file__).parents[1]
+    (folder / "right.py").write_text(RIGHT)
+    (folder / "misspelt.py").write_text(MISSPELT)
+    (folder / "mypy.ini").write_text(SETTINGS)
+    for script in ("linen", "nnx", "eqx"):
+        shutil.copy(root / "docs" / "own_loop" / f"{script}.py", folder)
+    names = sorted(path.name for path in folder.glob("*.py"))
+    cache = root / ".cache" / "mypy_of_users"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        options = ("--config-file=mypy.ini", f"--cache-dir={cache}", "--no-error-summary")
+        out, error, code = api.run([*options, *names])
     assert not error
-    return out, code
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    # From the checkout, mypy would take jaxnoise for the user's own source.
-    monkeypatch.chdir(tmp_path)
-
-
-def test_a_right_script_is_clean(tmp_path):
-    (tmp_path / "right.py").write_text(RIGHT)
-    assert check("right.py") == ("", 0)
-
-
-def test_what_is_misspelt_is_found(tmp_path):
-    (tmp_path / "misspelt.py").write_text(MISSPELT)
-    out, code = check("misspelt.py")
-    errors = [line for line in out.splitlines() if " error: " in line]
     assert code == 1
+    lines = out.splitlines()
+    return {name: [line for line in lines if line.startswith(f"{name}:")] for name in names}
+
+
+@pytest.mark.parametrize("script", ["right", "linen", "nnx", "eqx"])
+def test_a_right_script_is_clean(printed, script):
+    assert printed[f"{script}.py"] == []
+
+
+def test_what_is_misspelt_is_found(printed):
+    errors = [line for line in printed["misspelt.py"] if " error: " in line]
     assert [int(line.split(":")[1]) for line in errors] == [4, 5, 6, 7, 8]
     assert '"curv" for "PolynomialPairs"' in errors[0]
     assert '"model_chanels" for "UNet"' in errors[1]
     assert '"nosie"' in errors[2]
     assert '"Cosign"' in errors[3]
-
-
-@pytest.mark.parametrize("script", ["linen", "nnx", "eqx"])
-def test_the_scripts_of_the_docs_call_what_there_is(script):
-    """Their own functions have no annotations; all that they call of jaxnoise has."""
-    own = ("--allow-untyped-defs", "--allow-untyped-calls", "--ignore-missing-imports")
-    path = Path(__file__).parents[1] / "docs" / "own_loop" / f"{script}.py"
-    assert check(str(path), *own) == ("", 0)
