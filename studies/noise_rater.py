@@ -13,7 +13,7 @@ network sees leaves the best denoiser alone; one that sees the image and its noi
 
 from typing import Any
 
-from jaxnoise.study import Budget, Comparison, Study
+from jaxnoise.study import Budget, Claim, Comparison, Study
 
 SMALL = {
     "train.steps": 8,
@@ -63,6 +63,32 @@ def arms() -> dict[str, dict[str, Any]]:
     }
 
 
+def get_claims() -> tuple[Claim, ...]:
+    """At equal images; the table at equal cost counts what selection costs besides."""
+    paper = "NoiseRater, arXiv 2605.08144, whose numbers are not known to us"
+    said = (
+        ("selection by the rater in the paper's form beats random", "rater", "random", paper),
+        ("annealed to no selection, it beats random", "rater-annealed", "random", paper),
+        ("the rater's scores beat the same scores shuffled", "rater", "rater-shuffled", ""),
+        (
+            "softmax draws by it are better with their inverse probabilities as weights",
+            "softmax-weighted",
+            "softmax",
+            "",
+        ),
+        ("a neutral rater's best quarter of a pool beats random", "neutral-pool", "random", ""),
+        ("with a floor, it beats random", "neutral-pool-floor", "random", ""),
+        ("its better half of a pool beats random", "neutral-half", "random", ""),
+        ("its soft weights beat random", "neutral-weights", "random", ""),
+        ("a neutral rater's best quarter beats the paper's form", "neutral-pool", "rater", ""),
+        ("random selection beats none", "random", "plain", ""),
+    )
+    return tuple(
+        Claim(says, "digits", ((arm, other),), "frechet_heun18", source=source)
+        for says, arm, other, source in said
+    )
+
+
 def get_study() -> Study:
     # One inner model and one inner step: what is compiled grows with both.
     small_rater = SMALL | {"train.batch": 8, "meta.outer_batch": 8, "meta.population": 1}
@@ -70,6 +96,7 @@ def get_study() -> Study:
     small_rater |= {"meta.probe_draws": 2, "meta.probe_repeats": 2}
     return Study(
         question="Does learned selection of noise pay?",
+        claims=get_claims(),
         comparisons={
             "raters": Comparison(
                 base=RATERS["candidates"],

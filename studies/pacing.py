@@ -9,10 +9,24 @@ Momentum decay comes with a learning rate that decays, so it has a control: the 
 learning rate at constant momentum.
 """
 
-from jaxnoise.study import Budget, Comparison, Study
+from jaxnoise.study import Budget, Claim, Comparison, Study
 
 SHIPPED = ("digits_anneal", "digits_clts_lrdecay", "digits_clts_mdlrc", "digits_difficulty")
 METRICS = ("frechet", "precision_recall")
+
+
+# Who claims that an arm beats another; none of their numbers is for digits.
+CLAIMS = (
+    ("high noise first beats all noise", "digits_anneal", "plain", ""),
+    ("noisy stages first beat all noise", "digits_difficulty", "plain", "arXiv 2403.10348"),
+    ("a curriculum of timesteps beats none", "digits_clts", "plain", "arXiv 2404.07946"),
+    (
+        "momentum decay beats the same decay of the learning rate at constant momentum",
+        "digits_clts_mdlrc",
+        "digits_clts_lrdecay",
+        "arXiv 2404.07946",
+    ),
+)
 
 
 def get_study() -> Study:
@@ -22,6 +36,10 @@ def get_study() -> Study:
     small |= {"model.model_channels": 8, "model.channel_mult": (1,), "model.num_blocks": 1}
     return Study(
         question="Does it pay to train on some noise first, and does momentum decay?",
+        claims=tuple(
+            Claim(says, "digits", ((arm, other),), "frechet_heun18", source=source)
+            for says, arm, other, source in CLAIMS
+        ),
         comparisons={
             "digits": Comparison(
                 base="configs/digits_cosine.py",

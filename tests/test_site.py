@@ -58,8 +58,11 @@ def test_every_page_is_in_the_nav():
 @pytest.mark.parametrize("archive", evidence.archives(), ids=lambda path: path.stem)
 def test_the_page_of_a_study_is_made_of_the_runs_that_are_kept(archive, tmp_path):
     """Runs of another config than the study's now are refused, and the page is made again then."""
-    page = archive.with_suffix(".md").read_text()
-    assert page.startswith(evidence.text_of(archive, *evidence.restored(archive, tmp_path)))
+    page, kept = archive.with_suffix(".md").read_text(), evidence.restored(archive, tmp_path)
+    assert page.startswith(evidence.text_of(archive, *kept))
+    answers = evidence.EVIDENCE.with_suffix(".md").read_text()
+    assert answers.startswith(evidence.HEAD)
+    assert evidence.summary_of(archive, *kept) in answers
 
 
 def test_every_link_leads_somewhere():

@@ -2,13 +2,15 @@
 
     python -m docs.builders.evidence
 
-Writes docs/evidence/STUDY.md and the pictures that it shows for every docs/evidence/STUDY.jsonl.
+Writes docs/evidence/STUDY.md and the pictures that it shows for every docs/evidence/STUDY.jsonl,
+and docs/evidence.md, what all of them answer.
 """
 
 import shutil
 import tempfile
 from pathlib import Path
 
+from jaxnoise.study.answers import answers_of, as_markdown
 from jaxnoise.study.archive import unpack
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.pages import draw, scored_rows, tables
@@ -16,6 +18,15 @@ from jaxnoise.study.plan import PlannedRun, Study, load_study, planned_runs
 
 EVIDENCE = Path(__file__).parents[1] / "evidence"
 BUDGET = "laptop"
+HEAD = """# What our studies answer
+
+Each line is a claim, and what the finished runs say of it: **holds here** where the 95% interval
+of the difference, paired by seed, lies on the side that is claimed, **does not hold here** where
+it lies on the other, **cannot tell** where it holds 0 or there is one seed. No correction is made
+for the number of claims. Smaller is better: these are Fréchet distances in raw pixels (not FID) of
+small networks on small images, on two CPU cores. They say what a method does here, not what it
+does at scale; where a paper has a number, it is beside ours and cannot be compared with it.
+"""
 
 
 def archives() -> list[Path]:
@@ -35,9 +46,8 @@ def text_of(archive: Path, study: Study, folder: StudyFolder, runs: list[Planned
     """A study's page but for its pictures: how to make it, and its tables."""
     rows = scored_rows(study, folder, runs)
     title, _, rest = tables(study, rows, folder, runs).partition("\n\n")
-    done = sum(folder.is_finished(run) for run in runs)
     return (
-        f"{title}\n\n{done} of {len(runs)} runs are finished; "
+        f"{title}\n\n{progress_of(folder, runs)}; "
         f"[studies.md](../studies.md) says what the tables mean. This command shows them again and "
         f"makes the others:\n\n```sh\npython run.py --study=studies/{archive.stem}.py "
         f"--budget={BUDGET} --jobs=2 \\\n    --archive=docs/evidence/{archive.name}\n```\n\n{rest}"
@@ -53,8 +63,23 @@ def shown(study: Study, folder: StudyFolder) -> list[Path]:
     return found
 
 
-def write(archive: Path) -> None:
-    """Writes a study's page and its pictures."""
+def progress_of(folder: StudyFolder, runs: list[PlannedRun]) -> str:
+    """How many of a study's runs are finished."""
+    done = sum(folder.is_finished(run) for run in runs)
+    return f"{done} of {len(runs)} runs are finished"
+
+
+def summary_of(archive: Path, study: Study, folder: StudyFolder, runs: list[PlannedRun]) -> str:
+    """A study's part of docs/evidence.md."""
+    answers = answers_of(study.claims, scored_rows(study, folder, runs))
+    return (
+        f"\n## {study.question}\n\n{progress_of(folder, runs)}; scores, pictures and command are "
+        f"in [{archive.stem}](evidence/{archive.stem}.md).\n\n{as_markdown(answers)}"
+    )
+
+
+def write(archive: Path) -> str:
+    """Writes a study's page and its pictures; gives its part of docs/evidence.md."""
     with tempfile.TemporaryDirectory() as root:
         study, folder, runs = restored(archive, Path(root))
         draw(study, scored_rows(study, folder, runs), folder, runs)
@@ -63,9 +88,10 @@ def write(archive: Path) -> None:
             name = f"{archive.stem}_{picture.name}"
             shutil.copyfile(picture, EVIDENCE / name)
             text += f"\n![{picture.stem.replace('_', ' ')}]({name})\n"
+        summary = summary_of(archive, study, folder, runs)
     (EVIDENCE / f"{archive.stem}.md").write_text(text)
+    return summary
 
 
 if __name__ == "__main__":
-    for each in archives():
-        write(each)
+    EVIDENCE.with_suffix(".md").write_text(HEAD + "".join(map(write, archives())))

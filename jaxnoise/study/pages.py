@@ -6,6 +6,8 @@ from typing import Any
 from jaxnoise.figures.arms import Curve, save_arm_curves, save_arms
 from jaxnoise.files import write_whole
 from jaxnoise.report import write_comparison
+from jaxnoise.study.answers import answers_of
+from jaxnoise.study.answers import as_markdown as answers_as_markdown
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.local import say
 from jaxnoise.study.plan import Comparison, PlannedRun, Study
@@ -51,8 +53,10 @@ def scored_runs(
 def tables(
     study: Study, rows: Sequence[Row], folder: StudyFolder, runs: Sequence[PlannedRun]
 ) -> str:
-    """The question, the tables of what is scored, and what it has cost, in Markdown."""
-    return f"# {study.question}\n\n{as_markdown(rows)}\n{_cost_of(folder, runs)}\n"
+    """The question, the answers to claims, all scores, and what they have cost, in Markdown."""
+    answers = answers_of(study.claims, rows)
+    answered = f"## Answers\n\n{answers_as_markdown(answers)}\n## Scores\n\n" if answers else ""
+    return f"# {study.question}\n\n{answered}{as_markdown(rows)}\n{_cost_of(folder, runs)}\n"
 
 
 def draw(

@@ -107,19 +107,51 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """That some arms score better than others: what a study finds out for or against.
+
+    Args:
+      says: the claim, one sentence.
+      comparison: the comparison that judges it.
+      pairs: an arm, and the one that it is said to beat; of more pairs the mean, such as the main
+        effect of a factor over all pairs of cells that differ in it alone.
+      score: the key of the score, such as "frechet_1step".
+      further: the name of a further score, or "" for a run's own.
+      source: who claims it, with their numbers and whether ours can be compared; "" for nobody.
+
+    Raises:
+      ArgumentError: no pair, or an arm beside itself.
+    """
+
+    says: str
+    comparison: str
+    pairs: tuple[tuple[str, str], ...]
+    score: str = "frechet_1step"
+    further: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.pairs or any(arm == other for arm, other in self.pairs):
+            raise ArgumentError("pairs", self.pairs, "one pair of arms or more, each of two")
+
+
+@dataclass(frozen=True)
 class Study:
     """One question, and the comparisons that answer it.
 
     Args:
       question: one line.
       comparisons: name -> arms of one base config; one comes later than those that it is `after`.
+      claims: what is answered in a line each, where the arms that it takes have been run.
 
     Raises:
-      ArgumentError: a name that cannot be a folder's, or one to come after that does not.
+      ArgumentError: a name that cannot be a folder's, one to come after that does not, or a claim
+        about what is not compared.
     """
 
     question: str
     comparisons: Mapping[str, Comparison]
+    claims: tuple[Claim, ...] = ()
 
     def __post_init__(self) -> None:
         _check_names("comparisons", self.comparisons)
@@ -128,6 +160,12 @@ class Study:
             for first in comparison.after:
                 one_of("after", first, earlier)
             earlier.append(name)
+        for claim in self.claims:
+            one_of("claims", claim.comparison, self.comparisons)
+            comparison = self.comparisons[claim.comparison]
+            for arm in (arm for pair in claim.pairs for arm in pair):
+                one_of("claims", arm, comparison.arms)
+            one_of("claims", claim.further, ("", *comparison.further))
 
     @property
     def budgets(self) -> list[str]:
@@ -182,7 +220,7 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
 
     Raises:
       ConfigError: an unknown budget, a base that is no config, an arm whose config is refused, or
-        two arms alike; one line that names it.
+        two arms alike, or a claim by a score that is not taken; one line that names it.
     """
     if budget not in study.budgets:
         raise ConfigError(f"--budget={budget}: must be one of {', '.join(study.budgets)}")
@@ -216,7 +254,23 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
                 run = _read(name, arm, seeded, built)
                 after = comparison.after
                 planned.append(PlannedRun(name, arm, seed, seeded, run, further, after))
+    for claim in study.claims:
+        _check_score(claim, [run for run in planned if run.comparison == claim.comparison])
     return planned
+
+
+def _check_score(claim: Claim, runs: Sequence[PlannedRun]) -> None:
+    """Raises ConfigError unless the runs are scored by what a claim is judged by."""
+    for planned in runs:
+        run = planned.run
+        if isinstance(run, experiment.RaterRun):
+            raise ConfigError(f"study claim {claim.says!r}: {planned.comparison} trains raters")
+        names = tuple(f"_{sampler.name}" for sampler in run.samplers)
+        if not claim.score.startswith("denoised_") and not claim.score.endswith(names):
+            raise ConfigError(
+                f"study claim {claim.says!r}: score={claim.score!r}: must be one of images, which "
+                f"ends in {' or '.join(names)}"
+            )
 
 
 def _filled(value: Any, names: Mapping[str, Any]) -> Any:

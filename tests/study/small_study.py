@@ -2,7 +2,7 @@
 
 import tiny
 
-from jaxnoise.study import Budget, Comparison, Study
+from jaxnoise.study import Budget, Claim, Comparison, Study
 
 ARMS = {"plain": {}, "uniform": {"law": {"name": "uniform"}}}
 
@@ -21,5 +21,9 @@ def comparison(
     return Comparison(base, arms, control, budgets, shrunk(), further or {}, shown)
 
 
-def get_study(**given) -> Study:
-    return Study("Is it the law?", {"digits": comparison(**given)})
+def get_study(claims=(), **given) -> Study:
+    return Study("Is it the law?", {"digits": comparison(**given)}, tuple(claims))
+
+
+def claim(pair=("uniform", "plain"), comparison="digits", **given) -> Claim:
+    return Claim("uniform noise is better", comparison, (pair,), **given)

@@ -91,6 +91,11 @@ def test_the_study_of_the_page_is_planned():
             lambda: small_study.get_study(arms={"plain": {"evaluate.n": 0}}),
             "study arm digits/plain: config.evaluate.n=0: must be at least 2 in a study",
         ),
+        (
+            lambda: small_study.get_study(claims=[small_study.claim(score="frechet_heun18")]),
+            "study claim 'uniform noise is better': score='frechet_heun18': must be one of images, "
+            "which ends in _1step or _2step",
+        ),
     ],
 )
 def test_arms_that_cannot_be_compared_are_named(make, said):
@@ -113,6 +118,10 @@ def test_arms_that_cannot_be_compared_are_named(make, said):
         ("further", lambda: small_study.comparison(further={"a/b": {}})),
         ("shown", lambda: small_study.comparison(shown=("plane",))),
         ("arms", lambda: small_study.comparison(smoke=Budget((0,), {}, ("plane",)))),
+        ("pairs", lambda: small_study.claim(pair=("plain", "plain"))),
+        ("claims", lambda: small_study.get_study([small_study.claim(comparison="clothes")])),
+        ("claims", lambda: small_study.get_study([small_study.claim(pair=("plain", "plane"))])),
+        ("claims", lambda: small_study.get_study([small_study.claim(further="raw")])),
     ],
 )
 def test_budgets_and_controls_are_checked(argument, make):

@@ -103,7 +103,9 @@ def test_a_table_says_that_its_arms_have_seen_unlike_many_images(finished):
 
 def test_further_scores_have_tables_and_pictures_of_their_own(finished, capsys):
     folder, _ = finished
-    study = small_study.get_study(further={"raw": {"evaluate.weights": "raw"}})
+    further = {"raw": {"evaluate.weights": "raw"}}
+    claims = [small_study.claim(further=name) for name in ("", "raw")]
+    study = small_study.get_study(claims, further=further)
     runs = planned_runs(study, "smoke", folder.root)
     assert not any(map(folder.is_finished, runs))
     levels = {"sigma": [0.05, 0.5, 50.0], "error": [1e-4, 1e-2, 0.5], "frechet": [0.5, 1.0, 4.0]}
@@ -127,6 +129,8 @@ def test_further_scores_have_tables_and_pictures_of_their_own(finished, capsys):
     show(study, folder, runs)
     table = capsys.readouterr().out
     assert "**digits_raw: frechet_1step**, floor 0.600" in table
+    assert table.index("## Answers") < table.index("## Scores")
+    assert "| **cannot tell** | digits, raw | frechet_1step | 4.000 | 6.000 | -2.000 |" in table
     assert "64 images drawn with the raw weights" in table
     # Two runs of 64 images at .01 a second.
     assert "3 runs, 3.6 hours of training, each on 2 x cpu." in table

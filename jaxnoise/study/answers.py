@@ -1,0 +1,85 @@
+"""What a study answers to its claims: holds here, does not, or cannot tell."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from jaxnoise.evaluation.score_keys import higher_is_better
+from jaxnoise.study.plan import Claim
+from jaxnoise.study.tables import Difference, Row, paired_difference
+
+HOLDS, FAILS, UNKNOWN = "holds here", "does not hold here", "cannot tell"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A claim, and what the finished runs say of it.
+
+    Args:
+      claim: what is said.
+      better: the mean score of the arms that are said to be better, over the seeds that all have.
+      worse: of those that they are said to beat.
+      difference: of the former minus the latter, paired by seed.
+    """
+
+    claim: Claim
+    better: float
+    worse: float
+    difference: Difference
+
+    @property
+    def verdict(self) -> str:
+        """Whether the 95% interval lies on the side that is claimed, on the other, or on both."""
+        low, high = self.difference.low, self.difference.high
+        if higher_is_better(self.claim.score):
+            low, high = -high, -low
+        return HOLDS if high < 0 else FAILS if low > 0 else UNKNOWN
+
+
+def answers_of(claims: Sequence[Claim], rows: Sequence[Row]) -> list[Answer]:
+    """An answer to every claim of which one seed has all arms.
+
+    Args:
+      claims: of the study.
+      rows: as `rows_of` makes them.
+    """
+    values = {(row.comparison, row.further, row.score, row.arm): row.values for row in rows}
+    found = []
+    for claim in claims:
+        place = claim.comparison, claim.further, claim.score
+        of_pairs = [[values.get((*place, arm), {}) for arm in pair] for pair in claim.pairs]
+        seeds = set.intersection(*(set(scores) for pair in of_pairs for scores in pair))
+        better, worse = (
+            {seed: float(np.mean([pair[side][seed] for pair in of_pairs])) for seed in seeds}
+            for side in (0, 1)
+        )
+        if difference := paired_difference(better, worse):
+            found.append(Answer(claim, _mean(better), _mean(worse), difference))
+    return found
+
+
+def _mean(scores: Mapping[int, float]) -> float:
+    return float(np.mean(list(scores.values())))
+
+
+def as_markdown(answers: Sequence[Answer]) -> str:
+    """A table of answers, in the order of the claims."""
+    columns = (
+        *("claim", "answer", "where", "score", "with", "without"),
+        *("difference, 95% interval", "effect", "seeds", "who claims it"),
+    )
+    head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"
+    return head + "\n".join(map(_line, answers)) + "\n"
+
+
+def _line(answer: Answer) -> str:
+    claim, d = answer.claim, answer.difference
+    where = claim.comparison + (f", {claim.further}" if claim.further else "")
+    interval = f" ({d.low:+.3f} to {d.high:+.3f})" if d.seeds > 1 else ""
+    effect = "" if d.effect is None else f"{d.effect:+.1f}"
+    return (
+        f"| {claim.says} | **{answer.verdict}** | {where} | {claim.score} | {answer.better:.3f} "
+        f"| {answer.worse:.3f} | {d.mean:+.3f}{interval} | {effect} | {d.seeds} "
+        f"| {claim.source} |"
+    )

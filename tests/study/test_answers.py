@@ -1,0 +1,69 @@
+"""What is said of a claim, from scores whose differences are known."""
+
+import numpy as np
+import pytest
+
+from jaxnoise.study import Claim
+from jaxnoise.study.answers import FAILS, HOLDS, UNKNOWN, answers_of, as_markdown
+from jaxnoise.study.tables import Row, paired_difference
+
+
+def row(arm, values, score="frechet_1step", further=""):
+    return Row("digits", further, arm, score, dict(enumerate(values)), None, None, "")
+
+
+ROWS = [
+    row("a", (1.0, 1.2, 1.1)),
+    row("b", (2.0, 2.1, 2.2)),
+    row("c", (1.0, 1.4, 1.0)),
+    row("d", (3.0,)),
+    row("a", (0.5, 0.6, 0.7), "recall_1step"),
+    row("b", (0.1, 0.2, 0.3), "recall_1step"),
+    row("a", (9.0, 9.1), further="raw"),
+    row("b", (8.0, 8.0), further="raw"),
+]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "given", "verdict"),
+    [
+        ([("a", "b")], {}, HOLDS),
+        ([("b", "a")], {}, FAILS),
+        ([("a", "c")], {}, UNKNOWN),
+        # One seed has no interval.
+        ([("a", "d")], {}, UNKNOWN),
+        # Recall is better high.
+        ([("a", "b")], {"score": "recall_1step"}, HOLDS),
+        ([("b", "a")], {"score": "recall_1step"}, FAILS),
+        ([("a", "b")], {"further": "raw"}, FAILS),
+    ],
+)
+def test_a_claim_holds_where_the_interval_lies_on_its_side(pairs, given, verdict):
+    (answer,) = answers_of([Claim("it is better", "digits", tuple(pairs), **given)], ROWS)
+    assert answer.verdict == verdict
+    assert f"| it is better | **{verdict}** |" in as_markdown([answer])
+
+
+def test_a_main_effect_is_the_mean_over_its_pairs_seed_by_seed():
+    claim = Claim("it is better", "digits", (("a", "b"), ("c", "b")), source="a paper")
+    (answer,) = answers_of([claim], ROWS)
+    expected = paired_difference({0: 1.0, 1: 1.3, 2: 1.05}, {0: 2.0, 1: 2.1, 2: 2.2})
+    assert answer.better == pytest.approx(np.mean([1.0, 1.3, 1.05]))
+    assert answer.worse == pytest.approx(2.1)
+    for name in ("mean", "low", "high", "effect", "seeds"):
+        assert getattr(answer.difference, name) == pytest.approx(getattr(expected, name))
+    line = as_markdown([answer]).splitlines()[2]
+    assert line == (
+        "| it is better | **holds here** | digits | frechet_1step | 1.117 | 2.100 "
+        "| -0.983 (-1.420 to -0.547) | -5.6 | 3 | a paper |"
+    )
+
+
+def test_what_has_not_been_run_is_not_answered():
+    claims = [
+        Claim("of an arm that is not there", "digits", (("a", "e"),)),
+        Claim("of a pair that is not there", "digits", (("a", "b"), ("a", "e"))),
+        Claim("of another comparison", "clothes", (("a", "b"),)),
+        Claim("of another score", "digits", (("a", "b"),), "frechet_2step"),
+    ]
+    assert answers_of(claims, ROWS) == []
