@@ -37,8 +37,11 @@ def run(network, dtype):
         images=jnp.asarray(IMAGES.load(np.arange(BATCH))[0])[None],
         labels=jnp.zeros((1, BATCH), jnp.int32),
     )
-    step = Devices("shard_map", 1).map(step_of(model, None), 1, resident=False, donate=False)
-    first = state = jax.tree.map(np.asarray, model.new_state())
+    devices = Devices("shard_map", 1)
+    step = devices.map(step_of(model, None), 1, resident=False, donate=False)
+    first = jax.tree.map(np.asarray, model.new_state())
+    # On the device as what a step gives, or the step would be compiled once for each.
+    state = devices.replicate(first)
     losses = []
     for _ in range(STEPS):
         state, metrics = step(state, batch, model.key)
