@@ -55,8 +55,8 @@ def text_of(archive: Path, study: Study, folder: StudyFolder, runs: list[Planned
 
 
 def shown(study: Study, folder: StudyFolder) -> list[Path]:
-    """Of each comparison's pictures its own distances, over training too, and errors by level."""
-    found: list[Path] = []
+    """The answers; of each comparison its distances, over training too, and errors by level."""
+    found = sorted(folder.root.glob("answers.png"))
     for name, comparison in study.comparisons.items():
         for kind in ("frechet_*", "curves", *(f"{again}_by_level" for again in comparison.further)):
             found += sorted(folder.root.glob(f"{name}_{kind}.png"))
@@ -74,7 +74,8 @@ def summary_of(archive: Path, study: Study, folder: StudyFolder, runs: list[Plan
     answers = answers_of(study.claims, scored_rows(study, folder, runs))
     return (
         f"\n## {study.question}\n\n{progress_of(folder, runs)}; scores, pictures and command are "
-        f"in [{archive.stem}](evidence/{archive.stem}.md).\n\n{as_markdown(answers)}"
+        f"in [{archive.stem}](evidence/{archive.stem}.md).\n\n"
+        f"![answers](evidence/{archive.stem}_answers.png)\n\n{as_markdown(answers)}"
     )
 
 

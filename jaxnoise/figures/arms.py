@@ -1,9 +1,13 @@
-"""The pictures of a study: every seed of every arm, and curves of the arms side by side."""
+"""The pictures of a study: answers to its claims, every seed of every arm, their curves."""
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.ticker import PercentFormatter
 
 from jaxnoise.figures.style import (
     ARM_COLORS,
@@ -12,12 +16,62 @@ from jaxnoise.figures.style import (
     blank_figure,
     legend,
     log_axis,
+    name_rows,
     save,
     style,
 )
 
 Curve = tuple[Sequence[float], Sequence[float]]
 """Places and values."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """How much a score changes by what a claim is about.
+
+    Args:
+      says: the claim, and where.
+      mean: of the change, as a share of the score without it.
+      low: lower end of its confidence interval; -inf where there is none.
+      high: upper end.
+      verdict: what is said of the claim.
+    """
+
+    says: str
+    mean: float
+    low: float
+    high: float
+    verdict: str
+
+
+def save_changes(
+    title: str, changes: Sequence[Change], verdicts: Sequence[str], path: Path
+) -> None:
+    """Writes the change of a score by each claim, with its interval, in the color of its verdict.
+
+    Args:
+      title: of the picture.
+      changes: from the top; at least one.
+      verdicts: what may be said, in the order of the colors.
+      path: a PNG file.
+    """
+    names = [textwrap.fill(change.says, 64) for change in changes]
+    figure = blank_figure(11.0, 0.42 * len(names) + 1.6)
+    axes = figure.subplots()
+    style(axes, title, "change of the distance (left: better), 95% interval", legend_line=True)
+    colors = dict(zip(verdicts, (*ARM_COLORS[:2], FAINT), strict=True))
+    for row, change in enumerate(changes):
+        color = colors[change.verdict]
+        if math.isfinite(change.low):
+            axes.plot([change.low, change.high], [row, row], "-", color=color, linewidth=2)
+        axes.plot([change.mean], [row], "o", markersize=6, color=color)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    for verdict, color in colors.items():
+        axes.plot([], [], "o-", color=color, label=verdict)
+    name_rows(axes, names, len(names))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    legend(axes)
+    save(figure, path)
 
 
 def save_arms(

@@ -9,7 +9,7 @@ from jaxnoise.evaluation.score_keys import higher_is_better
 from jaxnoise.study.plan import Claim
 from jaxnoise.study.tables import Difference, Row, paired_difference
 
-HOLDS, FAILS, UNKNOWN = "holds here", "does not hold here", "cannot tell"
+HOLDS, FAILS, UNKNOWN = VERDICTS = "holds here", "does not hold here", "cannot tell"
 
 
 @dataclass(frozen=True)

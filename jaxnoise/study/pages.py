@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jaxnoise.figures.arms import Curve, save_arm_curves, save_arms
+from jaxnoise.figures.arms import Change, Curve, save_arm_curves, save_arms, save_changes
 from jaxnoise.files import write_whole
 from jaxnoise.report import write_comparison
-from jaxnoise.study.answers import answers_of
+from jaxnoise.study.answers import VERDICTS, Answer, answers_of
 from jaxnoise.study.answers import as_markdown as answers_as_markdown
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.local import say
@@ -62,7 +62,10 @@ def tables(
 def draw(
     study: Study, rows: Sequence[Row], folder: StudyFolder, runs: Sequence[PlannedRun]
 ) -> None:
-    """Draws the distances of every arm, and for each comparison the curves that were taken."""
+    """Draws answers, the distances of every arm, and for each comparison the curves taken."""
+    answers = answers_of(study.claims, rows)
+    if changes := [_change(answer) for answer in answers if "frechet" in answer.claim.score]:
+        save_changes(study.question, changes, VERDICTS, folder.root / "answers.png")
     distances = [row for row in rows if row.score.startswith("frechet_")]
     for scored, score in dict.fromkeys((row.scored, row.score) for row in distances):
         own = [row for row in distances if (row.scored, row.score) == (scored, score)]
@@ -78,6 +81,13 @@ def draw(
         if own_runs := scored_runs(name, folder, runs):
             draw_curves(name, comparison, folder, own_runs)
             draw_levels(name, comparison, folder, own_runs)
+
+
+def _change(answer: Answer) -> Change:
+    claim, difference, scale = answer.claim, answer.difference, 1 / answer.worse
+    where = ", ".join(filter(None, (claim.comparison, claim.further, claim.score)))
+    ends = difference.mean * scale, difference.low * scale, difference.high * scale
+    return Change(f"{claim.says}: {where}", *ends, answer.verdict)
 
 
 def _cost_of(folder: StudyFolder, runs: Sequence[PlannedRun]) -> str:

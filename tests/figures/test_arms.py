@@ -1,8 +1,13 @@
-"""The picture of a study."""
+"""The pictures of a study."""
 
+from math import inf
+
+import numpy as np
 import tiny
+from matplotlib.colors import to_rgb
 
-from jaxnoise.figures.arms import save_arms
+from jaxnoise.figures.arms import Change, save_arms, save_changes
+from jaxnoise.figures.style import ARM_COLORS, FAINT
 
 
 def test_more_arms_make_a_taller_picture(tmp_path):
@@ -18,3 +23,22 @@ def test_the_same_scores_are_the_same_file(tmp_path):
     for name in ("a.png", "b.png"):
         save_arms("a study", "distance", {"x": [1.0], "y": [2.0]}, "x", tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_change_is_drawn_in_the_color_of_its_verdict(tmp_path):
+    verdicts = ("yes", "no", "unknown")
+
+    def pixels(verdict, low, high):
+        """How many pixels have each verdict's color, the legend's among them."""
+        save_changes("a study", [Change("it is", -0.1, low, high, verdict)], verdicts, path)
+        picture = tiny.read_png(path)[..., :3]
+        colors = [np.round(255 * np.array(to_rgb(c))) for c in (*ARM_COLORS[:2], FAINT)]
+        return np.array([(picture == color).all(axis=-1).sum() for color in colors])
+
+    path = tmp_path / "changes.png"
+    point = [pixels(verdict, -inf, inf) for verdict in verdicts]
+    for own in range(3):
+        # A point beside that of the legend, and with an interval a long line besides.
+        others = [point[other][own] for other in range(3) if other != own]
+        assert point[own][own] > max(others) + 20
+        assert pixels(verdicts[own], -0.3, 0.1)[own] > point[own][own] + 500
