@@ -64,7 +64,7 @@ def arms() -> dict[str, dict[str, Any]]:
 
 
 def get_claims() -> tuple[Claim, ...]:
-    """At equal images; the table at equal cost counts what selection costs besides."""
+    """At equal images trained on, and at equal cost, which counts what selection costs."""
     paper = "NoiseRater, arXiv 2605.08144, whose numbers are not known to us"
     said = (
         ("selection by the rater in the paper's form beats random", "rater", "random", paper),
@@ -84,7 +84,8 @@ def get_claims() -> tuple[Claim, ...]:
         ("random selection beats none", "random", "plain", ""),
     )
     return tuple(
-        Claim(says, "digits", ((arm, other),), "frechet_heun18", source=source)
+        Claim(says, "digits", ((arm, other),), "frechet_heun18", further, source)
+        for further in ("", "equal_cost")
         for says, arm, other, source in said
     )
 

@@ -10,10 +10,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from jaxnoise.study.answers import answers_of, as_markdown
 from jaxnoise.study.archive import unpack
 from jaxnoise.study.folder import StudyFolder
-from jaxnoise.study.pages import draw, scored_rows, tables
+from jaxnoise.study.pages import answered_claims, draw, scored_rows, tables
 from jaxnoise.study.plan import PlannedRun, Study, load_study, planned_runs
 
 EVIDENCE = Path(__file__).parents[1] / "evidence"
@@ -22,8 +21,9 @@ HEAD = """# What our studies answer
 
 Each line is a claim, and what the finished runs say of it: **holds here** where the 95% interval
 of the difference, paired by seed, lies on the side that is claimed, **does not hold here** where
-it lies on the other, **cannot tell** where it holds 0 or there is one seed. No correction is made
-for the number of claims. Smaller is better: these are Fréchet distances in raw pixels (not FID) of
+it lies on the other, **cannot tell** where it holds 0 or there is one seed. `first` is the mean
+score of what is said to be better, `second` of what it is said to beat. No correction is made for
+the number of claims. Smaller is better: these are Fréchet distances in raw pixels (not FID) of
 small networks on small images, on two CPU cores. They say what a method does here, not what it
 does at scale; where a paper has a number, it is beside ours and cannot be compared with it.
 """
@@ -66,16 +66,18 @@ def shown(study: Study, folder: StudyFolder) -> list[Path]:
 def progress_of(folder: StudyFolder, runs: list[PlannedRun]) -> str:
     """How many of a study's runs are finished."""
     done = sum(folder.is_finished(run) for run in runs)
-    return f"{done} of {len(runs)} runs are finished"
+    # A mean over fewer seeds is no neighbour of one over more.
+    rest = "; until all are, compare differences, which are paired by seed, and not means"
+    return f"{done} of {len(runs)} runs are finished{rest if done < len(runs) else ''}"
 
 
 def summary_of(archive: Path, study: Study, folder: StudyFolder, runs: list[PlannedRun]) -> str:
     """A study's part of docs/evidence.md."""
-    answers = answers_of(study.claims, scored_rows(study, folder, runs))
+    answered = answered_claims(study, scored_rows(study, folder, runs))
+    picture = f"![answers](evidence/{archive.stem}_answers.png)\n\n" if answered else ""
     return (
         f"\n## {study.question}\n\n{progress_of(folder, runs)}; scores, pictures and command are "
-        f"in [{archive.stem}](evidence/{archive.stem}.md).\n\n"
-        f"![answers](evidence/{archive.stem}_answers.png)\n\n{as_markdown(answers)}"
+        f"in [{archive.stem}](evidence/{archive.stem}.md).\n\n{picture}{answered}"
     )
 
 

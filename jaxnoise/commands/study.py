@@ -72,9 +72,9 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
     seconds = inf if flags.minutes is None else 60 * flags.minutes
     with exclusive(folder.root):
         failed = engine.run_all(folder, runs, pieces, command, flags.jobs, seconds, keep)
-        show(study, folder, runs)
         if archive is not None:
             pack(folder, runs, archive)
+        show(study, folder, runs)
     if failed:
         say(f"{len(failed)} runs failed: {', '.join(failed)}")
     return 1 if failed else 0

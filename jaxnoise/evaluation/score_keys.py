@@ -12,6 +12,21 @@ def frechet_key(sampler: str) -> str:
     return f"{_PREFIX}{sampler}"
 
 
+def keys_of(metric: str, sampler: str) -> list[str]:
+    """The keys of a metric of a sampler's images.
+
+    Example:
+      >>> keys_of("precision_recall", "1step"), keys_of("kernel", "1step")
+      (['precision_1step', 'recall_1step'], ['kernel_1step', 'kernel_deviation_1step'])
+    """
+    names = {
+        "precision_recall": ("precision", "recall"),
+        "kernel": ("kernel", "kernel_deviation"),
+        "inception_score": ("inception_score", "inception_score_deviation"),
+    }
+    return [f"{name}_{sampler}" for name in names.get(metric, (metric,))]
+
+
 def untrained_key(key: str) -> str:
     """The key of the same number of the untrained model."""
     return f"{_UNTRAINED}{key}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jaxnoise.evaluation.score_keys import higher_is_better
-from jaxnoise.study.plan import Claim
+from jaxnoise.study.claims import Claim
 from jaxnoise.study.tables import Difference, Row, paired_difference
 
 HOLDS, FAILS, UNKNOWN = VERDICTS = "holds here", "does not hold here", "cannot tell"
@@ -64,9 +64,9 @@ def _mean(scores: Mapping[int, float]) -> float:
 
 
 def as_markdown(answers: Sequence[Answer]) -> str:
-    """A table of answers, in the order of the claims."""
+    """A table of answers, in the order of the claims: means of the first arms, of the second."""
     columns = (
-        *("claim", "answer", "where", "score", "with", "without"),
+        *("claim", "answer", "where", "score", "first", "second"),
         *("difference, 95% interval", "effect", "seeds", "who claims it"),
     )
     head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}\n"

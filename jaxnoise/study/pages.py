@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from jaxnoise.evaluation.score_keys import higher_is_better
 from jaxnoise.figures.arms import Change, Curve, save_arm_curves, save_arms, save_changes
 from jaxnoise.files import write_whole
 from jaxnoise.report import write_comparison
@@ -11,7 +12,7 @@ from jaxnoise.study.answers import as_markdown as answers_as_markdown
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.local import say
 from jaxnoise.study.plan import Comparison, PlannedRun, Study
-from jaxnoise.study.tables import Row, as_csv, as_markdown, rows_of
+from jaxnoise.study.tables import Row, as_csv, as_markdown, distinct, rows_of
 
 
 def show(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
@@ -28,7 +29,7 @@ def show(study: Study, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
         return
     table = tables(study, rows, folder, runs)
     write_whole(folder.root / "results.md", table)
-    write_whole(folder.root / "results.csv", as_csv(rows))
+    write_whole(folder.root / "results.csv", as_csv(distinct(rows)))
     draw(study, rows, folder, runs)
     for name in study.comparisons:
         roots = [folder.run_folder(planned).root for planned in scored_runs(name, folder, runs)]
@@ -54,9 +55,18 @@ def tables(
     study: Study, rows: Sequence[Row], folder: StudyFolder, runs: Sequence[PlannedRun]
 ) -> str:
     """The question, the answers to claims, all scores, and what they have cost, in Markdown."""
+    answered = answered_claims(study, rows)
+    parts = f"## Answers\n\n{answered}\n## Scores\n\n" if answered else ""
+    scores = as_markdown(distinct(rows))
+    return f"# {study.question}\n\n{parts}{scores}\n{_cost_of(folder, runs)}\n"
+
+
+def answered_claims(study: Study, rows: Sequence[Row]) -> str:
+    """The answers in Markdown, and how many claims wait for runs; "" without any answer."""
     answers = answers_of(study.claims, rows)
-    answered = f"## Answers\n\n{answers_as_markdown(answers)}\n## Scores\n\n" if answers else ""
-    return f"# {study.question}\n\n{answered}{as_markdown(rows)}\n{_cost_of(folder, runs)}\n"
+    waiting = len(study.claims) - len(answers)
+    more = f"\n{waiting} of {len(study.claims)} claims wait for runs.\n" if waiting else ""
+    return answers_as_markdown(answers) + more if answers else ""
 
 
 def draw(
@@ -64,9 +74,11 @@ def draw(
 ) -> None:
     """Draws answers, the distances of every arm, and for each comparison the curves taken."""
     answers = answers_of(study.claims, rows)
-    if changes := [_change(answer) for answer in answers if "frechet" in answer.claim.score]:
+    drawn = [a for a in answers if a.worse > 0 and not higher_is_better(a.claim.score)]
+    if drawn:
+        changes = list(map(_change, drawn))
         save_changes(study.question, changes, VERDICTS, folder.root / "answers.png")
-    distances = [row for row in rows if row.score.startswith("frechet_")]
+    distances = [row for row in distinct(rows) if row.score.startswith("frechet_")]
     for scored, score in dict.fromkeys((row.scored, row.score) for row in distances):
         own = [row for row in distances if (row.scored, row.score) == (scored, score)]
         save_arms(
@@ -96,7 +108,8 @@ def _cost_of(folder: StudyFolder, runs: Sequence[PlannedRun]) -> str:
     kinds = [folder.results(planned)[""].get("devices", {}) for planned in own]
     machines = sorted({f"{kind['count']} x {kind['kind']}" for kind in kinds if kind})
     hours = sum(map(folder.hours, own))
-    return f"{len(own)} runs, {hours:.1f} hours of training, each on {' or '.join(machines)}."
+    where = f", each on {' or '.join(machines)}" if machines else ""
+    return f"{len(own)} runs, {hours:.1f} hours of training{where}."
 
 
 def draw_curves(
@@ -106,7 +119,8 @@ def draw_curves(
     panels: dict[str, dict[str, list[Curve]]] = {}
     for planned in _shown(comparison, runs):
         rows = folder.run_folder(planned).rows()
-        for sampler in folder.results(planned)[""]["nfe"]:
+        # A rater of noise draws no images.
+        for sampler in folder.results(planned)[""].get("nfe", ()):
             key = f"frechet_{sampler}"
             scored = [row for row in rows if row.get(key) is not None]
             if len(scored) > 1:

@@ -11,7 +11,8 @@ from jaxnoise import experiment
 from jaxnoise.config import files
 from jaxnoise.config.overrides import replaced
 from jaxnoise.config.settings import EvaluateSettings
-from jaxnoise.errors import ArgumentError, ConfigError, one_of
+from jaxnoise.errors import ArgumentError, ConfigError, describe, one_of
+from jaxnoise.study.claims import EQUAL_COST, Claim, check_score
 
 Run = experiment.ModelRun | experiment.RaterRun
 Settings = Mapping[str, Any]
@@ -87,8 +88,8 @@ class Comparison:
     def __post_init__(self) -> None:
         _check_names("arms", self.arms)
         _check_names("further", self.further)
-        if "equal_cost" in self.further:
-            raise ArgumentError("further", "equal_cost", "another name: every study takes these")
+        if EQUAL_COST in self.further:
+            raise ArgumentError("further", EQUAL_COST, "another name: every study takes these")
         one_of("control", self.control, self.arms)
         for argument, named in (("shown", self.shown), ("bases", self.bases)):
             for arm in named:
@@ -104,35 +105,6 @@ class Comparison:
         """The arms that a budget runs, in the order of the study; the control always."""
         chosen = self.budgets[budget].arms
         return tuple(n for n in self.arms if chosen is None or n in chosen or n == self.control)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """That some arms score better than others: what a study finds out for or against.
-
-    Args:
-      says: the claim, one sentence.
-      comparison: the comparison that judges it.
-      pairs: an arm, and the one that it is said to beat; of more pairs the mean, such as the main
-        effect of a factor over all pairs of cells that differ in it alone.
-      score: the key of the score, such as "frechet_1step".
-      further: the name of a further score, or "" for a run's own.
-      source: who claims it, with their numbers and whether ours can be compared; "" for nobody.
-
-    Raises:
-      ArgumentError: no pair, or an arm beside itself.
-    """
-
-    says: str
-    comparison: str
-    pairs: tuple[tuple[str, str], ...]
-    score: str = "frechet_1step"
-    further: str = ""
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        if not self.pairs or any(arm == other for arm, other in self.pairs):
-            raise ArgumentError("pairs", self.pairs, "one pair of arms or more, each of two")
 
 
 @dataclass(frozen=True)
@@ -160,12 +132,24 @@ class Study:
             for first in comparison.after:
                 one_of("after", first, earlier)
             earlier.append(name)
+        scored = [
+            (f"{name}_{further}", name)
+            for name, comparison in self.comparisons.items()
+            for further in (EQUAL_COST, *comparison.further)
+        ]
+        for both, name in scored:
+            if both in self.comparisons:
+                raise ArgumentError("comparisons", both, f"not what a score of {name!r} is called")
+        if not isinstance(self.claims, tuple | list):
+            raise ArgumentError("claims", describe(self.claims), "a tuple of claims")
         for claim in self.claims:
-            one_of("claims", claim.comparison, self.comparisons)
+            place = f"claims: {claim.says!r}: "
+            one_of(f"{place}comparison", claim.comparison, self.comparisons)
             comparison = self.comparisons[claim.comparison]
             for arm in (arm for pair in claim.pairs for arm in pair):
-                one_of("claims", arm, comparison.arms)
-            one_of("claims", claim.further, ("", *comparison.further))
+                one_of(f"{place}pairs", arm, comparison.arms)
+            if claim.further:
+                one_of(f"{place}further", claim.further, (EQUAL_COST, *comparison.further))
 
     @property
     def budgets(self) -> list[str]:
@@ -255,22 +239,10 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
                 after = comparison.after
                 planned.append(PlannedRun(name, arm, seed, seeded, run, further, after))
     for claim in study.claims:
-        _check_score(claim, [run for run in planned if run.comparison == claim.comparison])
+        for planned_run in planned:
+            if planned_run.comparison == claim.comparison:
+                check_score(claim, planned_run.run, planned_run.further)
     return planned
-
-
-def _check_score(claim: Claim, runs: Sequence[PlannedRun]) -> None:
-    """Raises ConfigError unless the runs are scored by what a claim is judged by."""
-    for planned in runs:
-        run = planned.run
-        if isinstance(run, experiment.RaterRun):
-            raise ConfigError(f"study claim {claim.says!r}: {planned.comparison} trains raters")
-        names = tuple(f"_{sampler.name}" for sampler in run.samplers)
-        if not claim.score.startswith("denoised_") and not claim.score.endswith(names):
-            raise ConfigError(
-                f"study claim {claim.says!r}: score={claim.score!r}: must be one of images, which "
-                f"ends in {' or '.join(names)}"
-            )
 
 
 def _filled(value: Any, names: Mapping[str, Any]) -> Any:

@@ -19,12 +19,11 @@ from jaxnoise.evaluation.score_keys import (
     without_average,
 )
 from jaxnoise.report.formats import with_deviation
+from jaxnoise.study.claims import EQUAL_COST
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
 
 CONFIDENCE = 0.95
-EQUAL_COST = "equal_cost"
-"""The name of the scores at equal cost, beside those of further scores."""
 EACH_AS_DEAR = "each arm where it has cost as much as the cheapest run at its end"
 SAME_COST = 0.02
 """Steps whose costs differ by less are equally dear."""
@@ -160,7 +159,6 @@ def rows_of(
             for key, value in scores_of(result).items():
                 by_arm = found.setdefault((planned.comparison, further, key), {})
                 by_arm.setdefault(planned.arm, {})[planned.seed] = value
-    found = {place: by_arm for place, by_arm in found.items() if not _repeats(place, found)}
     for (comparison, key), by_arm in at_equal_cost(folder, runs).items():
         found[comparison, EQUAL_COST, key] = by_arm
         first[comparison, EQUAL_COST] = first[comparison, ""]
@@ -193,15 +191,16 @@ def rows_of(
     return rows
 
 
-def _repeats(
-    place: tuple[str, str, str], found: Mapping[tuple[str, str, str], Mapping[str, Any]]
-) -> bool:
-    """Whether a further score is a run's own again, taken where only another one was wanted."""
-    comparison, further, key = place
-    own = found.get((comparison, "", key), {})
-    return further != "" and all(
-        values.items() <= own.get(arm, {}).items() for arm, values in found[place].items()
-    )
+def distinct(rows: Sequence[Row]) -> list[Row]:
+    """Without further scores that are a run's own again, taken where only another was wanted."""
+    own = {(row.comparison, row.score, row.arm): row.values for row in rows if not row.further}
+    new = {
+        (row.scored, row.score)
+        for row in rows
+        if not row.further
+        or not row.values.items() <= own.get((row.comparison, row.score, row.arm), {}).items()
+    }
+    return [row for row in rows if (row.scored, row.score) in new]
 
 
 def images_seen(counts: Collection[int]) -> str:
@@ -254,8 +253,9 @@ def at_equal_cost(
             continue
         budget = min(cost * run.run.train.last_step for run, cost in costs)
         for run, cost in costs:
+            # The quotient of the cheapest may be a rounding above its last step.
+            place = min(budget / cost, run.run.train.last_step)
             for key, (steps, values) in _curves_of(folder, run).items():
-                place = budget / cost
                 if steps[0] <= place <= steps[-1]:
                     value = np.exp(np.interp(np.log(place), np.log(steps), np.log(values)))
                     by_arm = found.setdefault((comparison, key), {})

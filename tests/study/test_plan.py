@@ -9,7 +9,7 @@ import pytest
 from study import small_study
 
 from jaxnoise.errors import ArgumentError, ConfigError
-from jaxnoise.study import Budget, Comparison, Study, planned_runs
+from jaxnoise.study import Budget, Claim, Comparison, Study, planned_runs
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import by_arm, indices_of
 from jaxnoise.training.records import differences
@@ -93,8 +93,19 @@ def test_the_study_of_the_page_is_planned():
         ),
         (
             lambda: small_study.get_study(claims=[small_study.claim(score="frechet_heun18")]),
-            "study claim 'uniform noise is better': score='frechet_heun18': must be one of images, "
-            "which ends in _1step or _2step",
+            "study claim 'uniform noise is better': score='frechet_heun18': must be one of "
+            "frechet_1step, frechet_2step",
+        ),
+        (
+            lambda: small_study.get_study(claims=[small_study.claim(score="recall_1step")]),
+            "score='recall_1step': must be one of frechet_1step, frechet_2step",
+        ),
+        (
+            lambda: small_study.get_study(
+                claims=[small_study.claim(further="fast", score="frechet_2step")],
+                further={"fast": {"sample.method.sigmas": ()}},
+            ),
+            "score='frechet_2step': must be one of frechet_1step",
         ),
     ],
 )
@@ -119,9 +130,31 @@ def test_arms_that_cannot_be_compared_are_named(make, said):
         ("shown", lambda: small_study.comparison(shown=("plane",))),
         ("arms", lambda: small_study.comparison(smoke=Budget((0,), {}, ("plane",)))),
         ("pairs", lambda: small_study.claim(pair=("plain", "plain"))),
-        ("claims", lambda: small_study.get_study([small_study.claim(comparison="clothes")])),
-        ("claims", lambda: small_study.get_study([small_study.claim(pair=("plain", "plane"))])),
-        ("claims", lambda: small_study.get_study([small_study.claim(further="raw")])),
+        ("pairs", lambda: Claim("it is", "digits", ("uniform", "plain"))),
+        ("pairs", lambda: Claim("it is", "digits", "uniform")),
+        ("claims", lambda: Study("", {}, small_study.claim())),
+        (
+            "claims: 'uniform noise is better': comparison",
+            lambda: small_study.get_study([small_study.claim(comparison="clothes")]),
+        ),
+        (
+            "claims: 'uniform noise is better': pairs",
+            lambda: small_study.get_study([small_study.claim(pair=("plain", "plane"))]),
+        ),
+        (
+            "claims: 'uniform noise is better': further",
+            lambda: small_study.get_study([small_study.claim(further="raw")]),
+        ),
+        (
+            "comparisons",
+            lambda: Study(
+                "",
+                {
+                    "digits": small_study.comparison(further={"raw": {}}),
+                    "digits_raw": small_study.comparison(),
+                },
+            ),
+        ),
     ],
 )
 def test_budgets_and_controls_are_checked(argument, make):

@@ -9,8 +9,8 @@ from study import small_study
 
 from jaxnoise.study import planned_runs
 from jaxnoise.study.folder import StudyFolder
-from jaxnoise.study.pages import show
-from jaxnoise.study.tables import as_csv, as_markdown, paired_difference, rows_of
+from jaxnoise.study.pages import scored_rows, show, tables
+from jaxnoise.study.tables import as_csv, as_markdown, distinct, paired_difference, rows_of
 
 
 def test_intervals_are_those_of_the_paired_t_test():
@@ -147,11 +147,35 @@ def test_a_further_score_that_is_the_own_one_again_is_left_out(finished):
     result = json.loads(folder.run_folder(runs[1]).result.read_text())
     for again, left in (({"precision_1step": 0.5}, {"precision_1step"}), ({}, set())):
         path.write_text(json.dumps(result | again))
-        rows = rows_of(folder, runs, {"digits": "plain"})
+        rows = distinct(rows_of(folder, runs, {"digits": "plain"}))
         assert {row.score for row in rows if row.further} == left
     path.write_text(json.dumps(result | {"frechet_1step": 2.5}))
-    rows = rows_of(folder, runs, {"digits": "plain"})
+    rows = distinct(rows_of(folder, runs, {"digits": "plain"}))
     assert [row.mean for row in rows if row.further] == [2.5]
+
+
+def test_a_claim_on_a_score_that_is_the_own_one_again_is_answered(finished):
+    folder, _ = finished
+    claims = [small_study.claim(further="raw"), small_study.claim(score="frechet_2step")]
+    study = small_study.get_study(claims, further={"raw": {}})
+    runs = planned_runs(study, "smoke", folder.root)
+    for planned in runs[:2]:
+        result = folder.run_folder(planned).result.read_text()
+        folder.run_folder(planned).further("raw").write_text(result)
+    text = tables(study, scored_rows(study, folder, runs), folder, runs)
+    assert "digits, raw | frechet_1step | 2.000 | 3.000 | -1.000 |" in text
+    assert "1 of 2 claims wait for runs." in text
+    assert "### digits_raw" not in text
+
+
+def test_runs_that_train_raters_are_shown_beside_those_that_are_scored(finished, capsys):
+    """A rater of noise draws no images, so that it has no distance."""
+    folder, runs = finished
+    folder.run_folder(runs[3]).root.mkdir(parents=True)
+    rater = {"rater": "rater.npz", "meta_steps": 4, "images_seen": 128, "loss": 0.5}
+    folder.run_folder(runs[3]).result.write_text(json.dumps(rater))
+    show(small_study.get_study(), folder, runs)
+    assert "4 runs, 0.0 hours of training, each on 2 x cpu." in capsys.readouterr().out
 
 
 def test_arms_of_unlike_cost_are_compared_at_equal_cost(finished):
