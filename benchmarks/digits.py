@@ -1,4 +1,4 @@
-"""Trains every digits config with several seeds and writes docs/digits.md and docs/digits.png.
+"""Trains every digits config of a model with several seeds, for docs/digits.md and docs/digits.png.
 
     python benchmarks/digits.py                      all of it; about two hours on two cores
     python benchmarks/digits.py --only digits_cosine digits_laplace
@@ -36,7 +36,8 @@ CONFIGS = tuple(
     sorted(
         path.stem
         for path in (ROOT / "configs").glob("digits_*.py")
-        if not path.stem.startswith("digits_noise_")  # those have a page of their own
+        # Those have a page of their own, or train a rater of noise.
+        if not path.stem.startswith(("digits_noise_", "digits_law_"))
     )
 )
 

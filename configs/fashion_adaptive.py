@@ -5,8 +5,8 @@ loss train at least as well as those of the cosine law (`--config.pacing="{'name
 nobody has to choose them.
 
 Command:      python run.py --config=configs/fashion_adaptive.py
-Hardware:     two CPU cores, about an hour; the images are those of Debian's package
-              dataset-fashion-mnist, or lie in data.data_dir.
+Hardware:     two CPU cores, about an hour; the images are those of data.data_dir or of Debian's
+              package dataset-fashion-mnist, and else downloaded.
 Images seen:  640,000 (5,000 updates of 128), halved to 14x14.
 Paper:        none in this setting (VDM++, arXiv 2303.00848, "adaptive noise schedule").
 Ours:         not run yet.

@@ -24,7 +24,7 @@ from jaxnoise.training.parallel import connect, use_all_cores
 from jaxnoise.training.records import RunFolder
 
 MODES = ("train", "sample", "evaluate", "plot", "dry_run", "export", "compare")
-WITHIN_A_DEVICE = ("rater_pool", "rater_shuffled", "assignment")
+WITHIN_A_DEVICE = ("rater_pool", "rater_shuffled", "neutral_pool", "assignment")
 """Selections whose rivals are the examples of one device."""
 EXIT_CODES = {NonFiniteError: 1, KeyboardInterrupt: 130, Interrupted: 143}
 """Of any other error: 2."""
