@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxnoise.cli import shared_batch
 from jaxnoise.data import ArrayImages, batch_indices
 from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import PolynomialPairs, PredefinedGrid, sinusoidal
@@ -132,3 +133,14 @@ def test_host_devices_are_left_as_they_are(version, flags, monkeypatch):
     monkeypatch.setattr(parallel.jax, "__version_info__", version)
     use_all_cores(64)
     assert os.environ["XLA_FLAGS"] == flags
+
+
+@pytest.mark.parametrize(
+    "name,batch",
+    [
+        *dict.fromkeys(("rater_pool", "rater_shuffled", "neutral_pool", "assignment")).items(),
+        *dict.fromkeys(("none", "random", "rater", "neutral_weights"), 64).items(),
+    ],
+)
+def test_a_batch_whose_examples_compete_is_not_shared_out(name, batch):
+    assert shared_batch({"train": {"batch": 64}, "selection": {"name": name}}) == batch
