@@ -6,7 +6,7 @@ from jaxnoise.commands.train import report
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import ModelRun, Run
 from jaxnoise.files import write_whole
-from jaxnoise.run.model import open_model, score_of, trained_state
+from jaxnoise.run.model import check_trained, open_model, score_of, trained_state
 from jaxnoise.run.open import of_model
 from jaxnoise.training.records import RunFolder
 
@@ -17,6 +17,7 @@ def main(run: Run, folder: RunFolder) -> None:
     if run.evaluate.n == 0:
         raise ConfigError("config.evaluate.n=0: must be at least 2 for --mode=evaluate")
     folder.check_same(run.config)
+    check_trained(folder, "evaluate.step", run.evaluate.step)
     model = open_model(run)
     report(model, trained_state(model, folder, run.evaluate.step), folder)
 

@@ -20,7 +20,7 @@ from jaxnoise.export import PLATFORMS, argument_names, evaluations, export_sampl
 from jaxnoise.files import write_whole
 from jaxnoise.objectives import ConsistencyObjective
 from jaxnoise.objectives.objective import Denoiser
-from jaxnoise.run.model import OpenModel, open_model, trained_state
+from jaxnoise.run.model import OpenModel, check_trained, open_model, trained_state
 from jaxnoise.run.open import of_model
 from jaxnoise.sampling.samplers import Sampler
 from jaxnoise.training.records import RunFolder
@@ -34,6 +34,7 @@ def main(run: Run, folder: RunFolder) -> None:
     _check_packages()
     run = of_model(run)
     folder.check_same(run.config)
+    check_trained(folder, "sample.step", run.sample.step)
     model = open_model(run, scored=False)
     state = trained_state(model, folder, run.sample.step)
     if jax.process_index() != 0:

@@ -8,7 +8,7 @@ from jaxnoise.errors import ConfigError
 from jaxnoise.evaluation.score_keys import average_name
 from jaxnoise.experiment import Run
 from jaxnoise.figures.samples import can_be_shown, save_each, save_samples
-from jaxnoise.run.model import further_averages, open_model, trained_state
+from jaxnoise.run.model import check_trained, further_averages, open_model, trained_state
 from jaxnoise.run.open import of_model
 from jaxnoise.training.records import RunFolder
 
@@ -20,6 +20,7 @@ def main(run: Run, folder: RunFolder) -> None:
     """
     run = of_model(run)
     folder.check_same(run.config)
+    check_trained(folder, "sample.step", run.sample.step)
     model = open_model(run, scored=False)
     settings = run.sample
     shape, dtype = model.images.image_shape, model.images.dtype

@@ -60,6 +60,7 @@ def main(run: Run, folder: RunFolder) -> None:
         train_rater.main(run, folder)
         return
     run = of_model(run)
+    folder.check_same(run.config)
     model = open_model(run, selects=True)
     with begun(model, folder) as (state, rhythm, recorder):
         state = train_from(model, state, rhythm, recorder)

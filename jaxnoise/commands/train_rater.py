@@ -39,6 +39,7 @@ from jaxnoise.training.records import RunFolder
 
 def main(run: RaterRun, folder: RunFolder) -> None:
     """Learns to `train.steps` meta-steps, resuming; writes rater.npz and prints one JSON line."""
+    folder.check_same(run.config)
     rater = open_rater(run)
     with resumed(rater, folder) as (state, checkpoints):
         rhythm = rhythm_of(rater, run.meta.probe_every)

@@ -353,6 +353,18 @@ def further_averages(run: ModelRun, state: TrainState) -> list[tuple[float, Para
     return list(zip(run.ema_rates, state.averages, strict=True))[1:]
 
 
+def check_trained(folder: RunFolder, key: str, step: int | None) -> None:
+    """Raises ConfigError unless a run has a checkpoint, or that of the step that `key` asks for."""
+    steps = Checkpoints(folder.checkpoints).steps()
+    if not steps:
+        raise ConfigError(f"--workdir={folder.root}: holds no checkpoint; train first")
+    if step is not None and step not in steps:
+        held = ", ".join(map(str, steps))
+        raise ConfigError(
+            f"config.{key}={step}: --workdir={folder.root} holds no step {step}; it holds {held}"
+        )
+
+
 def trained_state(model: OpenModel, folder: RunFolder, step: int | None = None) -> TrainState:
     """The newest state of a run that verifies, or that of one step; nothing is moved or written.
 

@@ -35,15 +35,19 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
     Args:
       opened: what trains.
       folder: of the run.
+
+    Raises:
+      ConfigError: the folder holds another run, or a finished one without its checkpoints; nothing
+        is written then.
     """
     lead = jax.process_index() == 0
+    if opened.run.train.tensorboard:
+        _event_writer()
     with ExitStack() as stack:
         if lead:
-            is_new = folder.claim(opened.run.config)
+            folder.check_same(opened.run.config)
+            folder.root.mkdir(parents=True, exist_ok=True)
             stack.enter_context(exclusive(folder.root))
-            if is_new:
-                # One that --mode=plot left may be of another config.
-                folder.noise.unlink(missing_ok=True)
         keep = opened.run.train.keep_checkpoints
         checkpoints = Checkpoints(folder.checkpoints, keep=keep, on_skip=warn)
         stack.callback(checkpoints.close)
@@ -52,12 +56,21 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
             set_aside=True,
             check_meta=opened.check_meta,
         )
+        if state is None and folder.result.exists():
+            raise ConfigError(
+                f"--workdir={folder.root}: holds a finished run, and none of its checkpoints; give "
+                "another --workdir"
+            )
+        if lead and folder.claim(opened.run.config):
+            # One that --mode=plot left may be of another config.
+            folder.noise.unlink(missing_ok=True)
         if state is None:
             state = opened.first_state()
         else:
             print(f"resuming from step {int(state.step)}", file=sys.stderr, flush=True)
         if lead:
-            folder.rewind(int(state.step))
+            if kept := folder.rewind(int(state.step)):
+                warn(f"rows that no checkpoint goes on from are kept in {kept}")
             folder.describe_data(description(opened.images))
         yield state, checkpoints
 
@@ -149,6 +162,16 @@ def has_row(folder: RunFolder, step: int, key: str) -> bool:
     return any(row["step"] == step and key in row for row in folder.rows())
 
 
+def _event_writer() -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "config.train.tensorboard=True: needs pip install -e '.[tensorboard]'"
+        ) from error
+    return SummaryWriter
+
+
 class Recorder(ABC, Generic[State]):
     """Writes rows and checkpoints into the run folder and draws the progress bar."""
 
@@ -179,13 +202,7 @@ class Recorder(ABC, Generic[State]):
 
     @staticmethod
     def _open_events(folder: RunFolder) -> Any:
-        try:
-            from tensorboardX import SummaryWriter
-        except ImportError as error:
-            raise ConfigError(
-                "config.train.tensorboard=True: needs pip install -e '.[tensorboard]'"
-            ) from error
-        return SummaryWriter(str(folder.root / "tensorboard"))
+        return _event_writer()(str(folder.root / "tensorboard"))
 
     def progress(self, step: int, loss: float) -> None:
         """Moves the bar; draws the noise once the first step is made."""

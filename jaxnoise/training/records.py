@@ -131,17 +131,29 @@ class RunFolder:
                 bad.append(number)
         return rows, bool(bad) and bad != [len(lines) - 1]
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int) -> Path | None:
         """Drops the rows after `step`: a resumed run writes the same ones again.
 
-        A damaged record is kept as metrics.jsonl.damaged.
+        Args:
+          step: that the run goes on from.
+
+        Returns:
+          Where the record was copied to, if it was: metrics.jsonl.damaged if it is damaged, and
+          metrics.jsonl.before if all of its rows go, since no checkpoint is left, and they are more
+          than that file has already.
         """
         rows, damaged = self._parse()
-        if damaged:
-            shutil.copy(self.metrics, self.metrics.with_name(self.metrics.name + ".damaged"))
+        copy = None
+        if damaged or (rows and step == 0):
+            ending = "damaged" if damaged else "before"
+            copy = self.metrics.with_name(f"{self.metrics.name}.{ending}")
+            longer = not copy.exists() or copy.stat().st_size < self.metrics.stat().st_size
+            if damaged or longer:
+                shutil.copy(self.metrics, copy)
         kept = [row for row in rows if row["step"] <= step]
         if self.metrics.exists():
             write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+        return copy
 
 
 def differences(held: dict[str, Any], config: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Commands called as functions, in one process with eight devices."""
 
 import json
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -320,8 +321,33 @@ def test_what_only_data_and_devices_tell_is_refused_in_one_line(overrides, parts
 
 def test_tensorboard_asks_for_its_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    checked = experiment.read(tiny.digits_config(**{"train.tensorboard": True}))
     with pytest.raises(ConfigError, match=r"config.train.tensorboard=True: needs pip install"):
-        train.ModelRecorder._open_events(RunFolder(tmp_path))
+        train.main(checked, RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_finished_run_without_its_checkpoints_is_left_as_it_is(trained, tmp_path):
+    checked, folder = trained
+    root = tmp_path / "run"
+    kept = shutil.ignore_patterns("checkpoints")
+    shutil.copytree(folder.root, root, ignore=kept)
+    before = {path: path.read_bytes() for path in root.iterdir() if path.is_file()}
+    with pytest.raises(ConfigError, match=r"holds a finished run, and none of its checkpoints"):
+        train.main(checked, RunFolder(root))
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_checkpoint_of_another_config_leaves_no_config_behind(trained, tmp_path):
+    checked, folder = trained
+    shutil.copytree(folder.root, tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()
+    other = experiment.read(tiny.digits_config(**CONDITIONAL | {"law.curve": 2.0}))
+    with pytest.raises(ConfigError, match=r"of another config: law.curve \(there 4.0, here 2.0\)"):
+        train.main(other, RunFolder(tmp_path / "run"))
+    assert not (tmp_path / "run" / "config.json").exists()
+    assert (tmp_path / "run" / "noise.png").exists()
+    train.main(checked, RunFolder(tmp_path / "run"))
 
 
 def test_no_score_can_be_asked_for(tmp_path):

@@ -50,8 +50,24 @@ def test_rows_survive_a_cut_last_line_and_rewind_drops_later_ones(tmp_path):
 
 def test_rewind_without_a_record_makes_none(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.rewind(0)
+    assert folder.rewind(0) is None
     assert not folder.metrics.exists()
+
+
+def test_a_record_that_no_checkpoint_goes_on_from_is_kept(tmp_path):
+    folder = RunFolder(tmp_path)
+    for step in (10, 20, 30):
+        folder.append({"step": step})
+    before = folder.metrics.read_text()
+    assert folder.rewind(20) is None
+    folder.append({"step": 30})
+    copy = folder.rewind(0)
+    assert (copy.name, copy.read_text()) == ("metrics.jsonl.before", before)
+    assert folder.rows() == []
+    # A run that is killed early does not take the place of more.
+    folder.append({"step": 10})
+    folder.rewind(0)
+    assert copy.read_text() == before
 
 
 def test_nonfinite_numbers_are_null(tmp_path):
