@@ -18,7 +18,7 @@ from jaxnoise.commands import compare, study
 from jaxnoise.compilation import keep_programs
 from jaxnoise.config import files, overrides
 from jaxnoise.errors import ArgumentError, ConfigError, NonFiniteError
-from jaxnoise.files import cache_folder, user_path
+from jaxnoise.files import cache_folder, check_folder, user_path
 from jaxnoise.training.loop import Interrupted
 from jaxnoise.training.parallel import connect, use_all_cores
 from jaxnoise.training.records import RunFolder
@@ -52,6 +52,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--archive", help="a study as one .tar or .jsonl: taken up, and written")
     parser.add_argument("--distributed", action="store_true", help="one of several processes")
     flags = parser.parse_args(argv)
+    for name in ("config", "workdir", "study", "index", "archive"):
+        if getattr(flags, name) == "":
+            raise ConfigError(f"--{name}=: must not be empty")
+    compared = flags.mode == "compare"
+    for name in ("runs",) if not compared else ("config", "distributed"):
+        if value := getattr(flags, name):
+            shown = " ".join(value) if name == "runs" else value
+            where = "beside --mode=compare" if compared else "but with --mode=compare"
+            raise ConfigError(f"--{name}={shown}: has no place {where}")
     for name in ("budget", "index", "jobs", "engine", "minutes", "archive"):
         if not flags.study and getattr(flags, name) is not None:
             raise ConfigError(f"--{name}={getattr(flags, name)}: belongs to --study")
@@ -64,6 +73,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
         ):
             if getattr(flags, name) != unset:
                 raise ConfigError(f"--{name}={getattr(flags, name)}: has no place beside --study")
+    if flags.index is not None:
+        for name in ("jobs", "engine", "minutes", "archive"):
+            if getattr(flags, name) is not None:
+                raise ConfigError(
+                    f"--{name}={getattr(flags, name)}: has no place beside --index, which makes "
+                    "runs in this process and leaves them in the study's folder"
+                )
     flags.budget = flags.budget or "smoke"
     flags.jobs = 1 if flags.jobs is None else flags.jobs
     flags.engine = flags.engine or "local"
@@ -102,6 +118,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         given, settings = overrides.split(list(sys.argv[1:] if argv is None else argv))
         flags = parse(given)
         if flags.mode == "compare":
+            if settings:
+                raise ConfigError(
+                    f"--config.{next(iter(settings))}: has no place beside --mode=compare"
+                )
             compare.main([user_path(run) for run in flags.runs], user_path(flags.workdir or "runs"))
             return 0
         keep_programs(cache_folder() / "programs")
@@ -117,6 +137,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = experiment.read(config)
         name = Path(flags.config.partition(":")[0]).stem
         folder = RunFolder(user_path(flags.workdir or f"runs/{name}"), experiment.completed)
+        if flags.mode != "dry_run":
+            check_folder("--workdir", folder.root)
         import_module(f"jaxnoise.commands.{flags.mode}").main(run, folder)
     except ERRORS as error:
         parts = (str(error) or "interrupted", *getattr(error, "__notes__", ()))

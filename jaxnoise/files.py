@@ -16,7 +16,21 @@ def user_path(path: str | os.PathLike[str]) -> Path:
       >>> user_path("~/images").name, user_path("images").as_posix()
       ('images', 'images')
     """
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: names the home folder of a user that is not there") from error
+
+
+def check_folder(flag: str, folder: Path) -> None:
+    """Raises ConfigError unless a folder can be written to, or made."""
+    near = folder
+    while not os.path.lexists(near) and near != near.parent:
+        near = near.parent
+    if not near.is_dir():
+        raise ConfigError(f"{flag}={folder}: {near} is no folder")
+    if not os.access(near, os.W_OK | os.X_OK):
+        raise ConfigError(f"{flag}={folder}: {near} cannot be written to")
 
 
 def cache_folder() -> Path:

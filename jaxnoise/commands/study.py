@@ -8,7 +8,7 @@ from pathlib import Path
 from jaxnoise.commands import evaluate, train, train_together
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import ModelRun
-from jaxnoise.files import exclusive, user_path
+from jaxnoise.files import check_folder, exclusive, user_path
 from jaxnoise.study import local, on_ray
 from jaxnoise.study.archive import check_archive, pack, unpack
 from jaxnoise.study.folder import StudyFolder
@@ -36,10 +36,11 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
     """
     study = load_study(flags.study)
     archive = None if flags.archive is None else user_path(flags.archive)
-    if archive is not None:
-        check_archive(archive)
     name = Path(flags.study).stem
     folder = StudyFolder(user_path(flags.workdir or f"runs/{name}/{flags.budget}"))
+    check_folder("--workdir", folder.root)
+    if archive is not None:
+        check_archive(archive, folder)
     runs = planned_runs(study, flags.budget, folder.root)
     own = None if flags.index is None else indices_of(flags.index, runs)
     if flags.jobs < 1:

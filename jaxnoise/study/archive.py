@@ -7,23 +7,33 @@ tables and curves of finished runs are made of, a line for each run: small, and 
 import json
 import os
 import re
+import shutil
 import tarfile
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxnoise.errors import ConfigError
-from jaxnoise.files import write_whole
+from jaxnoise.files import check_folder, write_whole
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
 
 SUFFIXES = (".tar", ".jsonl")
 
 
-def check_archive(archive: Path) -> None:
-    """Raises ConfigError unless the file's name says which of the two kinds it is."""
+def check_archive(archive: Path, folder: StudyFolder) -> None:
+    """Raises ConfigError unless the file's name says which of the two kinds it is.
+
+    Nor may it be a folder, lie where nothing can be written, or in the study's own folder.
+    """
     if archive.suffix not in SUFFIXES:
         raise ConfigError(f"--archive={archive}: its name must end in {' or '.join(SUFFIXES)}")
+    if archive.is_dir():
+        raise ConfigError(f"--archive={archive}: is a folder")
+    if archive.resolve().is_relative_to(folder.root.resolve()):
+        raise ConfigError(f"--archive={archive}: must lie outside of --workdir={folder.root}")
+    check_folder("--archive", archive.parent)
 
 
 def unpack(archive: Path, folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
@@ -36,22 +46,70 @@ def unpack(archive: Path, folder: StudyFolder, runs: Sequence[PlannedRun]) -> No
       runs: the plan.
 
     Raises:
-      ConfigError: the file cannot be read; or a .jsonl holds a run of the plan with another config,
-        and then nothing is written.
+      ConfigError: the file cannot be read, is of another study, holds a run of the plan with
+        another config, or, a .tar beside a folder that holds runs already, a finished run that the
+        folder lacks; nothing is written then.
     """
     if not archive.exists():
         return
     if archive.suffix == ".jsonl":
         held = _read(archive)
-        folder.check(runs, {run["run"]: run["files"]["config.json"] for run in held})
+        _check(archive, {run["run"]: run["files"]["config.json"] for run in held}, folder, runs)
         _restore(held, folder)
-    elif not folder.plan.exists():
-        folder.root.mkdir(parents=True, exist_ok=True)
-        try:
-            with tarfile.open(archive) as tar:
-                tar.extractall(folder.root, filter="data")
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise ConfigError(f"--archive={archive}: cannot be read ({error})") from error
+        return
+    try:
+        with tarfile.open(archive) as tar:
+            _take_up(archive, tar, folder, runs)
+    except ConfigError:
+        raise
+    # A plan that is missing or no JSON is a KeyError or ValueError.
+    except (tarfile.TarError, OSError, EOFError, KeyError, ValueError) as error:
+        raise ConfigError(f"--archive={archive}: cannot be read ({error})") from error
+
+
+def _check(
+    archive: Path, held: Mapping[str, Any], folder: StudyFolder, runs: Sequence[PlannedRun]
+) -> None:
+    """Raises ConfigError unless an archive's runs, name -> config, are of this study."""
+    if held and not held.keys() & {planned.name for planned in runs}:
+        raise ConfigError(
+            f"--archive={archive}: is of another study; it holds {next(iter(held))}, and this one "
+            f"has {runs[0].name}"
+        )
+    folder.check(runs, held)
+
+
+def _take_up(
+    archive: Path, tar: tarfile.TarFile, folder: StudyFolder, runs: Sequence[PlannedRun]
+) -> None:
+    """Fills a folder without runs from a .tar, all of it or nothing."""
+    # All of the file is read here, so that one that is cut off is found.
+    names = set(tar.getnames())
+    plan = tar.extractfile("plan.json")
+    if plan is None:
+        raise KeyError("plan.json is no file")
+    held = json.load(plan)
+    if not isinstance(held, dict) or not all(isinstance(run, dict) for run in held.values()):
+        raise ValueError("plan.json is no plan")
+    _check(archive, held, folder, runs)
+    if folder.plan.exists():
+        for planned in runs:
+            if f"{planned.name}/result.json" in names and "" not in folder.results(planned):
+                raise ConfigError(
+                    f"--archive={archive}: holds {planned.name} finished, and "
+                    f"--workdir={folder.root} does not; give another --workdir"
+                )
+        return
+    folder.root.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f"{folder.root.name}.", dir=folder.root.parent))
+    try:
+        tar.extractall(part, filter="data")
+        folder.root.mkdir(exist_ok=True)
+        # The plan last: with it the folder is whole.
+        for path in sorted(part.iterdir(), key=lambda path: path.name == folder.plan.name):
+            path.replace(folder.root / path.name)
+    finally:
+        shutil.rmtree(part)
 
 
 def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None:

@@ -32,7 +32,7 @@ class StudyFolder:
         """The scores of a run by the names of the further ones, its own by ""; those there are."""
         folder = self.run_folder(planned)
         paths = {"": folder.result} | {name: folder.further(name) for name in planned.further}
-        return {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
+        return {name: self._read(path) for name, path in paths.items() if path.exists()}
 
     def is_finished(self, planned: PlannedRun) -> bool:
         """Whether a run has all its scores."""
@@ -56,7 +56,7 @@ class StudyFolder:
         path = self.run_folder(planned).cost
         if not path.exists():
             return None
-        found: float | None = json.loads(path.read_text()).get("operations_per_step")
+        found: float | None = self._read(path).get("operations_per_step")
         return found
 
     def hours(self, planned: PlannedRun) -> float:
@@ -103,10 +103,20 @@ class StudyFolder:
     def _held_plan(self) -> dict[str, Any]:
         if not self.plan.exists():
             return {}
+        held = self._read(self.plan)
+        if not all(isinstance(config, dict) for config in held.values()):
+            raise ConfigError(f"--workdir={self.root}: plan.json is damaged: a run has no config")
+        return held
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """What a JSON file of the folder holds."""
+        name = f"--workdir={self.root}: {path.relative_to(self.root)}"
         try:
-            held: dict[str, Any] = json.loads(self.plan.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--workdir={self.root}: plan.json is damaged: {error}") from error
+            held = json.loads(path.read_text())
+        except ValueError as error:
+            raise ConfigError(f"{name} is damaged: {error}") from error
+        if not isinstance(held, dict):
+            raise ConfigError(f"{name} is damaged: it holds no object")
         return held
 
     def _write_plan(self, plan: Mapping[str, Any]) -> None:

@@ -38,15 +38,27 @@ class Budget:
     arms: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        _check_settings("settings", self.settings)
         whole = all(isinstance(seed, int) and 0 <= seed < 2**32 - 1 for seed in self.seeds)
         if not whole or not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ArgumentError("seeds", self.seeds, "distinct integers, each from 0 to 2^32 - 2")
 
 
+def _check_settings(argument: str, settings: Settings) -> None:
+    """Raises ArgumentError unless settings are dotted keys and values, and none is a run's seed."""
+    named = isinstance(settings, Mapping) and all(isinstance(key, str) for key in settings)
+    if not named:
+        allowed = 'settings by their dotted keys, such as {"law.curve": 2.0}'
+        raise ArgumentError(argument, describe(settings), allowed)
+    for key in ("seed", "evaluate.seed"):
+        if key in settings:
+            raise ArgumentError(argument, key, "another key: a Budget has the seeds")
+
+
 def _check_names(argument: str, names: Iterable[str]) -> None:
     """Raises ArgumentError unless each name can be that of a folder."""
     for name in names:
-        if not re.fullmatch(r"\w[\w.+=-]*", name):
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+=-]*", name):
             allowed = "letters, digits and any of _ . + = -, since it names a folder"
             raise ArgumentError(argument, name, allowed)
 
@@ -86,8 +98,20 @@ class Comparison:
     after: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_names("arms", self.arms)
-        _check_names("further", self.further)
+        for argument in ("arms", "budgets", "further", "bases"):
+            if not isinstance(getattr(self, argument), Mapping):
+                allowed = "a mapping from names, such as {...}"
+                raise ArgumentError(argument, describe(getattr(self, argument)), allowed)
+        for base in (self.base, *self.bases.values()):
+            if not isinstance(base, str):
+                raise ArgumentError("base", describe(base), "a config file's name")
+        _check_settings("settings", self.settings)
+        for argument, each in (("arms", self.arms), ("further", self.further)):
+            _check_names(argument, each)
+            for settings in each.values():
+                _check_settings(argument, settings)
+        if not all(isinstance(budget, Budget) for budget in self.budgets.values()):
+            raise ArgumentError("budgets", describe(self.budgets), "a Budget for each name")
         if EQUAL_COST in self.further:
             raise ArgumentError("further", EQUAL_COST, "another name: every study takes these")
         one_of("control", self.control, self.arms)
@@ -206,6 +230,8 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
       ConfigError: an unknown budget, a base that is no config, an arm whose config is refused, or
         two arms alike, or a claim by a score that is not taken; one line that names it.
     """
+    if not study.budgets:
+        raise ConfigError("study: no comparison has a budget, such as {'smoke': Budget((0,))}")
     if budget not in study.budgets:
         raise ConfigError(f"--budget={budget}: must be one of {', '.join(study.budgets)}")
     planned: list[PlannedRun] = []
@@ -217,7 +243,12 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
         seen: dict[str, str] = {}
         arms = {}
         for arm in comparison.arms_of(budget):
-            config: dict[str, Any] = dict(files.load(comparison.bases.get(arm, comparison.base)))
+            base = comparison.bases.get(arm, comparison.base)
+            try:
+                config: dict[str, Any] = dict(files.load(base))
+            except ConfigError as error:
+                why = str(error).removeprefix("--config=")
+                raise ConfigError(f"study arm {name}/{arm}: base={why}") from error
             for settings in (comparison.settings, comparison.arms[arm], given.settings):
                 config = replaced(config, settings)
             resolved = json.dumps(_read(name, arm, config, built).config, sort_keys=True)

@@ -254,6 +254,15 @@ def test_a_stopped_study_saves_its_runs(study, stop):
         (["--engine=ray"], "--engine=ray: belongs to --study"),
         (["--study=studies/high_noise.py", "--engine=slurm"], "invalid choice: 'slurm'"),
         (["--study=studies/high_noise.py", "--config.seed=1"], "a study has its own settings"),
+        (["--study="], "--study=: must not be empty"),
+        (["--config="], "--config=: must not be empty"),
+        (["--runs", "a", "b"], "--runs=a b: has no place but with --mode=compare"),
+        (["--mode=compare", "--config=digits_poly"], "--config=digits_poly: has no place beside"),
+        (["--mode=compare", "--config.seed=1"], "--config.seed: has no place beside"),
+        *(
+            (["--study=studies/high_noise.py", "--index=0", flag], f"{flag}: has no place beside")
+            for flag in ("--jobs=2", "--engine=ray", "--minutes=1.0", "--archive=a.tar")
+        ),
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_written(flags, said, tmp_path, capsys):
@@ -262,3 +271,13 @@ def test_bad_input_is_one_line_before_anything_is_written(flags, said, tmp_path,
     assert said in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("flags", [[], ["--study=studies/high_noise.py"], ["--mode=plot"]])
+def test_a_work_folder_that_cannot_be_made_is_named(flags, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/below"):
+        assert main([*flags, f"--workdir={tmp_path / place}"]) == 2
+        error = capsys.readouterr().err
+        assert f"--workdir={tmp_path / place}: {tmp_path / 'file'} is no folder" in error
+    assert (tmp_path / "file").read_text() == ""

@@ -6,7 +6,7 @@ import pytest
 from study import small_study
 
 from jaxnoise.errors import ConfigError
-from jaxnoise.study import planned_runs
+from jaxnoise.study import Study, planned_runs
 from jaxnoise.study.archive import check_archive, pack, unpack
 from jaxnoise.study.folder import StudyFolder
 
@@ -109,6 +109,75 @@ def test_a_line_that_is_no_run_is_named(line, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_name_says_what_is_kept(tmp_path):
-    with pytest.raises(ConfigError, match=r"must end in \.tar or \.jsonl"):
-        check_archive(tmp_path / "study.zip")
+@pytest.fixture
+def packed(finished, tmp_path):
+    """The same as a .tar beside it."""
+    folder, runs = finished
+    folder.claim(runs)
+    pack(folder, runs, tmp_path / "study.tar")
+    return folder, runs, tmp_path / "study.tar"
+
+
+def test_a_tar_brings_the_folder_back(packed, tmp_path):
+    folder, runs, archive = packed
+    other = StudyFolder(tmp_path / "deep" / "other")
+    unpack(archive, other, runs)
+    assert other.plan.read_bytes() == folder.plan.read_bytes()
+    assert other.run_folder(runs[0]).rows() == ROWS
+    assert {path.name for path in other.root.parent.iterdir()} == {"other"}
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_tar_that_is_none_of_this_study_is_refused_and_kept(begun, packed, tmp_path):
+    folder, runs, archive = packed
+    study = Study("", {"clothes": small_study.comparison()})
+    other, others = StudyFolder(tmp_path / "other"), planned_runs(study, "smoke", tmp_path)
+    if begun:
+        other.claim(others)
+    whole = archive.read_bytes()
+    with pytest.raises(ConfigError, match=r"is of another study; it holds digits/plain/seed_0"):
+        unpack(archive, other, others)
+    for damaged, said in ((whole[:20_000], "unexpected end"), (b"my thesis", "cannot be read")):
+        archive.write_bytes(damaged)
+        with pytest.raises(ConfigError, match=said):
+            unpack(archive, folder if begun else other, runs)
+    assert other.root.exists() is begun
+
+
+def test_a_tar_that_is_further_than_the_folder_is_not_written_over(packed, tmp_path):
+    _, runs, archive = packed
+    other = StudyFolder(tmp_path / "other")
+    other.claim(runs)
+    with pytest.raises(ConfigError, match=r"holds digits/plain/seed_0 finished, and --workdir="):
+        unpack(archive, other, runs)
+
+
+def test_an_archive_has_a_place_and_a_name_that_says_what_is_kept(tmp_path):
+    folder = StudyFolder(tmp_path / "runs")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.tar").mkdir()
+    for name, said in {
+        "study.zip": r"must end in \.tar or \.jsonl",
+        "folder.tar": "is a folder",
+        "runs/study.tar": "must lie outside of --workdir=",
+        "file/study.tar": "file is no folder",
+    }.items():
+        with pytest.raises(ConfigError, match=said):
+            check_archive(tmp_path / name, folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "\x00"])
+def test_damaged_files_of_a_study_are_named(text, finished):
+    folder, runs = finished
+    folder.claim(runs)
+    for path, read in (
+        (folder.run_folder(runs[0]).result, lambda: folder.results(runs[0])),
+        (folder.run_folder(runs[0]).cost, lambda: folder.operations(runs[0])),
+        (folder.plan, lambda: folder.claim(runs)),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=rf"{path.name} is damaged"):
+            read()
+    folder.plan.write_text('{"digits/plain/seed_0": "x"}')
+    with pytest.raises(ConfigError, match=r"plan.json is damaged: a run has no config"):
+        folder.claim(runs)

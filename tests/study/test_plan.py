@@ -78,7 +78,11 @@ def test_the_study_of_the_page_is_planned():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: small_study.get_study(base="configs/no_such.py"), "configs/no_such.py"),
+        (
+            lambda: small_study.get_study(base="configs/no_such.py"),
+            "study arm digits/plain: base=configs/no_such.py: configs/no_such.py is no Python file",
+        ),
+        (lambda: Study("", {}), "study: no comparison has a budget"),
         (
             lambda: small_study.get_study(arms={"plain": {}, "odd": {"law.curv": 2.0}}),
             "study arm digits/odd: config.law.curv: unknown key; did you mean config.law.curve?",
@@ -129,6 +133,14 @@ def test_arms_that_cannot_be_compared_are_named(make, said):
         ("further", lambda: small_study.comparison(further={"a/b": {}})),
         ("shown", lambda: small_study.comparison(shown=("plane",))),
         ("arms", lambda: small_study.comparison(smoke=Budget((0,), {}, ("plane",)))),
+        ("arms", lambda: small_study.comparison(arms=("plain", "uniform"))),
+        ("arms", lambda: small_study.comparison(arms={"plain": {}, "odd": None})),
+        ("arms", lambda: small_study.comparison(arms={"plain": {}, "odd": {1: 2}})),
+        ("arms", lambda: small_study.comparison(arms={"plain": {}, 1: {}})),
+        ("arms", lambda: small_study.comparison(arms={"plain": {}, "odd": {"seed": 5}})),
+        ("settings", lambda: Budget((0,), None)),
+        ("budgets", lambda: small_study.comparison(smoke=(0, 1))),
+        ("base", lambda: small_study.comparison(base=None)),
         ("pairs", lambda: small_study.claim(pair=("plain", "plain"))),
         ("pairs", lambda: Claim("it is", "digits", ("uniform", "plain"))),
         ("pairs", lambda: Claim("it is", "digits", "uniform")),
