@@ -52,7 +52,11 @@ def _drop_half_written(folder: Path) -> None:
     from filelock import FileLock, Timeout
 
     # Under jax's own lock none is being written.
-    with contextlib.suppress(Timeout), FileLock(folder / ".lockfile", timeout=_LOCK_SECONDS):
+    # A folder that cannot be written to is read all the same.
+    with (
+        contextlib.suppress(Timeout, OSError),
+        FileLock(folder / ".lockfile", timeout=_LOCK_SECONDS),
+    ):
         for program in folder.glob("*-cache"):
             used = program.with_name(program.name.removesuffix("-cache") + "-atime")
             if not used.exists():

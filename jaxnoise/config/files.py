@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ml_collections.config_dict import RequiredValueError
+
 from jaxnoise.errors import ConfigError
 from jaxnoise.files import user_path
 
@@ -29,12 +31,23 @@ def load(spec: str) -> Mapping[str, Any]:
     """
     config = _made("--config", spec, "get_config", "configs")
     if hasattr(config, "to_dict"):
-        config = config.to_dict()
-    if not isinstance(config, Mapping) or not all(isinstance(key, str) for key in config):
+        try:
+            config = config.to_dict()
+        except RequiredValueError as error:
+            raise ConfigError(f"--config={spec}: {' '.join(str(error).split())}") from error
+    if not isinstance(config, Mapping) or not _has_names(config):
         raise ConfigError(
             f"--config={spec}: get_config gave {type(config).__name__}, no mapping of names"
         )
     return config
+
+
+def _has_names(config: Mapping[Any, Any]) -> bool:
+    """Whether every key is a string, in sections too."""
+    return all(
+        isinstance(key, str) and (not isinstance(value, Mapping) or _has_names(value))
+        for key, value in config.items()
+    )
 
 
 def shipped_folder() -> Path:

@@ -114,6 +114,11 @@ def open_folder(
                 f"{folder}: {what}; every sub-folder of {root} is a class: fill it or move it away"
             )
         files += [(path, label) for path in own]
+    for path in (*classes, *(path for path, _ in files)):
+        try:
+            path.name.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{str(path)!a}: its name is not UTF-8; rename it") from error
     if not files:
         others = f", but {_counted(passed_over)}" if passed_over else ""
         raise ConfigError(f"{root}: holds no image file ({', '.join(ENDINGS)}){others}")

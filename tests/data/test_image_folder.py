@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -118,6 +119,19 @@ def test_what_is_wrong_is_one_line_that_names_the_file(tmp_path):
     assert open_folder(tmp_path, channels=1).image_shape == (5, 4, 1)
     write(tmp_path / "cat", PIXELS[:1], "c.png")
     with pytest.raises(ConfigError, match="lies beside sub-folders"):
+        open_folder(tmp_path)
+
+
+@pytest.mark.parametrize("odd", ["image", "class"])
+def test_a_name_that_is_not_utf_8_is_named(odd, tmp_path):
+    write(tmp_path, PIXELS[:1], "a.png")
+    where = os.fsencode(tmp_path)
+    if odd == "class":
+        os.mkdir(where + b"/caf\xe9")
+        os.rename(where + b"/a.png", where + b"/caf\xe9/a.png")
+    else:
+        os.rename(where + b"/a.png", where + b"/caf\xe9.png")
+    with pytest.raises(ConfigError, match=r"caf\\udce9.*: its name is not UTF-8; rename it"):
         open_folder(tmp_path)
 
 
