@@ -255,6 +255,11 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
             f"config.rater.name='law': must be another for objective.name={target!r}, whose levels "
             "are pairs; a law over log SNR is learned where objective.name='denoising'"
         )
+    if kind == "law" and getattr(objective, "compensation", "none") != "none":
+        raise ConfigError(
+            f"config.objective.compensation={objective.compensation!r}: must be 'none' for "
+            "rater.name='law', whose weights take the place of the law's density"
+        )
     if objective.has_teacher:
         raise ConfigError("config.objective.teacher='ema': must be 'student' for a rater")
     if jax.tree.leaves(jax.eval_shape(objective.pacing.init)):

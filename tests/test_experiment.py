@@ -331,6 +331,16 @@ def test_pacing_composes_with_pair_laws():
     assert float(sigma.min()) >= float(levels[round(0.8 * (int(count) - 1)) - 1])
 
 
+def test_difficulty_is_cut_over_a_grid_of_random_subsets_too():
+    pacing = {"name": "difficulty", "clusters": 5, "patience": 2}
+    random, nested = (
+        experiment.read(tiny.digits_config(pacing=pacing, **{"grid.rule": rule})).objective.pacing
+        for rule in ("random", "nested")
+    )
+    # At the curriculum's peak both hold the whole table.
+    assert random == nested
+
+
 def test_the_teacher_of_consistency_models_has_the_curriculum_s_s0():
     curriculum = {"name": "square_root", "s0": 3, "s1": 20}
     checked = experiment.read(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -227,7 +228,8 @@ def log_snr_cells(law: LogSnrLaw) -> Cells:
 def pair_cells(grid: LevelGrid, law: PairLaw, curriculum: Curriculum) -> Cells:
     """The pairs of a grid at the curriculum's peak, seen by a law."""
     count = curriculum.max_levels
-    levels = grid(jnp.int32(count))
+    # Only a grid of random subsets asks for a key, and at the peak it takes the whole table.
+    levels = grid(jnp.int32(count), jax.random.key(0))
     probs = law.probs(levels, jnp.int32(count))
     return noise.pair_cells(np.asarray(levels)[:count], np.asarray(probs)[: count - 1])
 

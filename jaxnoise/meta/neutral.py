@@ -147,10 +147,12 @@ class NeutralPool:
       floor f:   of these, round(f k) at random, so that P(kept) >= round(f k) / n
 
     Rivals are other images with noise of their own, so that winning tells nothing of x0 beyond
-    what the noisy image does: the best denoiser is that of plain training, exactly, for any rater
-    of the noisy image and any pool. For training first where a rater says that it pays, at the cost
-    of looking at `1 / share` images for each that is trained on. The batch is the pool: a batch of
-    256 with a share of 1/4 makes steps of 64 examples.
+    what the noisy image does: the best denoiser is that of plain training, for any rater of the
+    noisy image and any pool, exactly where images are drawn independently. Where an epoch visits
+    each of n images once, rivals are never the example's own image, which moves it by O(1/n). For
+    training first where a rater says that it pays, at the cost of looking at `1 / share` images for
+    each that is trained on. The batch is the pool: a batch of 256 with a share of 1/4 makes steps
+    of 64 examples.
 
     A NaN among the scores is selected last and makes `score_margin` NaN.
 

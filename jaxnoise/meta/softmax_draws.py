@@ -31,7 +31,8 @@ class SoftmaxDraws:
       score: `Candidates -> float[B, M]`.
       candidates: M, at least 1.
       temperature: of the softmax, > 0; small is near the best of M, with weights of large variance.
-      floor: f in [0, 1), so that no draw has a probability below f / M.
+      floor: f in [0, 1), so that no draw has a probability below f / M; above 0 with
+        `inverse_probability`.
       inverse_probability: whether the loss is divided by the probability.
 
     Raises:
@@ -64,6 +65,10 @@ class SoftmaxDraws:
         if not isinstance(self.inverse_probability, bool):
             shown = describe(self.inverse_probability)
             raise ArgumentError("inverse_probability", shown, "True or False")
+        # A probability that underflows is never drawn, and no weight makes up for it.
+        if self.inverse_probability and self.floor == 0 and self.candidates > 1:
+            allowed = "above 0 with inverse_probability, whose weights go up to 1 / floor"
+            raise ArgumentError("floor", self.floor, allowed)
 
     def select(
         self,

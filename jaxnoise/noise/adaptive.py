@@ -30,6 +30,8 @@ from jaxnoise.noise.parameters import as_level
 _SHOWN = 25
 # The long average of `progress` looks back so many times as far as the short one.
 _LONGER = 10
+_RAREST = 1e-6
+"""Of a law's draws; float32 has few quantiles in a bin of less, and all would be one level."""
 
 
 class LevelSums(NamedTuple):
@@ -293,7 +295,7 @@ class _OnLaw(Pacing):
         recent = state.recent.average()
         longer = recent if state.longer is None else state.longer.average()
         seen = state.recent.examples > 0
-        common = mass if kind.of_example else (mass > 0).astype(dtype)
+        common = mass if kind.of_example else (mass > _RAREST).astype(dtype)
         g = jnp.where(seen, kind.g(recent, longer), 0).astype(dtype)
         known = jnp.sum(jnp.where(seen, common, 0))
         usual = jnp.sum(common * g) / jnp.where(known > 0, known, 1)

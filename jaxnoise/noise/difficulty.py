@@ -52,6 +52,10 @@ class DifficultyState(NamedTuple):
     bad: jax.Array
 
 
+_RAREST = 1e-6
+"""A cluster of less than this holds no 17 numbers of float32 next to 1."""
+
+
 @dataclass(frozen=True)
 class Difficulty(Windowed):
     """Stages from easy (noisy) to hard (clean) that advance when the loss stops improving.
@@ -100,8 +104,8 @@ class Difficulty(Windowed):
         if ends.shape != (self.clusters + 1,) or ends[0] != 0 or ends[-1] != 1:
             allowed = f"{self.clusters + 1} boundaries from 0 to 1"
             raise ArgumentError("partition", self.partition, allowed)
-        if not (np.diff(ends) >= 0).all() or ends[-2] >= 1:
-            allowed = "ascending, with a noisiest cluster that the law draws from"
+        if not (np.diff(ends) >= 0).all() or 1 - ends[-2] < _RAREST:
+            allowed = f"ascending, with a noisiest cluster of at least {_RAREST:g} of the law"
             raise ArgumentError("partition", self.partition, allowed)
 
     def init(self) -> DifficultyState:

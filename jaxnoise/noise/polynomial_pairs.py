@@ -143,6 +143,9 @@ class PolynomialPairs(Parameterized):
         else:
             u = SOURCES[self.sampling](key_u, count)
         u = warp(u)
+        if self.sampling in ("stratified", "sorted") and count > 1:
+            # A pacing stays below 1, where the sweep of the paper ends.
+            u = jnp.where(u >= 1 - jnp.finfo(u.dtype).epsneg, 1, u)
         jitter = jax.random.normal(key_jitter, (count,))
         top = last.astype(u.dtype)
         swept = u**self.curve

@@ -299,9 +299,10 @@ class ConsistencyObjective:
             probs = self.law.paced_probs(levels, num_levels, lambda t: pacing.cdf(t, pace, step))
             if pacing.compensate:
                 drawn = jnp.asarray(probs)[index]
-                # What is too rare for a CDF in this dtype is drawn by its rounding alone, with or
-                # without a pacing. The law learns from losses divided by this: never 0.
-                importance = jnp.where(drawn > 0, plain / jnp.where(drawn > 0, drawn, 1), 1)
+                # What is too rare for this dtype under either law is drawn by its rounding alone.
+                # The law learns from losses divided by this: never 0.
+                both = (drawn > 0) & (plain > 0)
+                importance = jnp.where(both, plain / jnp.where(both, drawn, 1), 1)
         return Pairs(
             levels[index], levels[index + 1], jnp.log(jnp.asarray(probs)[index]), importance
         )
@@ -355,20 +356,23 @@ class ConsistencyObjective:
             self.weight,
         )
 
-    def observe(self, losses: jax.Array, own: Any, levels: Pairs) -> Any:
+    def observe(
+        self, losses: jax.Array, own: Any, levels: Pairs, weight: jax.Array | None = None
+    ) -> Any:
         """What the pacing learns from a batch, by the losses of its pairs, uncompensated.
 
         Args:
           losses: float[B], from `losses`.
           own: of no effect.
           levels: from `draw`.
+          weight: float[B], what a selection of noise weighs each loss by; None for 1.
 
         Returns:
           Sums for `pacing.update`; add them up over devices.
         """
         del own
         values = CONSISTENCY[self.pacing.statistic](uncompensated(losses, levels))
-        return self.pacing.observe(levels.lam, values)
+        return self.pacing.observe(levels.lam, values if weight is None else weight * values)
 
     def metrics(self, step: jax.Array, pace: Any = ()) -> dict[str, jax.Array]:
         """The number of levels and where the pacing stands.

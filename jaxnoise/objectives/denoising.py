@@ -295,7 +295,9 @@ class DenoisingObjective:
         u = self._uncertainty(own, levels.lam)
         return (uncompensated(losses, levels) - u) * jnp.exp(u)
 
-    def observe(self, losses: jax.Array, own: Any, levels: LogSnrLevels) -> Any:
+    def observe(
+        self, losses: jax.Array, own: Any, levels: LogSnrLevels, weight: jax.Array | None = None
+    ) -> Any:
         """What the pacing learns from a batch, by the errors of its levels.
 
         They are weighted as the law without a pacing weights them, whatever was drawn from.
@@ -304,6 +306,7 @@ class DenoisingObjective:
           losses: float[B], from `losses`.
           own: parameters from `init`.
           levels: from `draw`.
+          weight: float[B], what a selection of noise weighs each loss by; None for 1.
 
         Returns:
           Sums for `pacing.update`; add them up over devices.
@@ -321,7 +324,8 @@ class DenoisingObjective:
             trained=jnp.exp(base - u),
             to_eps=jnp.exp(self.prediction.log_x0_ratio(lam) + lam),
         )
-        return self.pacing.observe(lam, DENOISING[self.pacing.statistic](seen))
+        values = DENOISING[self.pacing.statistic](seen)
+        return self.pacing.observe(lam, values if weight is None else weight * values)
 
     def denoiser(self, network: Denoiser) -> Denoiser:
         """`D(x, sigma)`, the estimate of x0 from `x = x0 + sigma eps`, of a raw network.

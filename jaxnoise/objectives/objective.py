@@ -90,13 +90,17 @@ class Objective(Protocol):
         """
         ...
 
-    def observe(self, losses: jax.Array, own: Any, levels: Any) -> Any:
+    def observe(
+        self, losses: jax.Array, own: Any, levels: Any, weight: jax.Array | None = None
+    ) -> Any:
         """What the pacing learns from a batch: sums that add over examples and devices.
 
         Args:
           losses: float[B], from `losses`.
           own: parameters from `init`.
           levels: from `draw`.
+          weight: float[B], what a selection of noise weighs each loss by; None for 1, and only
+            given where a selection has weights.
 
         Returns:
           What `pacing.update` takes, once it is summed over all devices.

@@ -100,7 +100,9 @@ def make_step(
 
         (loss, losses), gradient = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
         loss, gradient = jax.lax.pmean((loss, gradient), AXIS)
-        seen = objective.observe(losses, state.params["objective"], trained.levels)
+        # A selection that draws from another law than the noise's own weighs that out again.
+        weights = () if weight is None else (weight,)
+        seen = objective.observe(losses, state.params["objective"], trained.levels, *weights)
         # optax raises floats to integer step counts, which strict promotion would refuse.
         with jax.numpy_dtype_promotion("standard"):
             updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)

@@ -227,6 +227,15 @@ def test_schedules_of_inner_models_are_laid_out_over_their_lives():
             ["config.meta.floor=0.1: must be 0 for rater.name='law'"],
         ),
         (
+            {
+                "rater": {"name": "law"},
+                "meta.candidates": None,
+                "objective.compensation": "importance",
+                "objective.max_ratio": 5.0,
+            },
+            ["config.objective.compensation='importance': must be 'none' for rater.name='law'"],
+        ),
+        (
             {"rater": {"name": "law", "b": 0.0}, "meta.candidates": None},
             ["config.rater.b=0.0: must be a finite number > 0"],
         ),

@@ -208,10 +208,19 @@ def test_no_draw_without_a_probability_is_made_by_rounding(monkeypatch):
     scores = 6 * jax.random.normal(jax.random.key(0), (1000, 8)).at[:, -1].set(-100)
     sums = jnp.cumsum(jax.nn.softmax(scores, axis=1), axis=1)[:, -1]
     assert (sums < 1 - 2.0**-23).any()
-    draws = SoftmaxDraws(lambda candidates: scores, 8, floor=0.0)
+    draws = SoftmaxDraws(lambda candidates: scores, 8, floor=1e-30)
     keys = jax.random.split(jax.random.key(1), 1000)
     drawn = draws.select(keys, jnp.ones((1000, 1)), jnp.zeros(1000), step=0)
-    assert np.isfinite(drawn.weight).all()
+    # That of the last is 1e30.
+    assert drawn.weight.max() < 1e20
+
+
+def test_weights_by_probabilities_need_a_floor():
+    """A candidate whose probability underflows is never drawn: E[weight] would be below 1."""
+    with pytest.raises(ArgumentError, match=r"^floor=0.0: must be above 0 with inverse_prob"):
+        SoftmaxDraws(lambda candidates: candidates.lam[:, None], 4, floor=0.0)
+    for given in ({"candidates": 1}, {"inverse_probability": False}):
+        SoftmaxDraws(lambda candidates: candidates.lam[:, None], **{"floor": 0.0, **given})
 
 
 def test_a_softmax_of_another_rank_or_with_too_high_a_floor_is_refused():

@@ -124,6 +124,19 @@ def test_every_statistic_follows_its_formula(statistic):
     np.testing.assert_array_equal(now.warp(0.37, nothing, 5), jnp.float32(0.37))
 
 
+def test_a_bin_that_float32_cannot_draw_from_has_no_share_of_its_own():
+    """Its draws would all be one level; Laplace's law has 1e-9 of its mass above 10."""
+    law = Laplace(0.0, 0.5)
+    pacing = Adaptive(bins=20, range=(-10.0, 10.0), statistic="entropy_rate", warmup_steps=1)
+    even = LevelSums(jnp.ones(20), jnp.ones(20))
+    now = pacing.on(law.survival)
+    u = jnp.asarray((np.arange(20_000) + 0.5) / 20_000, jnp.float32)
+    lam = law.inverse_survival(now.warp(u, AdaptiveState(even, None), 5))
+    levels, counts = np.unique(np.asarray(lam), return_counts=True)
+    assert counts.max() < 100
+    assert levels.max() > 6
+
+
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source_of_uniforms_is_paced(source):
     law, pacing = LAWS["truncated"], adaptive()

@@ -170,6 +170,13 @@ def test_difficulty_advances_after_patience_bad_steps_in_a_row():
     assert stages == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3]
 
 
+def test_a_first_stage_of_a_few_numbers_of_float32_is_refused():
+    Difficulty(clusters=2, partition=(0.0, 1 - 2e-6, 1.0))
+    for last in (1 - 5e-7, 1.0):
+        with pytest.raises(ArgumentError, match="a noisiest cluster of at least 1e-06 of the"):
+            Difficulty(clusters=2, partition=(0.0, last, 1.0))
+
+
 def test_difficulty_goes_from_noisy_to_clean():
     lam = {}
     u = iid(jax.random.key(0), 512)

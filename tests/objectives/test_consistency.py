@@ -8,6 +8,7 @@ from scipy import stats
 
 from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import (
+    Adaptive,
     BetaPairs,
     Cosine,
     Difficulty,
@@ -232,6 +233,31 @@ def test_a_drawn_pair_tells_the_probability_that_it_was_drawn_with(law, pacing):
     assert probs.sum() == pytest.approx(1, abs=5e-3)
     expected = probs[drawn] / probs[drawn].sum() * count
     assert stats.chisquare(observed[drawn], expected).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("pacing", [NoPacing(), HighToLow(1)])
+def test_the_sweep_of_the_prototype_reaches_the_highest_level(pacing):
+    """Its last place is 1, which a pacing does not reach; sampling starts from that level."""
+    law = PolynomialPairs(2.5, variant="prototype")
+    objective = make(constant(s0=20), KarrasGrid(20), law, pacing=pacing)
+    draw = jax.jit(lambda key: objective.draw(key, key, jnp.int32(5), 64).sigma_hi)
+    found = [np.asarray(draw(jax.random.key(seed))).max() for seed in range(20)]
+    # The jitter takes it away now and then.
+    assert np.mean(np.isclose(found, 80.0)) > 0.6
+
+
+def test_an_adaptive_law_meets_pairs_too_rare_for_their_probability():
+    """The first place of a sweep is 0, whose pair has a probability of 0 under a small curve."""
+    law = PolynomialPairs(0.1, sampling="sorted")
+    pacing = Adaptive(bins=64, range=(-8.7, 12.4), warmup_steps=1)
+    objective = make(constant(s0=250), KarrasGrid(250), law, pacing=pacing)
+    full = pacing.init().recent._replace(examples=jnp.ones(64), total=jnp.linspace(1.0, 64.0, 64))
+    state = pacing.init()._replace(recent=full)
+    key = jax.random.key(0)
+    pairs = objective.draw(key, key, jnp.int32(5), 256, state)
+    assert pairs.importance.min() > 0
+    sums = objective.observe(jnp.ones(256) * pairs.importance, {}, pairs)
+    assert np.isfinite(sums.total).all()
 
 
 def test_position_in_the_batch_says_nothing_of_the_level():

@@ -10,7 +10,8 @@ import optax
 import pytest
 
 from jaxnoise.meta import NeutralPool, NeutralWeights, RandomScore, SoftmaxDraws
-from jaxnoise.noise import Cosine
+from jaxnoise.meta.selection import Weighted
+from jaxnoise.noise import Adaptive, Cosine
 from jaxnoise.objectives import DenoisingObjective, uniform_weight
 from jaxnoise.training.drawing import AXIS, Batch
 from jaxnoise.training.parallel import Devices
@@ -108,3 +109,44 @@ def test_weights_multiply_losses(name):
     unweighted = metrics["band_sum"].sum() / BATCH
     assert abs(metrics["loss"] - unweighted) > 1e-3
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))
+
+
+def test_what_a_law_learns_from_is_weighted_too():
+    """Weights take back what a selection does to the law of the noise."""
+
+    class Twice:
+        def select(self, keys, x0, lam, step, losses):
+            eps = jax.vmap(lambda key: jax.random.normal(key, x0.shape[1:]))(keys)
+            return Weighted(eps, None, {}, jnp.full(len(x0), 2.0))
+
+    pacing = Adaptive(bins=4, range=(-8.0, 8.0))
+    objective = DenoisingObjective(OBJECTIVE.law, OBJECTIVE.weight, pacing=pacing)
+    sums = [moved(objective, selection).pace.recent for selection in (None, Twice())]
+    assert sums[0].total.sum() > 0
+    np.testing.assert_allclose(sums[1].total, 2 * sums[0].total, rtol=1e-5)
+    np.testing.assert_array_equal(sums[1].examples, sums[0].examples)
+
+
+def moved(objective, selection):
+    """The state after a step on one device."""
+    step = make_step(
+        linear_network.apply,
+        objective,
+        optax.sgd(1.0),
+        ema_rate=0.5,
+        global_batch=BATCH,
+        num_classes=3,
+        dropout=False,
+        flip=False,
+        selection=selection,
+    )
+    devices = Devices("pmap", 1)
+    start = create_state(
+        linear_network.init, optax.sgd(1.0), KEY, teacher=False, pace=objective.pacing.init()
+    )
+    batch = Batch(
+        devices.split(np.arange(BATCH, dtype=np.int32)[None], axis=1),
+        devices.replicate(IMAGES),
+        devices.replicate(LABELS),
+    )
+    return devices.map(step, 1, resident=True)(devices.replicate(start), batch, KEY)[0]
