@@ -264,13 +264,16 @@ def _coerce(path: str, value: Any, kind: Any) -> Any:
             return tuple(_coerce(path, v, item) for v in value)
     elif kind is float:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            size = abs(float(value)) if value else 1.0
+            # An integer may be too large even for a float.
+            size = abs(value) if value else 1
             if _SMALLEST <= size <= _LARGEST or size == inf or size != size:
                 return float(value)
             wanted = f"0 or of a size that float32 holds, {_SMALLEST:.3g} to {_LARGEST:.3g}"
     elif kind is int:
         if isinstance(value, int) and not isinstance(value, bool):
-            return value
+            if abs(value) < 2**32:
+                return value
+            wanted = "an integer below 2^32 in size"
     elif isinstance(value, kind) and value != "":
         return value
     if isinstance(value, str) and not value:
