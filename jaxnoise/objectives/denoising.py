@@ -2,12 +2,10 @@
 
 import warnings
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxnoise.errors import (
     ArgumentError,
@@ -24,6 +22,7 @@ from jaxnoise.noise.pacing import NoPacing, Pacing
 from jaxnoise.noise.parameters import log_of
 from jaxnoise.noise.uniforms import SOURCES
 from jaxnoise.objectives.compensation import COMMON, compensation_ess
+from jaxnoise.objectives.drawn_range import LARGEST_STEP, drawn_range, ends_of
 from jaxnoise.objectives.levels import LogSnrLevels, check_importance, uncompensated
 from jaxnoise.objectives.objective import Denoiser, check_images, check_pace, check_pacing
 from jaxnoise.objectives.parameterization import check_output, preconditioned, wide_dtype
@@ -32,14 +31,7 @@ from jaxnoise.objectives.statistics import DENOISING, Seen
 from jaxnoise.objectives.uncertainty import LearnedUncertainty
 from jaxnoise.objectives.weighting import SnrWeight
 
-RARELY = 1e-6
-"""Mass of either tail that counts as never trained on. EDM's own sigma_max = 80 lies where its law
-has 1.7e-6 left, so that anything above would refuse the published sampler."""
-
 _LARGEST_VARIANCE = 100.0
-_LARGEST_STEP = 2**31 - 1
-# At how many steps a pacing is asked what it draws; those here are widest at the first or the last.
-_MOMENTS = 11
 # e^88 is the largest float32.
 _LARGEST_LOG_WEIGHT = 80.0
 
@@ -131,7 +123,7 @@ class DenoisingObjective:
                 "'none' with a learned uncertainty, which would absorb the ratio",
             )
         if not self._is_traced():
-            object.__setattr__(self, "pacing", self.pacing.within(self._ends))
+            object.__setattr__(self, "pacing", self.pacing.within(lambda: ends_of(self.law)))
             self._check_weight()
             if self.compensation == "importance":
                 self._judge_compensation()
@@ -151,8 +143,9 @@ class DenoisingObjective:
     def trained_range(self) -> tuple[float, float]:
         """Lowest and highest lambda that training sees, if its pacing gets as far as it can.
 
-        At some step all but `RARELY` of what is drawn lies above the lowest, and at some step all
-        but as much below the highest. Samplers must stay within; beyond, the network extrapolates.
+        At some step all but a millionth of what is drawn lies above the lowest, and at some step
+        all but as much below the highest. Samplers must stay within; beyond, the network
+        extrapolates.
         """
         return self.range_under(self.pacing.settled())
 
@@ -165,17 +158,8 @@ class DenoisingObjective:
         Returns:
           Lowest and highest lambda.
         """
-        last = _LARGEST_STEP if self.total_steps is None else self.total_steps - 1
-        steps = np.unique(np.linspace(0, last, _MOMENTS).astype(np.int32))
-        # Doubles, in which both tails of a warped uniform keep their digits.
-        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-            rarely = jnp.asarray([RARELY, 1 - RARELY])
-            pacing = self.pacing.on(self.law.survival)
-            t = jax.vmap(lambda step: pacing.warp(rarely, pace, step))(jnp.asarray(steps))
-            cleanest, noisiest = jnp.min(t[:, 0]), jnp.max(t[:, 1])
-            lowest = self.law.from_tails(noisiest, 1 - noisiest)
-            highest = self.law.from_tails(cleanest, 1 - cleanest)
-            return float(lowest), float(highest)
+        last = LARGEST_STEP if self.total_steps is None else self.total_steps - 1
+        return drawn_range(self.law, self.pacing, pace, last)
 
     def teacher_rate(self, step: jax.Array) -> jax.Array:
         """There is no teacher, and so no rate.
@@ -369,15 +353,6 @@ class DenoisingObjective:
         if self.max_ratio is not None:
             log_ratio = jnp.minimum(log_ratio, log_of(self.max_ratio))
         return log_ratio + (self.prediction.log_x0_ratio(lam) - COMMON.log_x0_ratio(lam))
-
-    def _ends(self) -> tuple[float, float]:
-        """The law's lowest and highest lambda, infinite where it has no end."""
-        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-            low, high = map(float, self.law.inverse_survival(jnp.asarray([1.0, 0.0])))
-            reach = 1 + high - low
-            beyond = self.law.log_prob(jnp.asarray([low - reach, high + reach]))
-            endless = np.isfinite(np.asarray(beyond))
-        return -inf if endless[0] else low, inf if endless[1] else high
 
     def _check_weight(self) -> None:
         with jax.ensure_compile_time_eval():
