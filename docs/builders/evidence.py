@@ -21,11 +21,12 @@ HEAD = """# What our studies answer
 
 Each line is a claim, and what the finished runs say of it: **holds here** where the 95% interval
 of the difference, paired by seed, lies on the side that is claimed, **does not hold here** where
-it lies on the other, **cannot tell** where it holds 0 or there is one seed. `first` is the mean
-score of what is said to be better, `second` of what it is said to beat. No correction is made for
-the number of claims. Smaller is better: these are Fréchet distances in raw pixels (not FID) of
-small networks on small images, on two CPU cores. They say what a method does here, not what it
-does at scale; where a paper has a number, it is beside ours and cannot be compared with it.
+it lies on the other, **cannot tell** where it holds 0 or there are fewer than three seeds. `first`
+is the mean score of what is said to be better, `second` of what it is said to beat. No correction
+is made for the number of claims. Smaller is better: these are Fréchet distances in raw pixels (not
+FID) of small networks on small images, on two CPU cores. They say what a method does here, not
+what it does at scale; where a paper has a number, it is beside ours and cannot be compared with
+it.
 """
 
 

@@ -10,6 +10,8 @@ from jaxnoise.study.claims import Claim
 from jaxnoise.study.tables import Difference, Row, paired_difference
 
 HOLDS, FAILS, UNKNOWN = VERDICTS = "holds here", "does not hold here", "cannot tell"
+LEAST_SEEDS = 3
+"""For a verdict: two seeds may lie close together by chance."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,12 @@ class Answer:
 
     @property
     def verdict(self) -> str:
-        """Whether the 95% interval lies on the side that is claimed, on the other, or on both."""
+        """Whether the 95% interval lies on the side that is claimed, on the other, or on both.
+
+        With fewer than three seeds nothing can be told.
+        """
+        if self.difference.seeds < LEAST_SEEDS:
+            return UNKNOWN
         low, high = self.difference.low, self.difference.high
         if higher_is_better(self.claim.score):
             low, high = -high, -low
