@@ -146,10 +146,10 @@ class RunFolder:
         copy = None
         if damaged or (rows and step == 0):
             ending = "damaged" if damaged else "before"
-            copy = self.metrics.with_name(f"{self.metrics.name}.{ending}")
-            longer = not copy.exists() or copy.stat().st_size < self.metrics.stat().st_size
+            place = self.metrics.with_name(f"{self.metrics.name}.{ending}")
+            longer = not place.exists() or place.stat().st_size < self.metrics.stat().st_size
             if damaged or longer:
-                shutil.copy(self.metrics, copy)
+                copy = Path(shutil.copy(self.metrics, place))
         kept = [row for row in rows if row["step"] <= step]
         if self.metrics.exists():
             write_whole(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
