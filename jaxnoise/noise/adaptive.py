@@ -148,7 +148,8 @@ class Adaptive(Pacing):
       floor: share of the law alone in what is drawn, in [0, 1); > 0 with compensation.
       compensate: whether losses are multiplied by `importance`, so that the expected loss and
         gradient stay those of the law alone. Without, what is drawn is what is trained for.
-      range: lowest and highest log SNR of the bins; None for the ends of the law, if it has some.
+      range: lowest and highest log SNR of the bins, in [-40, 40]; None for the ends of the law, if
+        it has some.
 
     Raises:
       ArgumentError: an argument is outside its range; the range is not within the law's, which an
@@ -193,7 +194,8 @@ class Adaptive(Pacing):
         if self.compensate and self.floor == 0:
             raise ArgumentError("floor", self.floor, "above 0 with compensation: 1/floor bounds it")
         if self.range is not None:
-            check_numbers("range", self.range, _ascending, "two ascending numbers, log SNR")
+            allowed = "two ascending log SNRs (-2 log sigma, not sigma) in [-40, 40]"
+            check_numbers("range", self.range, _ascending, allowed)
             object.__setattr__(self, "range", tuple(map(float, self.range)))
 
     def init(self) -> AdaptiveState:
@@ -345,7 +347,7 @@ class _OnLaw(Pacing):
 
 
 def _ascending(ends: np.ndarray) -> bool:
-    return bool(ends.shape == (2,) and np.isfinite(ends).all() and ends[0] < ends[1])
+    return bool(ends.shape == (2,) and -40 <= ends[0] < ends[1] <= 40)
 
 
 def _place(edges: jax.Array, x: jax.Array) -> jax.Array:

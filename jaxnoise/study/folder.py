@@ -115,8 +115,8 @@ class StudyFolder:
             held = json.loads(path.read_text())
         except ValueError as error:
             raise ConfigError(f"{name} is damaged: {error}") from error
-        if not isinstance(held, dict):
-            raise ConfigError(f"{name} is damaged: it holds no object")
+        if not isinstance(held, dict) or not (held or path == self.plan):
+            raise ConfigError(f"{name} is damaged: it holds nothing")
         return held
 
     def _write_plan(self, plan: Mapping[str, Any]) -> None:

@@ -259,6 +259,9 @@ def test_the_record_holds_the_law_in_few_numbers():
         ("range", {"range": "12"}),
         ("range", {"range": (1.0, 1.0)}),
         ("range", {"range": (0.0, float("inf"))}),
+        ("range", {"range": (float("nan"), 1.0)}),
+        # Levels of sigma, which a law without ends would take.
+        ("range", {"range": (0.002, 80.0)}),
         ("range", {"range": (0.0, 1.0, 2.0)}),
     ],
 )

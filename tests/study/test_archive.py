@@ -178,6 +178,10 @@ def test_damaged_files_of_a_study_are_named(text, finished):
         path.write_text(text)
         with pytest.raises(ConfigError, match=rf"{path.name} is damaged"):
             read()
+        if path != folder.plan:
+            path.write_text("{}")
+            with pytest.raises(ConfigError, match=rf"{path.name} is damaged: it holds nothing"):
+                read()
     folder.plan.write_text('{"digits/plain/seed_0": "x"}')
     with pytest.raises(ConfigError, match=r"plan.json is damaged: a run has no config"):
         folder.claim(runs)
