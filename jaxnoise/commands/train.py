@@ -26,6 +26,7 @@ from jaxnoise.files import write_whole
 from jaxnoise.meta.neutral import NeutralPool
 from jaxnoise.meta.selection import Selection
 from jaxnoise.report import write_report
+from jaxnoise.report.scores import PROTOCOL_KEYS
 from jaxnoise.run.model import (
     OpenModel,
     further_averages,
@@ -209,7 +210,8 @@ def report(
 ) -> None:
     """Writes and prints the run's score as one JSON line, unless the config asks for none.
 
-    The score of a checkpoint that was asked for by its step has a file of its own.
+    The score of a checkpoint that was asked for by its step has a file of its own, and one whose
+    protocol is not that of the score that is there.
 
     Args:
       model: what was trained.
@@ -223,8 +225,10 @@ def report(
         return
     result = score(model, state)
     if jax.process_index() == 0:
-        step = model.run.evaluate.step
-        path = folder.result if step is None else folder.root / f"result_{step:07d}.json"
+        path = folder.result
+        if not ends_curve and _is_another(model.run.evaluate.step, folder, result):
+            path = folder.further(f"{int(state.step):07d}")
+            print(f"written to {path.name}; {folder.result.name} stays", file=sys.stderr)
         write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
         if ends_curve and not has_row(folder, int(state.step), FLOOR):
             row = score_row(result, int(state.step))
@@ -233,6 +237,18 @@ def report(
             folder.append(row)
         write_report(folder)
         print(json.dumps(result, ensure_ascii=False), flush=True)
+
+
+def _is_another(step: int | None, folder: RunFolder, result: dict[str, Any]) -> bool:
+    """Whether a score does not take the place of the one in result.json."""
+    if step is not None or not folder.result.exists():
+        return step is not None
+    try:
+        held = json.loads(folder.result.read_text())
+    except ValueError:
+        return False
+    same = (*PROTOCOL_KEYS, "weights", "seed")
+    return isinstance(held, dict) and any(held.get(key) != result.get(key) for key in same)
 
 
 def score(model: OpenModel, state: TrainState) -> dict[str, Any]:

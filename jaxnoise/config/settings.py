@@ -9,7 +9,7 @@ from jaxnoise.data.decoding import check_decoding
 from jaxnoise.data.images import Images
 from jaxnoise.data.tfds_images import check_name
 from jaxnoise.errors import ArgumentError, ConfigError, check_positive, one_of
-from jaxnoise.evaluation.protocol import METRICS
+from jaxnoise.evaluation.reference import METRICS
 from jaxnoise.meta.neutral import check_floor
 from jaxnoise.meta.unroll import MODES
 from jaxnoise.noise_rater.population import Population, outer_columns
@@ -225,13 +225,14 @@ class EvaluateSettings:
       every: updates between scores during training; 0 for one at the end only.
       step: the checkpoint that --mode=evaluate scores; None for the newest.
       metrics: "frechet" and any of "kernel", "inception_score" and "precision_recall".
-      few_samples: whether n may be below the number of features; the record says so.
+      few_samples: whether there may be fewer images than features; the record says so.
       reference: a .npz of mean and covariance that another tool published, instead of half of the
         training images.
       split: the split whose images are the reference and the floor, such as "test"; None for
         that which is trained on.
       held_out: a split whose images are the floor, such as "test"; the reference is then all
-        images that are trained on, as in the numbers that papers print. None for halves.
+        images that are trained on, as in the numbers that papers print, or `reference`. None for
+        halves.
       fallback: whether the score is taken in raw pixels where the extractor's weights cannot be
         had, after a line that says so, rather than not at all.
       weights: what images are drawn with: "ema", the moving average where there is one, or "raw".
@@ -260,7 +261,6 @@ class EvaluateSettings:
             raise ArgumentError("levels", self.levels, "0 where evaluate.n is 0")
         for name, other in (
             ("split", "reference"),
-            ("held_out", "reference"),
             ("held_out", "split"),
         ):
             if None not in (getattr(self, name), getattr(self, other)):

@@ -15,12 +15,8 @@ from jaxnoise.evaluation.inception_score import InceptionScore, inception_score
 from jaxnoise.evaluation.kernel import KernelDistance, kernel_distance, squared_mmd
 from jaxnoise.evaluation.moments import Moments, image_moments
 from jaxnoise.evaluation.precision_recall import PrecisionRecall, precision_and_recall
-from jaxnoise.evaluation.protocol import (
-    METRICS,
-    Reference,
-    reference_from,
-    report,
-)
+from jaxnoise.evaluation.protocol import report
+from jaxnoise.evaluation.reference import METRICS, Reference, reference_from
 from jaxnoise.evaluation.splits import reference_split
 from jaxnoise.evaluation.statistics_files import Statistics, load_statistics, save_statistics
 

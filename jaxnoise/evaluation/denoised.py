@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from jaxnoise.data.images import Images
 from jaxnoise.evaluation.extractors import Pixels, extract
-from jaxnoise.evaluation.protocol import Reference
+from jaxnoise.evaluation.reference import Reference
 from jaxnoise.evaluation.samples import AT_ONCE
 from jaxnoise.evaluation.splits import Indices
 from jaxnoise.noise.bands import BAND_NAMES, band_of

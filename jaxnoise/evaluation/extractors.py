@@ -375,6 +375,8 @@ def extract(extractor: Extractor, batches: Iterable[Pixels], keep: bool = False)
         if dtype != np.uint8 or len(shape) != 4:
             shown = describe(images) if dtype is None else f"{dtype}{list(shape)}"
             raise ArgumentError("batches", shown, "of uint8[b, H, W, C]")
+        if not len(images):
+            continue
         seen = extractor.extract(images)
         _check_features(extractor, seen, len(images))
         digest.update(np.ascontiguousarray(images).tobytes())
@@ -382,7 +384,7 @@ def extract(extractor: Extractor, batches: Iterable[Pixels], keep: bool = False)
         if keep:
             kept.append(seen)
     if moments is None:
-        raise ArgumentError("batches", "none", "at least one")
+        raise ArgumentError("batches", "none", "at least one image")
     features = np.concatenate([seen.features for seen in kept]) if keep else None
     logits = [seen.logits for seen in kept if seen.logits is not None]
     return Extracted(

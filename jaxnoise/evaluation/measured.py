@@ -32,6 +32,8 @@ def measured(
       name: of the set.
     """
     numbers = {frechet_key(name): frechet.distance(seen.moments.mean, seen.moments.covariance)}
+    # Sets may be sorted by class; what looks at parts of them needs a mixed order.
+    mixed = np.random.RandomState(0).permutation(seen.moments.count)
     for metric in metrics:
         if metric == "kernel":
             assert features is not None
@@ -42,16 +44,16 @@ def measured(
             numbers[f"kernel_deviation_{name}"] = kernel.standard_deviation
         elif metric == "inception_score":
             assert seen.logits is not None
-            score = inception_score(seen.logits)
+            score = inception_score(seen.logits[mixed])
             numbers[f"inception_score_{name}"] = score.mean
             numbers[f"inception_score_deviation_{name}"] = score.standard_deviation
         elif metric == "precision_recall":
             assert features is not None
             assert seen.features is not None
-            # Manifolds compare at equal sizes only; data sets may be sorted by class.
+            # Manifolds compare at equal sizes only.
             rows = min(len(features), len(seen.features))
             some = np.random.RandomState(0).permutation(len(features))[:rows]
-            both = precision_and_recall(features[some], seen.features[:rows])
+            both = precision_and_recall(features[some], seen.features[mixed[:rows]])
             numbers[f"precision_{name}"] = both.precision
             numbers[f"recall_{name}"] = both.recall
     return numbers

@@ -127,10 +127,11 @@ def inception_input(images: jax.Array, resize: str = "tf1") -> jax.Array:
 
     Args:
       images: uint8[B, H, W, 3]; repeat a grey channel three times before.
-      resize: "tf1", the graph's own (the usual FID), or "clean" (clean-fid).
+      resize: "tf1", the graph's own (the usual FID), or "clean" (clean-fid), `resize_clean` with
+        its overshoot clipped to [0, 255].
 
     Returns:
-      float32[B, 299, 299, 3], in [-1, 1) but for the overshoot of "clean".
+      float32[B, 299, 299, 3], in [-1, 1).
 
     Raises:
       ArgumentError: another dtype or shape, or an unknown resize.
@@ -143,5 +144,5 @@ def inception_input(images: jax.Array, resize: str = "tf1") -> jax.Array:
     one_of("resize", resize, RESIZES)
     if images.ndim != 4 or images.shape[-1] != 3:
         raise ArgumentError("images", images.shape, "of shape [B, H, W, 3]")
-    resized = resize_tf1(images) if resize == "tf1" else resize_clean(images)
+    resized = resize_tf1(images) if resize == "tf1" else jnp.clip(resize_clean(images), 0, 255)
     return (resized - 128) / 128

@@ -103,7 +103,7 @@ def save_statistics(path: str | Path, moments: Moments, metadata: Mapping[str, o
         "metadata": np.str_(text),
     }
     # An open file, because numpy appends .npz to a name.
-    write_whole(Path(path), lambda file: np.savez(file, **arrays))
+    write_whole(user_path(path), lambda file: np.savez(file, **arrays))
 
 
 def load_statistics(path: str | Path, dimension: int | None = None) -> Statistics:
@@ -121,7 +121,8 @@ def load_statistics(path: str | Path, dimension: int | None = None) -> Statistic
 
     Raises:
       ArgumentError: no such file, a file that is damaged or holds a pickle or lacks an array,
-        values that are not finite, a sigma that is not symmetric, or another dimension.
+        values that are not finite, a sigma that is not symmetric and positive semi-definite, or
+        another dimension.
 
     Example:
       >>> from jaxnoise.evaluation import load_statistics
@@ -144,8 +145,8 @@ def load_statistics(path: str | Path, dimension: int | None = None) -> Statistic
     return Statistics(
         mean.astype(np.float64),
         (covariance + covariance.T) / 2,
-        _count(path, arrays.get("n")),
-        _metadata(path, arrays.get("metadata")),
+        _count(arrays.get("n")),
+        _metadata(arrays.get("metadata")),
     )
 
 
@@ -191,24 +192,24 @@ def _problem(mean: Any, covariance: Any, dimension: int | None) -> str:
             return f"an .npz whose {key} is finite"
     if np.abs(covariance - covariance.T).max() > TOLERANCE * np.abs(covariance).max():
         return "an .npz whose sigma is symmetric"
+    slack = TOLERANCE * np.linalg.norm(covariance) + np.finfo(np.float64).tiny
+    try:
+        np.linalg.cholesky((covariance + covariance.T) / 2 + slack * np.eye(mean.size))
+    except np.linalg.LinAlgError:
+        return "an .npz whose sigma is positive semi-definite"
     return ""
 
 
-def _count(path: str | Path, n: Any) -> int | None:
-    if n is None:
-        return None
-    if n.shape != () or n.dtype.kind not in "iu" or n < 2:
-        raise ArgumentError("path", str(path), "an .npz whose n is an integer, at least 2")
-    return int(n)
+def _count(n: Any) -> int | None:
+    """The number of vectors, where `n` is one; other tools mean other things by the name."""
+    whole = n is not None and n.shape == () and n.dtype.kind in "iu" and n >= 2
+    return int(n) if whole else None
 
 
-def _metadata(path: str | Path, text: Any) -> dict[str, Any]:
-    if text is None:
-        return {}
+def _metadata(text: Any) -> dict[str, Any]:
+    """What `save_statistics` was given; {} for the metadata of other tools."""
     try:
         metadata = json.loads(str(text))
     except json.JSONDecodeError:
         metadata = None
-    if not isinstance(metadata, dict):
-        raise ArgumentError("path", str(path), "an .npz whose metadata is a JSON object")
-    return metadata
+    return metadata if isinstance(metadata, dict) else {}

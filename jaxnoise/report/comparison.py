@@ -104,7 +104,10 @@ def _scores(groups: list[Group]) -> str:
         f"Every score: {'; '.join(shared)}. " if shared else ""
     ) + "Lower is better. One dot is one run, the bar is the mean of its group."
     if any(floor(run.result) is not None for run in scored):
-        caption += " Dashed: real images that are not in the reference."
+        unknown = any(run.result.get("floor_may_be_in_reference") for run in scored)
+        caption += (
+            f" Dashed: real images that {'may be' if unknown else 'are not'} in the reference."
+        )
     body = f'<div class="arms">{strips}</div><p class="caption">{escape(caption)}</p>{table}'
     return markup.section("Scores", body, "scores")
 

@@ -149,8 +149,11 @@ _WORDS = {
     "distance": "distances",
     "n": "numbers of generated images (n)",
     "extractor": "extractors",
+    "extractor_sha256": "weights of the extractor (SHA-256)",
+    "resize": "ways to resize images",
     "reference": "references",
     "reference_sha256": "reference images (SHA-256)",
+    "guidance": "scales of guidance",
 }
 
 

@@ -159,10 +159,11 @@ def _score(run: Run) -> str:
         if score.untrained is not None:
             marks.insert(0, Mark(score.untrained, color, f"{score.sampler} untrained", True))
         rows.append(f"<span>{escape(score.sampler)}</span>{strip(axis, marks, lowest)}")
+    apart = "may be" if run.result.get("floor_may_be_in_reference") else "are not"
     strips = (
         f'<div class="strips">{"".join(rows)}<span></span>{strip_ticks(axis)}</div>'
         '<p class="caption">Filled: after training. Hollow: before it. Dashed: real images that '
-        "are not in the reference; perfect samples would score about the same."
+        f"{apart} in the reference; perfect samples would score about the same."
         f"{' Log scale.' if axis.log else ''}</p>"
     )
     lines = "".join(

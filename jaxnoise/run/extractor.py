@@ -7,10 +7,18 @@ import numpy as np
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.evaluation.extractors import Extractor, extract, raw_pixels
-from jaxnoise.evaluation.protocol import check_n, checked_metrics
+from jaxnoise.evaluation.reference import (
+    check_same_space,
+    check_sizes,
+    checked_metrics,
+    sizes_of_sets,
+)
 from jaxnoise.evaluation.statistics_files import load_statistics
 from jaxnoise.experiment import ModelRun
 from jaxnoise.run.open import holds_latents, warn
+
+MOST_FEATURES = 23_000
+"""Of which a covariance matrix in float64 takes 4 GiB."""
 
 
 def open_split(run: ModelRun, images: Images, key: str) -> Images | None:
@@ -22,7 +30,8 @@ def open_split(run: ModelRun, images: Images, key: str) -> Images | None:
       key: "split" or "held_out".
 
     Raises:
-      ConfigError: the split cannot be opened, or its images have another shape.
+      ConfigError: the split cannot be opened, its images have another shape, or held-out images
+        are those trained on.
     """
     split = getattr(run.evaluate, key)
     if split is None or run.evaluate.n == 0:
@@ -31,6 +40,10 @@ def open_split(run: ModelRun, images: Images, key: str) -> Images | None:
         found = replace(run.data, split=split).open()
     except ConfigError as error:
         raise ConfigError(f"config.evaluate.{key}={split!r}: {error}") from error
+    if key == "held_out" and found.fingerprint == images.fingerprint:
+        raise ConfigError(
+            f"config.evaluate.held_out={split!r}: must be other images than those trained on"
+        )
     if found.image_shape != images.image_shape:
         raise ConfigError(
             f"config.evaluate.{key}={split!r}: its images are of shape {found.image_shape}, "
@@ -39,11 +52,16 @@ def open_split(run: ModelRun, images: Images, key: str) -> Images | None:
     return found
 
 
-def open_extractor(run: ModelRun, images: Images) -> Extractor:
+def open_extractor(run: ModelRun, images: Images, held_out: Images | None) -> Extractor:
     """The extractor, with its weights, and a check that the score asked for can be had.
 
+    Args:
+      run: a checked config.
+      images: of the reference.
+      held_out: of the floor, or None.
+
     Raises:
-      ConfigError: the weights are not there, or n does not fit the images or the features.
+      ConfigError: the weights are not there, or numbers of images do not fit the features.
     """
     settings = run.evaluate
     if settings.n != 0 and images.dtype != np.uint8:
@@ -74,15 +92,26 @@ def open_extractor(run: ModelRun, images: Images) -> Extractor:
         extractor = raw_pixels()
         dimension = feature_count(extractor, images)
     try:
-        checked_metrics(extractor, settings.metrics, settings.reference is not None)
-        check_n(n, dimension, settings.few_samples)
+        published = settings.reference is not None
+        checked_metrics(extractor, settings.metrics, published)
+        sizes = sizes_of_sets(n, images, held_out, published)
         if settings.reference is not None:
-            load_statistics(settings.reference, dimension)
+            statistics = load_statistics(settings.reference, dimension)
+            check_same_space(extractor, statistics.metadata)
+            sizes |= {} if statistics.count is None else {"published": statistics.count}
+        check_sizes(sizes, settings.metrics, dimension, settings.few_samples)
     except ArgumentError as error:
-        key = "reference" if error.argument == "path" else error.argument
+        keys = {"path": "reference", "published": "reference", "images": "split"}
+        key = keys.get(error.argument, error.argument)
         raise ConfigError(
             f"config.evaluate.{key}={error.value!r}: must be {error.allowed}"
         ) from error
+    if dimension > MOST_FEATURES:
+        raise ConfigError(
+            f"config.evaluate.extractor: has {dimension:,} features of images of shape "
+            f"{images.image_shape}, must have at most {MOST_FEATURES:,}, whose covariance takes "
+            "4 GiB; choose another extractor, or evaluate.n=0 for no score"
+        )
     return extractor
 
 

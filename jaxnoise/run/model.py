@@ -16,7 +16,8 @@ from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.evaluation.denoised import denoised_by_level, sigmas_between
 from jaxnoise.evaluation.extractors import Extractor, raw_pixels
-from jaxnoise.evaluation.protocol import Reference, reference_from, report
+from jaxnoise.evaluation.protocol import report
+from jaxnoise.evaluation.reference import Reference, reference_from
 from jaxnoise.evaluation.score_keys import average_key
 from jaxnoise.evaluation.splits import Indices, floor_indices
 from jaxnoise.experiment import ModelRun
@@ -161,19 +162,32 @@ class OpenModel(OpenRun):
         samplers = self.run.samplers
         seed = self.run.evaluate.seed
         evaluations = 1 if self.run.sample.guidance == 1 else 2
-        n, generator = self.reference.n, self.generator
+        labels, counts = self._labels_of_scores
+        draw = partial(self.generator.batches, params, self.reference.n, seed)
         scores = report(
             self.reference,
-            {s.name: generator.batches(params, n, seed, s, by_frequency=True) for s in samplers},
+            {s.name: draw(s, by_frequency=True, class_counts=counts) for s in samplers},
             nfe={s.name: evaluations * s.nfe for s in samplers},
             levels={s.name: s.levels for s in samplers},
             weights=weights,
             images_seen=images_seen,
             seed=seed,
             guidance=self.run.sample.guidance,
-            labels="as frequent as in the data" if self.conditional else None,
+            labels=labels,
         )
         return scores | (self._denoised(params) if by_level else {})
+
+    @property
+    def _labels_of_scores(self) -> tuple[str | None, NDArray[np.int64] | None]:
+        """How labels of scored images are chosen, in words, and their counts if not the data's."""
+        split, compared = self.run.evaluate.split, self.reference_images
+        if not self.conditional:
+            return None, None
+        if split is None:
+            return "as frequent as in the data", None
+        if list(compared.class_names) != list(self.images.class_names):
+            return "as frequent as in the data that are trained on", None
+        return f"as frequent as in {split}", compared.class_counts
 
     def _denoised(self, params: Params) -> dict[str, Any]:
         """Held-out images denoised at `evaluate.levels` noise levels, or {} for none."""
@@ -243,7 +257,7 @@ def open_model(
     compared = open_split(run, images, "split") if scored else None
     reference_images = images if compared is None else compared
     held_out = open_split(run, images, "held_out") if scored else None
-    extractor = open_extractor(run, reference_images) if scored else raw_pixels()
+    extractor = open_extractor(run, reference_images, held_out) if scored else raw_pixels()
     opened = (
         open_selection(run, images, devices.size, network.num_classes)
         if selects

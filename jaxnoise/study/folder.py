@@ -35,8 +35,11 @@ class StudyFolder:
         return {name: self._read(path) for name, path in paths.items() if path.exists()}
 
     def is_finished(self, planned: PlannedRun) -> bool:
-        """Whether a run has all its scores."""
-        return len(self.results(planned)) == 1 + len(planned.further)
+        """Whether a run has all its scores, of its last step."""
+        results = self.results(planned)
+        images = planned.run.images_per_step * planned.run.train.last_step
+        seen = results.get("", {}).get("images_seen", images)
+        return len(results) == 1 + len(planned.further) and seen >= images
 
     def is_ready(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> bool:
         """Whether all runs are finished that come before this one."""

@@ -85,9 +85,11 @@ class Generator:
         def keys_of(positions: jax.Array, seed: jax.Array) -> jax.Array:
             return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(positions)
 
-        def labels_of(positions: jax.Array, seed: jax.Array, by_frequency: bool) -> jax.Array:
-            if by_frequency:
-                return labels_by_frequency(keys_of(positions, seed), class_counts)
+        def labels_of(
+            positions: jax.Array, seed: jax.Array, counts: tuple[int, ...] | None
+        ) -> jax.Array:
+            if counts is not None:
+                return labels_by_frequency(keys_of(positions, seed), np.asarray(counts))
             return positions % num_classes
 
         # Labels come from outside, so that pictures and scores share the large program.
@@ -109,6 +111,7 @@ class Generator:
             return sampler.draw(conditional, image_noise(keys, image_shape, 0), keys)
 
         self._draw = draw
+        self._counts = class_counts
         self._labels = jax.jit(labels_of, static_argnums=2) if num_classes else None
         self._finish = to_uint8 if np.dtype(dtype) == np.uint8 else np.asarray
 
@@ -144,11 +147,22 @@ class Generator:
         sampler: Sampler,
         *,
         by_frequency: bool = False,
+        class_counts: npt.NDArray[np.integer] | None = None,
     ) -> Iterator[np.ndarray]:
-        """The same images in portions, drawn when asked for: memory holds one at a time."""
+        """The same images in portions, drawn when asked for: memory holds one at a time.
+
+        Args:
+          params: the network's parameters.
+          count: how many, at least 1.
+          seed: of the noise.
+          sampler: how.
+          by_frequency: whether labels are as frequent as in the data, not one class after another.
+          class_counts: of other data, whose frequencies are then taken; None for the generator's.
+        """
+        counts = self._frequencies(class_counts) if by_frequency else None
         for start in range(0, count, self._batch):
             positions = np.arange(start, start + self._batch, dtype=np.int32)
-            labels = self._labels and self._labels(positions, np.uint32(seed), by_frequency)
+            labels = self._labels and self._labels(positions, np.uint32(seed), counts)
             drawn = self._draw(params, positions, np.uint32(seed), labels, sampler)
             yield self._finish(drawn)[: count - start]
 
@@ -157,4 +171,9 @@ class Generator:
         if self._labels is None:
             return None
         positions = np.arange(count, dtype=np.int32)
-        return np.asarray(self._labels(positions, np.uint32(seed), by_frequency))
+        counts = self._frequencies(None) if by_frequency else None
+        return np.asarray(self._labels(positions, np.uint32(seed), counts))
+
+    def _frequencies(self, class_counts: npt.NDArray[np.integer] | None) -> tuple[int, ...]:
+        counts = self._counts if class_counts is None else class_counts
+        return tuple(int(count) for count in counts)

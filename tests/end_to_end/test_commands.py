@@ -90,6 +90,24 @@ def test_any_checkpoint_can_be_scored(trained, capsys):
         evaluate.main(missing, folder)
 
 
+def test_a_score_of_another_protocol_does_not_take_the_place_of_the_runs_own(trained, capsys):
+    _, folder = trained
+    kept = folder.result.read_text()
+    fewer = experiment.read(tiny.digits_config(**CONDITIONAL, **{"evaluate.n": 65}))
+    evaluate.main(fewer, folder)
+    out, err = capsys.readouterr()
+    assert "written to result_0000008.json; result.json stays\n" in err
+    written = json.loads((folder.root / "result_0000008.json").read_text())
+    assert written == json.loads(out)
+    assert (written["n"], written["images_seen"]) == (65, 128)
+    assert folder.result.read_text() == kept
+    # Without one it is the run's.
+    folder.result.unlink()
+    evaluate.main(fewer, folder)
+    assert json.loads(folder.result.read_text()) == written
+    folder.result.write_text(kept)
+
+
 def test_what_a_kill_prevented_is_made_up_and_nothing_else(trained):
     _, folder = trained
     quiet = experiment.read(tiny.digits_config(**CONDITIONAL, **{"evaluate.n": 0}))
@@ -246,7 +264,7 @@ def test_without_weights_a_score_may_fall_back_to_raw_pixels(capsys):
 
 
 def test_the_floor_may_be_of_a_split_that_is_held_out(tmp_path):
-    images = np.random.RandomState(0).randint(0, 256, (150, 8, 8, 1)).astype(np.uint8)
+    images = np.random.RandomState(0).randint(0, 256, (170, 8, 8, 1)).astype(np.uint8)
     for name, part in (("train", images[:100]), ("test", images[100:])):
         (tmp_path / name).mkdir()
         np.save(tmp_path / name / "images.npy", part)
@@ -255,7 +273,7 @@ def test_the_floor_may_be_of_a_split_that_is_held_out(tmp_path):
     model = open_model(experiment.read(tiny.digits_config(data=data, **settings)))
     reference = model.reference
     assert (reference.name, reference.count) == ("arrays train, all images", 100)
-    assert (reference.n, reference.floor_count) == (80, 50)
+    assert (reference.n, reference.floor_count) == (80, 70)
 
 
 def test_held_out_images_are_denoised_by_labels_of_the_same_classes(tmp_path):

@@ -107,7 +107,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch):
             use()
         message = one_line(caught)
         assert "pip install -e '.[extractor]'" in message
-        assert "'raw pixels'" in message
+        assert "'raw_pixels'" in message
 
 
 @pytest.fixture

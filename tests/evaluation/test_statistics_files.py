@@ -131,11 +131,9 @@ BROKEN = {
     "an .npz whose sigma is symmetric": {"mu": np.zeros(2), "sigma": np.array([[1, 0.1], [0, 1]])},
     "an .npz whose mu holds real numbers": {"mu": np.array(["a"]), "sigma": np.eye(1)},
     "an .npz whose sigma holds real numbers": {"mu": np.zeros(1), "sigma": np.eye(1) * 1j},
-    "an .npz whose n is an integer, at least 2": {"mu": np.zeros(1), "sigma": np.eye(1), "n": 1.5},
-    "an .npz whose metadata is a JSON object": {
-        "mu": np.zeros(1),
-        "sigma": np.eye(1),
-        "metadata": np.str_("[1]"),
+    "an .npz whose sigma is positive semi-definite": {
+        "mu": np.zeros(3),
+        "sigma": np.diag([1.0, 1.0, -1e-3]),
     },
     "an .npz of plain arrays: it holds a pickle": {
         "mu": np.array([{"a": 1}], dtype=object),
@@ -148,6 +146,32 @@ BROKEN = {
 def test_what_is_wrong_in_a_file_is_named(path: Path, reason: str) -> None:
     np.savez(path, **BROKEN[reason])
     assert _refusal(path) == reason
+
+
+@pytest.mark.parametrize(
+    "held",
+    [{"n": 50_000.0}, {"n": [50_000]}, {"n": 1}, {"metadata": "of my data"}, {"metadata": "[1]"}],
+)
+def test_what_other_tools_call_by_our_names_is_passed_over(path: Path, held) -> None:
+    np.savez(path, mu=np.zeros(1), sigma=np.eye(1), **held)
+    found = load_statistics(path)
+    assert (found.count, found.metadata) == (None, {})
+
+
+def test_a_singular_covariance_is_one(path: Path) -> None:
+    """Also of features in float32, whose eigenvalues lie below 0 by a rounding."""
+    few = np.random.RandomState(0).standard_normal((5, 40)).astype(np.float32)
+    np.savez(path, mu=few.mean(0), sigma=np.cov(few, rowvar=False).astype(np.float32))
+    assert load_statistics(path).covariance.shape == (40, 40)
+    np.savez(path, mu=np.zeros(2), sigma=np.zeros((2, 2)))
+    assert not load_statistics(path).covariance.any()
+
+
+def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_statistics("~/kept.npz", Moments.of([[1.0], [3.0]]), {})
+    assert load_statistics("~/kept.npz").count == 2
+    assert (tmp_path / "kept.npz").exists()
 
 
 class _Trap:

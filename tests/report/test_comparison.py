@@ -7,6 +7,7 @@ from report.run_folders import CONFIG, RESULT, ROWS, make_run, png, read_page
 from jaxnoise.commands import compare
 from jaxnoise.errors import ConfigError
 from jaxnoise.report import write_comparison
+from jaxnoise.report.scores import PROTOCOL_KEYS
 
 COSINE = {**CONFIG, "law": {"name": "cosine", "scale": 1.0}}
 
@@ -137,6 +138,20 @@ def test_another_protocol_is_a_warning_with_the_reason(tmp_path, change, part):
     assert part in warnings[0]
     # The numbers are still there.
     assert page.section("scores").count("0.75 1 run") == 2
+
+
+@pytest.mark.parametrize("key", PROTOCOL_KEYS)
+def test_any_part_of_the_protocol_may_differ_or_be_missing_in_an_older_record(tmp_path, key):
+    without = {name: value for name, value in RESULT.items() if name != key}
+    for place, other in (("other", RESULT | {key: "x"}), ("older", without)):
+        made = [RESULT | {key: "y"}, other]
+        roots = [
+            make_run(tmp_path / place / str(seed), seeded(CONFIG, seed), result=result).root
+            for seed, result in enumerate(made)
+        ]
+        page = read_page(write_comparison(roots, tmp_path / place))
+        (warning,) = [e.text for e in page.all("p", "warning")]
+        assert warning.startswith("The scores are not comparable: they were taken with different")
 
 
 def test_numbers_of_one_config_that_are_not_comparable_have_no_mean(tmp_path):

@@ -4,8 +4,8 @@ import numpy as np
 from scipy import stats
 
 from jaxnoise.data import ArrayImages, open_images
+from jaxnoise.evaluation import reference_from, report
 from jaxnoise.evaluation.extractors import raw_pixels
-from jaxnoise.evaluation.protocol import reference_from, report
 from jaxnoise.sampling.samplers import consistency_samplers
 from jaxnoise.training.generation import Generator
 from jaxnoise.training.parallel import Devices
@@ -55,6 +55,11 @@ def test_labels_are_one_class_after_another_or_as_frequent_as_in_the_data():
     images = draw(jnp.float32(1), 20, 3, SAMPLER, by_frequency=True)
     np.testing.assert_array_equal(images[:, 0, 0, 0], labels[:20])
     assert generator(denoiser).labels(3, 0) is None
+    # Of the images of a score that is not taken of the training data.
+    other = draw.batches(
+        jnp.float32(1), 20, 3, SAMPLER, by_frequency=True, class_counts=np.array([0, 5, 0, 0])
+    )
+    np.testing.assert_array_equal(np.concatenate(list(other)), np.ones((20, *SHAPE), np.float32))
 
 
 def test_labels_by_frequency_do_not_disturb_the_noise():
