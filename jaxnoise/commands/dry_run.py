@@ -125,12 +125,12 @@ def _memory(opened: OpenRun, held: dict[str, int], params: Any, batch: int) -> d
         jax.ShapeDtypeStruct((batch,), jnp.float32),
         labels,
     )
-    pixels = int(np.prod(images.image_shape))
-    fed = 2 * opened.images_seen(1) // opened.devices.size * pixels
+    bytes_each = int(np.prod(images.image_shape)) * np.dtype(images.dtype).itemsize
+    fed = 2 * opened.images_seen(1) // opened.devices.size * bytes_each
     sizes = {
         **held,
         f"activations, batch {batch} a device": max(nbytes(kept) - nbytes(params), 0),
-        "data set": images.num_examples * pixels if fits_on_device(images) else fed,
+        "data set": images.num_examples * bytes_each if fits_on_device(images) else fed,
     }
     return {**sizes, "all": sum(sizes.values())}
 

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from importlib import import_module
-from math import exp
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ import numpy as np
 import jaxnoise
 from jaxnoise.config.choices import is_plain
 from jaxnoise.errors import ConfigError
+from jaxnoise.evaluation.protocol import recorded_levels
 from jaxnoise.experiment import ModelRun, Run
 from jaxnoise.export import PLATFORMS, argument_names, evaluations, export_sampler, save_weights
 from jaxnoise.files import write_whole
@@ -22,7 +22,7 @@ from jaxnoise.objectives import ConsistencyObjective
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.run.model import OpenModel, check_trained, open_model, trained_state
 from jaxnoise.run.open import of_model
-from jaxnoise.sampling.samplers import Sampler
+from jaxnoise.sampling.samplers import Sampler, sigmas_of
 from jaxnoise.training.records import RunFolder
 from jaxnoise.training.state import Params, TrainState
 
@@ -39,11 +39,19 @@ def main(run: Run, folder: RunFolder) -> None:
     state = trained_state(model, folder, run.sample.step)
     if jax.process_index() != 0:
         return
-    files = _programs_and_weights(model, jax.tree.map(np.asarray, state.sampling_params))
-    card = _card(model, state, files, folder)
-    text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    # What can fail at once comes before what takes minutes.
+    kind = "raw" if state.ema is None else "ema"
+    score = _score(model, folder, model.images_seen(int(state.step)), kind)
     target = folder.root / "export"
+    if target.exists() and not target.is_dir():
+        raise ConfigError(f"--workdir={folder.root}: export is a file, where a folder is written")
     target.mkdir(exist_ok=True)
+    files = _programs_and_weights(model, jax.tree.map(np.asarray, state.sampling_params))
+    card = _card(model, state, files) | {
+        "score": score,
+        "weights": {"file": WEIGHTS, "kind": kind},
+    }
+    text = json.dumps(card, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     # The card comes last: where its digests fit, the folder is whole.
     for name, data in {**files, "card.json": f"{text}\n".encode()}.items():
         write_whole(target / name, data)
@@ -83,12 +91,9 @@ def _programs_and_weights(model: OpenModel, params: Params) -> dict[str, bytes]:
     return {**files, WEIGHTS: save_weights(params)}
 
 
-def _card(
-    model: OpenModel, state: TrainState, files: dict[str, bytes], folder: RunFolder
-) -> dict[str, Any]:
+def _card(model: OpenModel, state: TrainState, files: dict[str, bytes]) -> dict[str, Any]:
     """What the files are, JSON-safe."""
     run = model.run
-    images_seen = model.images_seen(int(state.step))
     images = model.images
     return {
         "data": {
@@ -99,17 +104,15 @@ def _card(
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         "guidance": run.sample.guidance,
         "image_shape": model.images.image_shape,
-        "images_seen": images_seen,
+        "images_seen": model.images_seen(int(state.step)),
         "model": run.config["model"],
         "network": _network(model.network),
         "num_classes": model.network.num_classes,
         "objective": {**run.config["objective"], **_sigma_range(run)},
         "platforms": PLATFORMS,
         "samplers": [_sampler(model, sampler, files) for sampler in run.samplers],
-        "score": _score(folder, images_seen),
         "step": int(state.step),
         "versions": {"jax": jax.__version__, "jaxnoise": jaxnoise.__version__},
-        "weights": {"file": WEIGHTS, "kind": "raw" if state.ema is None else "ema"},
     }
 
 
@@ -137,8 +140,8 @@ def _sigma_range(run: ModelRun) -> dict[str, float]:
     objective = run.objective
     if isinstance(objective, ConsistencyObjective):
         return {"sigma_min": objective.sigma_min, "sigma_max": objective.sigma_max}
-    lowest, highest = objective.trained_range
-    return {"sigma_min": exp(-highest / 2), "sigma_max": exp(-lowest / 2)}
+    lowest, highest = sigmas_of(*objective.trained_range)
+    return {"sigma_min": lowest, "sigma_max": highest}
 
 
 def _sampler(model: OpenModel, sampler: Sampler, files: dict[str, bytes]) -> dict[str, Any]:
@@ -159,12 +162,23 @@ def _sampler(model: OpenModel, sampler: Sampler, files: dict[str, bytes]) -> dic
     }
 
 
-def _score(folder: RunFolder, images_seen: int) -> dict[str, Any] | None:
-    """The run's result.json, or None where there is none or it is of another checkpoint."""
+def _score(
+    model: OpenModel, folder: RunFolder, images_seen: int, kind: str
+) -> dict[str, Any] | None:
+    """What result.json says of the exported weights and samplers, or None where it says nothing."""
     if not folder.result.exists():
         return None
     try:
-        result = json.loads(folder.result.read_text())
-        return dict(result) if result["images_seen"] == images_seen else None
-    except (ValueError, KeyError, TypeError) as error:
+        result = dict(json.loads(folder.result.read_text(encoding="utf-8")))
+        of_these = result["images_seen"] == images_seen and result["weights"] == kind
+        if not of_these or result["guidance"] != model.run.sample.guidance:
+            return None
+        levels = {s.name: recorded_levels(s.levels) for s in model.run.samplers}
+        kept = [name for name, held in result["levels"].items() if levels.get(name) == held]
+        left_out = tuple(f"_{name}" for name in result["levels"] if name not in kept)
+        for key in ("nfe", "levels"):
+            result[key] = {name: result[key][name] for name in kept}
+        score = {key: value for key, value in result.items() if not key.endswith(left_out)}
+        return score if kept else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"--workdir={folder.root}: result.json is damaged: {error}") from error

@@ -109,7 +109,7 @@ def report(
         "reference_count": reference.count,
         "reference_sha256": reference.sha256,
         "nfe": dict(nfe),
-        "levels": {name: [float(f"{x:.4g}") for x in levels[name]] for name in samples},
+        "levels": {name: recorded_levels(levels[name]) for name in samples},
         "weights": weights,
         "images_seen": images_seen,
         "seed": seed,
@@ -127,3 +127,13 @@ def report(
     if reference.is_underdetermined:
         record["fewer_samples_than_features"] = True
     return record
+
+
+def recorded_levels(levels: Sequence[float]) -> list[float]:
+    """A sampler's levels as a record tells them, by four digits.
+
+    Example:
+      >>> recorded_levels((80.0, 0.82112))
+      [80.0, 0.8211]
+    """
+    return [float(f"{x:.4g}") for x in levels]

@@ -69,7 +69,7 @@ def save_changes(
     for verdict, color in colors.items():
         axes.plot([], [], "o-", color=color, label=verdict)
     name_rows(axes, names, len(names))
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     legend(axes)
     save(figure, path)
 

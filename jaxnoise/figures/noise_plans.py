@@ -115,10 +115,11 @@ def log_snr_grid(objectives: Sequence[DenoisingObjective], total_steps: int) -> 
 
     Returns:
       float[n], finer where more is drawn. It ends 20 away from the medians of the laws at most.
+      Where a density ends on the axis there are points on both sides, so that it has no ramp.
     """
-    u = np.concatenate([[_RARELY], np.linspace(0, 1, 202)[1:-1], [1 - _RARELY]])
+    u = np.concatenate([[0, _RARELY], np.linspace(0, 1, 202)[1:-1], [1 - _RARELY, 1]])
     steps = _steps_shown(MOMENTS, total_steps)
-    points, low, high = [], inf, -inf
+    points, ends, low, high = [], [], inf, -inf
     for objective in objectives:
         law, pacing = objective.law, objective.pacing
 
@@ -130,10 +131,17 @@ def log_snr_grid(objectives: Sequence[DenoisingObjective], total_steps: int) -> 
             return law.inverse_survival(0.5), drawn
 
         median, drawn = _on_host(run_once(compute, jnp.asarray(u, jnp.float32)))
-        lam = np.clip(drawn, median - _FARTHEST, median + _FARTHEST)
+        lam = np.clip(drawn[:, 1:-1], median - _FARTHEST, median + _FARTHEST)
         points.append(lam.reshape(-1))
+        ends.append(drawn[:, [0, -1]].reshape(-1))
         low, high = min(low, float(lam.min())), max(high, float(lam.max()))
-    return np.unique(np.concatenate([*points, np.linspace(low, high, 801, dtype=np.float32)]))
+    edges, near = np.concatenate(ends), (high - low) / 100
+    edges = edges[(low - near <= edges) & (edges <= high + near)].astype(np.float32)
+    # Some roundings away, since a law's end is only as exact as float32.
+    aside = 1e-6 * (1 + np.abs(edges))
+    beside = [edges - aside, edges + aside]
+    axis = np.linspace(low, high, 801, dtype=np.float32)
+    return np.unique(np.concatenate([*points, edges, *beside, axis]))
 
 
 def log_snr_plan(

@@ -114,7 +114,8 @@ def save_each(
     folder.mkdir(exist_ok=True)
     if form == "npz":
         path = folder / f"{name}.npz"
-        np.savez(path, *([images] if labels is None else [images, labels]))
+        arrays = [images] if labels is None else [images, labels]
+        write_whole(path, lambda file: np.savez(file, *arrays))
         return path
     path = folder / name
     path.mkdir(exist_ok=True)

@@ -204,10 +204,11 @@ def strip(
 def strip_ticks(axis: Axis) -> str:
     """The numbers under a strip."""
     body = []
-    for tick in axis.ticks(4):
+    ticks = axis.ticks(4)
+    for tick, label in zip(ticks, tick_labels(ticks), strict=True):
         share = 100 * axis.place(tick)
         anchor = "start" if share < 4 else "end" if share > 96 else "middle"
-        body.append(f'<text x="{share:.2f}%" y="12" text-anchor="{anchor}">{_plain(tick)}</text>')
+        body.append(f'<text x="{share:.2f}%" y="12" text-anchor="{anchor}">{label}</text>')
     return f'<svg class="strip-ticks" aria-hidden="true">{"".join(body)}</svg>'
 
 
@@ -227,15 +228,27 @@ def _y(axis: Axis, value: float) -> str:
     return f"{BOTTOM - (BOTTOM - TOP) * axis.place(value):.1f}"
 
 
-def _plain(value: float) -> str:
-    return quantity(value) if abs(value) >= 1e4 else f"{value:.6g}"
+def tick_labels(ticks: Sequence[float]) -> list[str]:
+    """Numbers beside an axis, with as many digits as tell them apart.
+
+    Example:
+      >>> tick_labels([0.0, 20000.0]), tick_labels([20000.0, 20002.0]), tick_labels([1.0, 1 + 2e-7])
+      (['0', '20k'], ['20,000', '20,002'], ['1', '1.0000002'])
+    """
+    found = [quantity(tick) if abs(tick) >= 1e4 else f"{tick:.6g}" for tick in ticks]
+    digits = 6
+    while len(set(found)) < len(set(ticks)):
+        digits += 1
+        found = [f"{tick:,.{digits}g}" for tick in ticks]
+    return found
 
 
 def _grid(x_axis: Axis, y_axis: Axis, percent: bool) -> str:
     body = []
-    for tick in y_axis.ticks():
+    ticks = y_axis.ticks()
+    for tick, label in zip(ticks, tick_labels(ticks), strict=True):
         y = _y(y_axis, tick)
-        text = f"{tick:.0%}" if percent else _plain(tick)
+        text = f"{tick:.0%}" if percent else label
         body.append(
             f'<line x1="{LEFT}" x2="{RIGHT}" y1="{y}" y2="{y}"/>'
             f'<text x="{LEFT - 8}" y="{y}" dy="4" text-anchor="end">{text}</text>'

@@ -1,6 +1,7 @@
 """A run's curves as charts of the page."""
 
 from jaxnoise.evaluation.score_keys import FLOOR
+from jaxnoise.figures import law_map
 from jaxnoise.figures.curve_panels import Curve, Panel, panels
 from jaxnoise.figures.style import FAINT, MAIN
 from jaxnoise.report.charts import Level, Line, line_chart
@@ -22,7 +23,9 @@ def curves(run: Run) -> list[str]:
     if "images_per_second" in run.keys:
         charts.append(_throughput(run))
     for key in run.keys:
-        if key not in {*drawn, "step", "images_seen", "images_per_second", FLOOR}:
+        # How a law moves is a picture of its own.
+        law = key.startswith(law_map.KEY)
+        if not law and key not in {*drawn, "step", "images_seen", "images_per_second", FLOOR}:
             charts.append(_chart(run, Panel(key, "", (Curve(key, key, MAIN),), "mean")))
     return charts
 

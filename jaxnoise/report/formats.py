@@ -12,6 +12,8 @@ def quantity(value: float) -> str:
       >>> quantity(0), quantity(400), quantity(76800), quantity(12_800_000)
       ('0', '400', '76.8k', '12.8M')
     """
+    # Rounded first: 999,960 is 1M, not 1000k.
+    value = float(f"{value:.4g}")
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{unit}"
@@ -25,7 +27,7 @@ def number(value: float) -> str:
       >>> number(0.38372307), number(45.335792), number(12345.6)
       ('0.3837', '45.34', '12,346')
     """
-    return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
+    return f"{value:,.0f}" if 9999.5 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def with_deviation(mean: float, deviation: float) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from statistics import mean, stdev
 from typing import Any
 
@@ -80,10 +81,11 @@ def grouped(runs: Sequence[Run], palette: Sequence[str]) -> list[Group]:
     groups: list[Group] = []
     for held in members.values():
         name = ", ".join(dict.fromkeys(run.group for run in held))
-        same = sum(group.name.partition(" (")[0] == name for group in groups)
+        taken = {group.name for group in groups}
+        numbered = (f"{name} ({i})" for i in count(2))
         groups.append(
             Group(
-                name=f"{name} ({same + 1})" if same else name,
+                name=next(free for free in chain([name], numbered) if free not in taken),
                 color=palette[len(groups) % len(palette)],
                 runs=tuple(sorted(held, key=_seed)),
                 settings=_shared(held[0]),

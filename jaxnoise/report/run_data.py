@@ -157,6 +157,8 @@ def read_run(root: Path) -> Run:
     folder, problems = RunFolder(root), list[str]()
     config = _read_object(folder.config, problems)
     rows = tuple(folder.rows()) if folder.metrics.is_file() else ()
+    if folder.metrics.is_file() and folder.is_damaged:
+        problems.append(f"{folder.metrics.name} is damaged; lines that are no rows are left out.")
     grids = _read_grids(folder.samples, config, rows, problems)
     noise, law, scores = (
         _read_picture(path, problems) if path.is_file() else None

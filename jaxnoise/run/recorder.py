@@ -13,7 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from jaxnoise.data.images import description
-from jaxnoise.errors import ConfigError
+from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.figures.curves import save_curves
 from jaxnoise.figures.law_map import has_law, save_law_map
 from jaxnoise.files import exclusive, write_whole
@@ -234,7 +234,11 @@ class Recorder(ABC, Generic[State]):
     def draw_noise(self) -> None:
         """Draws the noise that the run trains on, unless that was done."""
         if self._lead and not self._folder.noise.exists():
-            draw_noise(self._opened.run, self._folder.noise)
+            try:
+                draw_noise(self._opened.run, self._folder.noise)
+            except ArgumentError as error:
+                # A picture is no reason to end a training.
+                warn(f"{self._folder.noise.name} is not drawn: {error}")
 
     def draw_curves(self, *, missing: bool = False) -> None:
         """Draws the curves, or only if they are missing; none before there is a row.

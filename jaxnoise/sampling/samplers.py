@@ -251,6 +251,18 @@ def _karras_sigmas(
     return np.asarray(karras_levels(steps, low, high, rho))
 
 
+def sigmas_of(lowest: float, highest: float) -> tuple[float, float]:
+    """The lowest and highest sigma of a range of log SNR, `exp(-lam / 2)`.
+
+    The range of a Cauchy law is wider than a double can hold as sigma, which is then cut.
+
+    Example:
+      >>> sigmas_of(0.0, float("inf")), sigmas_of(-1e9, 0.0)[1] < float("inf")
+      ((0.0, 1.0), True)
+    """
+    return exp(-highest / 2), exp(min(-lowest / 2, _LARGEST_LOG))
+
+
 def _sigma_range(
     sigma_min: float | None, sigma_max: float | None, trained_range: tuple[float, float]
 ) -> tuple[float, float]:
@@ -260,8 +272,7 @@ def _sigma_range(
         if sigma is not None:
             check_concrete(argument, sigma)
             check_level(argument, sigma)
-    # The range of a Cauchy law is wider than a double can hold as sigma.
-    trained_min, trained_max = exp(-highest / 2), exp(min(-lowest / 2, _LARGEST_LOG))
+    trained_min, trained_max = sigmas_of(lowest, highest)
     low = max(USUAL_RANGE[0], trained_min) if sigma_min is None else sigma_min
     high = min(USUAL_RANGE[1], trained_max) if sigma_max is None else sigma_max
     check_positive("sigma_min", low)

@@ -227,6 +227,17 @@ def test_dry_run_of_cifar_downloads_nothing(tmp_path, capsys):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.parametrize("dtype, size", [(np.uint8, 1), (np.float32, 4)])
+def test_dry_run_counts_the_bytes_of_latents(tmp_path, dtype, size):
+    images = np.random.RandomState(0).randint(0, 256, (100, 8, 8, 4))
+    images = images.astype(dtype) if dtype == np.uint8 else (images / 127.5 - 1).astype(dtype)
+    np.save(tmp_path / "images.npy", images)
+    data = {"dataset": "arrays", "data_dir": str(tmp_path)}
+    settings = {"evaluate.n": 0, "model.class_conditional": False}
+    model = open_model(experiment.read(tiny.digits_config(data=data, **settings)))
+    assert dry_run.model_memory(model)["data set"] == 100 * 8 * 8 * 4 * size
+
+
 def test_a_checkpoint_of_another_config_is_not_adopted(trained):
     checked, folder = trained
     kept = folder.config.read_text()

@@ -49,6 +49,18 @@ SETTINGS = {
     "optimizer": {"name": "adam", "learning_rate": 0.1},
 }
 
+SCORE = {
+    "frechet_1step": 1.5,
+    "frechet_2step": 1.25,
+    "untrained_frechet_2step": 40.0,
+    "frechet_floor": 0.5,
+    "weights": "ema",
+    "guidance": 1.0,
+    "images_seen": 32,
+    "levels": {"1step": [80.0], "2step": [80.0, 0.821]},
+    "nfe": {"1step": 1, "2step": 2},
+}
+
 
 class Exported:
     """A run whose last checkpoint is at step 2, exported.
@@ -64,7 +76,7 @@ class Exported:
         self.sampler = self.experiment.samplers[-1]
         self.folder = RunFolder(root)
         make(self.experiment, self.folder)
-        self.folder.result.write_text('{"frechet_1step": 1.5, "images_seen": 32}')
+        self.folder.result.write_text(json.dumps(SCORE))
         export.main(self.experiment, self.folder)
         self.path = root / "export"
         self.card = json.loads((self.path / "card.json").read_text())
@@ -206,12 +218,52 @@ def test_the_same_checkpoint_gives_the_same_bytes_and_no_path(denoising):
         assert str(command_line.ROOT).encode() not in data
 
 
-def test_a_score_of_another_checkpoint_is_left_out(denoising):
-    denoising.folder.result.write_text('{"images_seen": 16}')
-    assert export._score(denoising.folder, images_seen=32) is None
-    denoising.folder.result.write_text('{"images_seen"')
+def test_a_score_is_of_the_weights_and_samplers_that_are_exported(consistency):
+    def kept(**changes):
+        consistency.folder.result.write_text(json.dumps(SCORE | changes), encoding="utf-8")
+        return export._score(consistency.prepared, consistency.folder, 32, "ema")
+
+    assert kept() == SCORE == consistency.card["score"]
+    for changes in ({"images_seen": 16}, {"weights": "raw"}, {"guidance": 3.0}):
+        assert kept(**changes) is None
+    levels = {"1step": [80.0], "2step": [80.0, 0.5]}
+    other = kept(levels=levels, distance="Fréchet")
+    assert other["frechet_1step"] == 1.5
+    assert (other["levels"], other["nfe"]) == ({"1step": [80.0]}, {"1step": 1})
+    assert not {"frechet_2step", "untrained_frechet_2step"} & other.keys()
+    assert kept(levels={"heun18": [80.0, 0.0]}, nfe={"heun18": 35}) is None
+    consistency.folder.result.write_text(json.dumps(SCORE))
+
+
+@pytest.mark.parametrize("text", ['{"images_seen"', '{"x": 1}', "[]", '{"images_seen": 32}'])
+def test_what_is_damaged_is_told_before_programs_are_built(denoising, monkeypatch, text):
+    monkeypatch.setattr(export, "export_sampler", None)
+    kept = denoising.folder.result.read_text()
+    denoising.folder.result.write_text(text)
     with pytest.raises(ConfigError, match=r"result.json is damaged"):
-        export._score(denoising.folder, images_seen=32)
+        export.main(denoising.experiment, denoising.folder)
+    denoising.folder.result.write_text(kept)
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_before_programs_are_built(
+    denoising, monkeypatch
+):
+    monkeypatch.setattr(export, "export_sampler", None)
+    aside = denoising.path.rename(denoising.path.with_name("aside"))
+    denoising.path.write_text("")
+    with pytest.raises(ConfigError, match="export is a file, where a folder is written"):
+        export.main(denoising.experiment, denoising.folder)
+    denoising.path.unlink()
+    aside.rename(denoising.path)
+
+
+def test_the_range_of_a_cauchy_law_is_a_number():
+    """It is wider than a double can hold as sigma."""
+    from configs import digits_laplace
+
+    config = tiny.shrunk(digits_laplace.get_config(), law={"name": "cauchy"})
+    found = export._sigma_range(experiment.read(config))
+    assert 0 <= found["sigma_min"] < found["sigma_max"] < float("inf")
 
 
 def test_export_before_training(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import tiny
 from matplotlib.colors import to_rgb
 
+from jaxnoise.figures import arms
 from jaxnoise.figures.arms import Change, save_arms, save_changes
 from jaxnoise.figures.style import ARM_COLORS, FAINT
 
@@ -23,6 +24,16 @@ def test_the_same_scores_are_the_same_file(tmp_path):
     for name in ("a.png", "b.png"):
         save_arms("a study", "distance", {"x": [1.0], "y": [2.0]}, "x", tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_small_changes_have_ticks_that_differ(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(arms, "save", lambda figure, path: made.append(figure))
+    save_changes("a study", [Change("it is", 0.001, -0.002, 0.004, "no")], ("yes", "no", "?"), "x")
+    made[0].canvas.draw()
+    labels = [label.get_text() for label in made[0].axes[0].get_xticklabels()]
+    assert len(labels) > 3
+    assert len(set(labels)) == len(labels)
 
 
 def test_a_change_is_drawn_in_the_color_of_its_verdict(tmp_path):

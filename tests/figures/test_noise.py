@@ -34,8 +34,11 @@ from jaxnoise.noise import (
     HighToLow,
     KarrasGrid,
     Laplace,
+    NoPacing,
+    Uniform,
     UniformPairs,
     constant,
+    window,
 )
 from jaxnoise.objectives import (
     ConsistencyObjective,
@@ -356,6 +359,26 @@ def test_a_plan_over_log_snr_is_paced() -> None:
     np.testing.assert_allclose(last.density, cosine, rtol=1e-5)
     assert first.shares[:2] == pytest.approx([0, 0], abs=1e-6)
     assert first.shares[3] == pytest.approx(2 * last.shares[3], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        window(Laplace(0.0, 0.5), 0.45, 0.5),
+        window(Laplace(0.0, 0.5), 0.5, 0.52),
+        window(Laplace(0.0, 0.5), 0.9, 0.92),
+        window(Cosine(), 0.3, 0.31),
+        Uniform(-0.05, 0.05),
+    ],
+)
+def test_a_density_that_ends_has_no_ramp(law) -> None:
+    """Also beside a wide baseline, whose axis has few points where a narrow law lies."""
+    baseline = denoising(Cosine())
+    for pacing in (NoPacing(), HighToLow(total_steps=100, width=0.5)):
+        ours = denoising(law, pacing=pacing)
+        shown = log_snr_plan("ours", ours, log_snr_grid([ours, baseline], STEPS), STEPS)
+        for moment in shown.moments:
+            assert np.trapezoid(moment.density, shown.lam) == pytest.approx(1, abs=0.01)
 
 
 def test_a_plan_over_log_snr_names_each_stage_once() -> None:

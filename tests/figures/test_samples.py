@@ -7,7 +7,7 @@ import pytest
 from tiny import read_png as read
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.figures.samples import save_grid
+from jaxnoise.figures.samples import save_each, save_grid
 
 GAP = 232
 
@@ -45,6 +45,25 @@ def test_grids_are_about_640_wide(
 ) -> None:
     save_grid(np.zeros((count, side, side, 1), np.uint8), tmp_path / "grid.png", columns)
     assert read(tmp_path / "grid.png").shape[1] == width
+
+
+@pytest.mark.parametrize("labels", [None, np.arange(3)])
+def test_an_archive_of_images_is_whole_or_the_old_one(tmp_path: Path, monkeypatch, labels) -> None:
+    images = np.arange(3 * 8 * 8, dtype=np.uint8).reshape(3, 8, 8, 1)
+    path = save_each(images, labels, tmp_path, "all", "npz")
+    assert path == tmp_path / "all.npz"
+    savez = np.savez
+
+    def no_room(file, *arrays) -> None:
+        savez(file, arrays[0][:1])
+        raise OSError("no room")
+
+    monkeypatch.setattr(np, "savez", no_room)
+    with pytest.raises(OSError, match="no room"):
+        save_each(images[::-1], labels, tmp_path, "all", "npz")
+    with np.load(path) as held:
+        np.testing.assert_array_equal(held["arr_0"], images)
+        assert ("arr_1" in held) == (labels is not None)
 
 
 def test_grid_refuses_other_arrays(tmp_path: Path) -> None:

@@ -165,6 +165,24 @@ def test_numbers_of_one_config_that_are_not_comparable_have_no_mean(tmp_path):
     assert not page.all("line", "mean")
 
 
+def test_groups_whose_folders_have_one_name_have_two(tmp_path):
+    """Also where the name looks like one that was numbered."""
+    made = {}
+    for place, name, config, distance in (
+        ("x", "edm (lr 1e-3)", CONFIG, 0.75),
+        ("y", "edm (lr 1e-3)", COSINE, 30.0),
+        ("z", "edm (lr 1e-3) (2)", {**COSINE, "seed": 5, "extra": 1}, 7.0),
+    ):
+        result = {**RESULT, "frechet_heun18": distance}
+        made[distance] = make_run(tmp_path / place / name, config=config, result=result).root
+    page = read_page(write_comparison(list(made.values()), tmp_path / "out"))
+    rows = table(page, 0)[1:]
+    assert len({row[0] for row in rows}) == 3
+    assert [row[3] for row in rows] == ["0.75 1 run", "30 1 run", "7 1 run"]
+    for distance in ("0.75", "30", "7"):
+        assert page.section("scores").count(f"{distance} 1 run") == 1
+
+
 def test_repeats_with_one_seed_are_a_warning(tmp_path):
     roots = [make_run(tmp_path / name).root for name in "ab"]
     page = read_page(write_comparison(roots, tmp_path))

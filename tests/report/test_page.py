@@ -246,6 +246,33 @@ def test_a_missing_file_takes_away_its_section_only(tmp_path, missing, section):
     assert [e.path[-1].attributes["id"] for e in absent] == [section]
 
 
+@pytest.mark.parametrize(
+    "lines, damaged",
+    [
+        (['{"step": 1, "loss": 2.0}', "\x00\x00", '{"step": 2, "loss": 1.0}'], True),
+        (["not a row"] * 3, True),
+        (['{"step": 1, "loss": 2.0}', '{"step": 2, "lo'], False),
+        ([], False),
+    ],
+)
+def test_a_damaged_record_is_named_and_a_line_cut_by_a_kill_is_not(tmp_path, lines, damaged):
+    folder = make_run(tmp_path / "run")
+    folder.metrics.write_text("\n".join(lines))
+    write_report(folder)
+    warnings = [e.text for e in read_page(folder.report).all("p", "warning")]
+    expected = "metrics.jsonl is damaged; lines that are no rows are left out."
+    assert (expected in warnings) == damaged
+
+
+def test_how_a_law_moves_is_no_chart_for_each_of_its_parts(tmp_path):
+    law = {f"law/{lam}": 0.1 for lam in range(-12, 13)}
+    folder = make_run(tmp_path / "run", rows=[{**row, **law} for row in ROWS])
+    write_report(folder)
+    titles = list(read_page(folder.report).charts())
+    assert "Loss" in titles
+    assert not any(title.startswith("law/") for title in titles)
+
+
 def test_damaged_files_are_named(tmp_path):
     folder = make_run(tmp_path / "run")
     folder.config.write_text("[1]")
