@@ -2,11 +2,17 @@
 
 import contextlib
 import os
+import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from jaxnoise.errors import ConfigError
+
+PART = ".part"
+"""Ends the name of a file that is being written."""
+_ABANDONED_SECONDS = 3600
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
@@ -45,9 +51,10 @@ def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -
       path: the file; its folder must exist. Two processes may write it at once: one of them wins.
       content: text (UTF-8), bytes, or a function that writes into the open file.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # Processes of several hosts or containers may have one number.
+    part = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{PART}")
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             if callable(content):
                 content(file)
             else:
@@ -55,6 +62,15 @@ def write_whole(path: Path, content: str | bytes | Callable[[BinaryIO], None]) -
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def drop_abandoned(folder: Path) -> None:
+    """Removes what killed processes have left of `write_whole`: parts untouched for an hour."""
+    for part in folder.glob(f"*{PART}"):
+        # Another process may remove it at the same time.
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
+                part.unlink()
 
 
 @contextlib.contextmanager

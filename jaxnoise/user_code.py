@@ -32,8 +32,8 @@ def imported(argument: str, path: str) -> Callable[..., Any]:
         found: Any = importlib.import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
-    # A user's module may raise anything while it is imported.
-    except Exception as error:
+    # A user's module may raise anything while it is imported, and a script may end itself.
+    except (Exception, SystemExit) as error:
         why = " ".join(f"{type(error).__name__}: {error}".split())
         raise ArgumentError(argument, path, f"'module:attribute' ({why})") from error
     if not callable(found):

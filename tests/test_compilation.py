@@ -79,6 +79,16 @@ def test_what_a_kill_left_half_written_is_dropped(tmp_path):
     assert {path.name for path in folder.glob("*-cache")} == whole
 
 
+def test_without_a_largest_size_nothing_is_dropped(tmp_path):
+    """No times of use are kept then, so that all programs look half written."""
+    folder = tmp_path / "programs"
+    for hits in (False, True):
+        _, found = value_and_hits(start(folder, JAX_COMPILATION_CACHE_MAX_SIZE="-1"))
+        assert (found > 0) == hits
+    assert list(folder.glob("*-cache"))
+    assert not list(folder.glob("*-atime"))
+
+
 def test_a_process_that_writes_is_not_disturbed(tmp_path):
     folder = tmp_path / "programs"
     folder.mkdir()

@@ -1,7 +1,9 @@
 """Paths as a user writes them, and files that are never half written."""
 
+import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from jaxnoise.data import open_images
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.evaluation.moments import Moments
 from jaxnoise.evaluation.statistics_files import load_statistics, save_statistics
-from jaxnoise.files import exclusive, user_path, write_whole
+from jaxnoise.files import drop_abandoned, exclusive, user_path, write_whole
 from jaxnoise.models.rater_file import load_rater
 
 CONFIG = """
@@ -76,6 +78,43 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         write_whole(file, cut_short)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert file.read_text(encoding="utf-8") == "tëxt"
+
+
+def test_writers_of_one_process_number_do_not_share_a_part(tmp_path, monkeypatch):
+    """Containers that share a folder often have the same process numbers."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    file = tmp_path / "file"
+
+    def outer(part):
+        part.write(b"outer, ")
+        write_whole(file, b"inner")
+        part.write(b"to its end")
+
+    write_whole(file, outer)
+    assert file.read_bytes() == b"outer, to its end"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_parts_that_a_kill_left_go_after_an_hour(tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from jaxnoise.files import write_whole\n"
+        "def write(part):\n    part.write(b'0'); print('in', flush=True); time.sleep(60)\n"
+        "write_whole(Path(sys.argv[1]) / 'file', write)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "in\n"
+        other.kill()
+        other.wait()
+    (part,) = tmp_path.iterdir()
+    drop_abandoned(tmp_path)
+    assert part.exists()
+    old = time.time() - 3700
+    os.utime(part, (old, old))
+    (tmp_path / "file").write_text("kept")
+    os.utime(tmp_path / "file", (old, old))
+    drop_abandoned(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_folder_is_for_one_process_and_its_lock_dies_with_it(tmp_path):

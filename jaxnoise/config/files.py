@@ -118,8 +118,8 @@ def _made(flag: str, spec: str, function: str, folder: str) -> Any:
             if make is None:
                 raise ConfigError(f"{flag}={spec}: {name} has no function {function}")
             return make(argument) if argument else make()
-    # The file is the user's own code, so anything can come out of it.
-    except Exception as error:
+    # The file is the user's own code, so anything can come out of it, and a script may end itself.
+    except (Exception, SystemExit) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{flag}={spec}: {type(error).__name__}: {error}") from error

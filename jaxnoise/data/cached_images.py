@@ -22,7 +22,7 @@ from jaxnoise.data.decoding import UnusableError
 from jaxnoise.data.fingerprints import files_digest
 from jaxnoise.data.images import checked_indices, counted
 from jaxnoise.errors import ConfigError
-from jaxnoise.files import cache_folder, write_whole
+from jaxnoise.files import cache_folder, drop_abandoned, write_whole
 
 _NAMED = 5  # images that cannot be used and are named
 _SECONDS_BETWEEN_LINES = 10
@@ -142,6 +142,7 @@ def decoded_once(source: Undecoded, key: str) -> tuple[NDArray[np.uint8], NDArra
     labels = np.zeros(source.count, np.int32)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        drop_abandoned(folder)
         write_whole(folder / "pixels.npy", lambda file: _decode_into(file, source, labels, folder))
         write_whole(folder / "labels.npy", lambda file: np.save(file, labels))
         write_whole(folder / "digest", _digest(folder))

@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from numpy.typing import NDArray
 
 from jaxnoise.data.augmentation import LABELS
-from jaxnoise.data.images import Images
+from jaxnoise.data.images import Images, digest
 from jaxnoise.errors import ArgumentError, ConfigError, describe
 from jaxnoise.experiment import ModelRun, Run, completed
 from jaxnoise.figures.noise_plans import save_noise
@@ -147,7 +148,9 @@ def open_images(run: Run, images: Images | None) -> tuple[Devices, Images, Any]:
             "number of devices"
         )
     own = images is None
-    images = run.data.open() if images is None else images
+    if images is None:
+        images = run.data.open()
+        check_same_everywhere(run, images)
     if run.data.flip and images.dtype != np.uint8:
         why = holds_latents(run, images)
         raise ConfigError(f"config.data.flip=True: must be False, since {why}")
@@ -164,6 +167,21 @@ def open_images(run: Run, images: Images | None) -> tuple[Devices, Images, Any]:
     if own:
         check_scale(run, images)
     return devices, images, network
+
+
+def check_same_everywhere(run: Run, images: Images) -> None:
+    """Raises ConfigError where processes hold different images: orders and labels would not fit."""
+    if jax.process_count() == 1:
+        return
+    own = np.frombuffer(bytes.fromhex(digest(images.fingerprint.encode())), np.uint8)
+    every = multihost_utils.process_allgather(own)
+    others = np.flatnonzero((every != every[0]).any(axis=1))
+    if len(others):
+        raise ConfigError(
+            f"config.data.dataset={run.data.dataset!r}: process {others[0]} holds other images "
+            f"than process 0 (here: {images.fingerprint}); all need the same, such as the same "
+            "files in data.data_dir"
+        )
 
 
 def told_of_augmentation(run: Run, network: Any) -> Any:

@@ -31,6 +31,7 @@ def test_an_argument_after_a_colon(tmp_path):
     "text, message",
     [
         ("x = 1", "has no function get_config"),
+        ("import sys; sys.exit()", "SystemExit"),
         ("def get_config(): return 3", "gave int"),
         ("def get_config(): return {1: 2}", "gave dict, no mapping of names"),
         ("def get_config(:", "SyntaxError"),
