@@ -24,6 +24,7 @@ from jaxnoise.files import user_path
 
 _FILE = re.compile(r"(images|labels)(?:_(\d{5}))?\.npy")
 _SAMPLED = 64  # examples that are looked at when a set is opened
+_MOST_CHANNELS = 16  # that images with their channels first are taken to have
 _ALLOWED = "uint8 or float[n, height, width, channels], or uint8[n, height, width]"
 
 
@@ -39,7 +40,9 @@ def open_arrays(
     images: uint8[n, height, width, channels] pixels 0..255, or uint8[n, height, width] for grey
     ones; or floats[n, height, width, channels] of 16, 32 or 64 bits and any order of bytes, such as
     the latents of an autoencoder, which become float32 and are trained on as `scale` times what
-    they are: to have the `sigma_data` of the config.
+    they are: to have the `sigma_data` of the config. Images [n, a, b, c] count as having their
+    channels first, and are refused, where a <= 16 < c and a < b, or where a is 1, 3 or 4 and
+    b = c != a.
     labels: integer[n], at least 0, of any size and with any gaps: the distinct labels, in ascending
     order, become the classes 0, 1, ..., and `class_names` says which is which. Without labels there
     is no class.
@@ -271,18 +274,23 @@ def _open_images(path: Path) -> NDArray[Any]:
     floats = array.dtype.kind == "f" and array.dtype.itemsize <= 8
     if not (floats or array.dtype == np.uint8) or array.ndim not in ranks or 0 in array.shape:
         raise ConfigError(f"{path} is {summary(array)}: must be {_ALLOWED}, n > 0")
-    if array.ndim == 4:
-        _, channels, height, width = array.shape
-        if channels in (1, 3, 4) and height == width != channels:
-            raise ConfigError(
-                f"{path} is {summary(array)}, which has its channels first: write it again as "
-                "numpy.ascontiguousarray(numpy.moveaxis(images, 1, -1))"
-            )
+    if array.ndim == 4 and _channels_first(*array.shape[1:]):
+        raise ConfigError(
+            f"{path} is {summary(array)}, which has its channels first: write it again as "
+            "numpy.ascontiguousarray(numpy.moveaxis(images, 1, -1))"
+        )
     if not array.flags.c_contiguous:  # each example would be scattered over the whole file
         raise ConfigError(
             f"{path} is in Fortran order: write it again with numpy.ascontiguousarray"
         )
     return array
+
+
+def _channels_first(first: int, second: int, last: int) -> bool:
+    """Whether an image's first axis looks like its channels, and its last does not."""
+    if first in (1, 3, 4) and second == last != first:
+        return True
+    return first <= _MOST_CHANNELS < last and first < second
 
 
 def _open_labels(path: Path, count: int, images: Path) -> NDArray[Any]:

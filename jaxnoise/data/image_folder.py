@@ -1,5 +1,6 @@
 """A folder of image files, with one sub-folder per class or with none."""
 
+import itertools
 import os
 import sys
 from collections import Counter
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from jaxnoise.data.cached_images import CachedImages, Example, Undecoded, decoded_once
 from jaxnoise.data.decoding import Decoding
-from jaxnoise.data.fingerprints import files_digest
+from jaxnoise.data.fingerprints import contents
 from jaxnoise.data.images import digest
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.files import user_path
@@ -34,9 +35,39 @@ ENDINGS = (
     ".webp",
 )
 """What is read as an image."""
-FOREIGN = (".arw", ".cr2", ".cr3", ".dng", ".heic", ".heif", ".jxl", ".nef", ".orf", ".raf", ".rw2")
+FOREIGN = (
+    ".3fr",
+    ".arw",
+    ".cr2",
+    ".cr3",
+    ".dng",
+    ".heic",
+    ".heics",
+    ".heif",
+    ".hif",
+    ".jxl",
+    ".nef",
+    ".nrw",
+    ".orf",
+    ".pef",
+    ".raf",
+    ".rw2",
+    ".srw",
+    ".x3f",
+)
 """Photographs that Pillow does not read: passed over in silence they would be missed."""
-SPLITS = ("train", "test", "val", "valid", "validation", "dev", "eval")
+SPLITS = (
+    "train",
+    "training",
+    "test",
+    "testing",
+    "val",
+    "valid",
+    "validation",
+    "dev",
+    "eval",
+)
+"""Sub-folders that are taken for splits, in small or capital letters."""
 # What archives and systems leave behind.
 LITTER = (
     "__MACOSX",
@@ -55,19 +86,21 @@ def open_folder(
     channels: int | None = None,
     background: str = "white",
 ) -> CachedImages:
-    """The images of `data_dir/split`, or of `data_dir` itself where there is no such sub-folder.
+    """The images of `data_dir/split`, or of `data_dir` itself where it has no splits.
 
     Files are taken in the order of their names. Where there are sub-folders each is a class, in the
     order of their names; otherwise the set is unlabelled. Hidden files and what archives and
-    systems leave behind are passed over, and so is whatever has no image's ending; a line on
-    standard error counts the latter. `Decoding` says how a file becomes pixels.
+    systems leave behind are passed over, and so are whatever has no image's ending and images
+    beside the split's folder; a line on standard error counts either of these. `Decoding` says how
+    a file becomes pixels.
 
     Every file is decoded before this returns, once: the pixels are kept in the cache folder
     (`decoded_once`), and read from there as long as no file changes.
 
     Args:
       data_dir: the folder.
-      split: its sub-folder; "train" may also be the folder itself, and "." always is.
+      split: its sub-folder, in small or capital letters where only one has that name; "train" may
+        also be the folder itself unless one of `SPLITS` is in it, and "." always is.
       size: side of square images in pixels, for images of any sizes; None where all are of one.
       channels: 1 makes all grey, 3 makes all RGB; None where all are of one kind.
       background: what shows through transparent pixels: a colour's name or "#rrggbb".
@@ -79,7 +112,8 @@ def open_folder(
       ArgumentError: no folder, no such split, a sub-folder that may be a split or a class, or a
         size, number of channels or background that is none.
       ConfigError: no image in it, a class without images, images beside sub-folders, files that
-        cannot be used (the first five are named), two of different size or kind, or no room.
+        cannot be used (the first five are named), two of different size or kind, one that changed
+        while it was read, or no room.
 
     Example:
       >>> import tempfile
@@ -96,7 +130,9 @@ def open_folder(
     if data_dir is None or not user_path(data_dir).is_dir():
         raise ArgumentError("data_dir", data_dir and str(data_dir), "a folder of image files")
     decoding = Decoding(size, channels, background)
-    root = _root(user_path(data_dir), split)
+    folder = user_path(data_dir)
+    root = _root(folder, split)
+    beside = [] if root == folder else [path for path in _inside(folder)[1] if _is_image(path)]
     classes, loose = _inside(root)
     passed_over = [path for path in loose if not _is_image(path)]
     loose = [path for path in loose if _is_image(path)]
@@ -104,14 +140,14 @@ def open_folder(
         why = _why_not(loose[0]) or "lies beside sub-folders; every image must be in a class"
         raise ConfigError(f"{loose[0]}: {why}")
     files = [(path, 0) for path in loose]
-    for label, folder in enumerate(classes):
-        nested, found = _inside(folder)
+    for label, place in enumerate(classes):
+        nested, found = _inside(place)
         own = [path for path in found if _is_image(path)]
         passed_over += [path for path in found if not _is_image(path)]
         if nested or not own:
             what = f"holds the folder {nested[0].name}" if nested else "holds no image"
             raise ConfigError(
-                f"{folder}: {what}; every sub-folder of {root} is a class: fill it or move it away"
+                f"{place}: {what}; every sub-folder of {root} is a class: fill it or move it away"
             )
         files += [(path, label) for path in own]
     for path in (*classes, *(path for path, _ in files)):
@@ -122,24 +158,29 @@ def open_folder(
     if not files:
         others = f", but {_counted(passed_over)}" if passed_over else ""
         raise ConfigError(f"{root}: holds no image file ({', '.join(ENDINGS)}){others}")
-    if passed_over:
-        line = f"{root}: passed over {_counted(passed_over)}, which are no images"
-        print(line, file=sys.stderr, flush=True)
-
-    def decode(index: int) -> Example:
-        path, label = files[index]
-        return decoding(path), label
-
+    _tell_of(root, passed_over, "are no images")
+    _tell_of(folder, beside, f"lie beside the split {root.name!r}")
     reasons = {index: _why_not(path) for index, (path, _) in enumerate(files)}
     refused = {index: why for index, why in reasons.items() if why}
     readable = [path for index, (path, _) in enumerate(files) if index not in refused]
-    fingerprint = digest(files_digest(readable, root), decoding.description)
+    before, decoded = contents(readable, root), itertools.count(1)
+    fingerprint = digest(digest(*before), decoding.description)
+
+    def decode(index: int) -> Example:
+        path, label = files[index]
+        pixels = decoding(path)
+        # After the last one, and before the pixels are kept under the digest of older bytes.
+        if next(decoded) == len(files):
+            _check_unchanged(readable, root, before)
+        return pixels, label
+
     source = Undecoded(
         root, len(files), decode, lambda i: files[i][0].relative_to(root).as_posix(), refused
     )
     pixels, labels = decoded_once(source, fingerprint)
-    names = tuple(folder.name for folder in classes)
-    name = root.resolve().name
+    names = tuple(place.name for place in classes)
+    # The folder's own name need not be UTF-8, but records are.
+    name = root.resolve().name.encode("utf-8", "backslashreplace").decode()
     return CachedImages(name, pixels, labels, len(names), fingerprint, names)
 
 
@@ -150,6 +191,21 @@ def _is_image(path: Path) -> bool:
 
 def _leads_nowhere(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
+
+
+def _tell_of(folder: Path, passed_over: list[Path], why: str) -> None:
+    if passed_over:
+        line = f"{folder}: passed over {_counted(passed_over)}, which {why}"
+        print(line, file=sys.stderr, flush=True)
+
+
+def _check_unchanged(paths: list[Path], root: Path, before: list[bytes]) -> None:
+    """Raises ConfigError unless the files hold what they held before."""
+    for path, old, new in zip(paths, before, contents(paths, root), strict=True):
+        if new != old:
+            raise ConfigError(
+                f"{path}: changed while it was read; start again once it is left alone"
+            )
 
 
 def _counted(paths: list[Path]) -> str:
@@ -175,20 +231,43 @@ def _why_not(path: Path) -> str:
 
 def _root(folder: Path, split: str) -> Path:
     """The folder of a split, unless its sub-folder might as well be a class."""
+    folders, _ = _inside(folder)
     root = folder / split
     if not root.is_dir():
-        if split != "train":
-            raise ArgumentError("split", split, f"a sub-folder of {folder}")
+        root = _alike(folder, split, folders)
+    if root == folder:
         return folder
-    others = [path.name for path in _inside(folder)[0] if path.name not in (root.name, *SPLITS)]
-    if root != folder and others and not _inside(root)[0]:
+    known = (root.name.casefold(), *SPLITS)
+    others = [path.name for path in folders if path.name.casefold() not in known]
+    if others and not _inside(root)[0]:
         raise ArgumentError(
             "split",
             split,
-            f"'.' if {split!r} and {others[0]!r} in {folder} are classes; if it is a split, move "
-            f"{others[0]!r} away",
+            f"'.' if {root.name!r} and {others[0]!r} in {folder} are classes; if it is a split, "
+            f"move {others[0]!r} away",
         )
     return root
+
+
+def _alike(folder: Path, split: str, folders: list[Path]) -> Path:
+    """The sub-folder whose name differs from a split's in capitals only, or the folder itself."""
+    alike = [path for path in folders if path.name.casefold() == split.casefold()]
+    if len(alike) > 1:
+        names = " or ".join(repr(path.name) for path in alike)
+        raise ArgumentError("split", split, f"{names}, which are both in {folder}")
+    if alike:
+        return alike[0]
+    if split != "train":
+        raise ArgumentError("split", split, f"a sub-folder of {folder}")
+    # As classes the images held out would be trained on.
+    if splits := [repr(path.name) for path in folders if path.name.casefold() in SPLITS]:
+        raise ArgumentError(
+            "split",
+            split,
+            f"a sub-folder of {folder}, whose {', '.join(splits)} would be taken for classes; or "
+            "'.', which takes the folder as it is",
+        )
+    return folder
 
 
 def _inside(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -295,6 +295,43 @@ def test_channels_first_is_told_by_its_shape(tmp_path, channels):
         assert opened(write(tmp_path, np.zeros(shape, np.float32))).image_shape == shape[1:]
 
 
+@pytest.mark.parametrize(
+    "shape, dtype",
+    [
+        ((16, 64, 64), np.float32),
+        ((8, 32, 32), np.float32),
+        ((2, 32, 32), np.float16),
+        ((4, 32, 48), np.float64),
+        ((3, 48, 64), np.uint8),
+        ((3, 64, 48), np.uint8),
+        ((1, 28, 17), np.uint8),
+        ((16, 17, 17), np.float32),
+    ],
+)
+def test_channels_first_need_be_neither_square_nor_few(tmp_path, shape, dtype):
+    first = np.zeros((2, *shape), dtype)
+    with pytest.raises(ConfigError, match=r"which has its channels first: write it again as numpy"):
+        opened(write(tmp_path, first))
+    last = np.ascontiguousarray(np.moveaxis(first, 1, -1))
+    assert opened(write(tmp_path, last)).image_shape == (*shape[1:], shape[0])
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (8, 8, 4),
+        (64, 64, 16),
+        (8, 8, 1),
+        (8, 12, 16),  # the last may be the channels
+        (8, 8, 128),  # as high as wide
+        (16, 12, 32),  # higher than wide
+        (17, 32, 32),  # more than channels are taken to be
+    ],
+)
+def test_channels_last_open(tmp_path, shape):
+    assert opened(write(tmp_path, np.zeros((2, *shape), np.float32))).image_shape == shape
+
+
 def test_floats_are_scaled_and_bytes_are_not(tmp_path):
     plain = opened(write(tmp_path / "floats", LATENTS, LABELS))
     scaled = opened(tmp_path / "floats", scale=0.25)

@@ -6,8 +6,11 @@ import pytest
 from PIL import Image
 
 from jaxnoise.config.settings import DataSettings
-from jaxnoise.data import open_images
+from jaxnoise.data import fingerprints, image_folder, open_images
+from jaxnoise.data.decoding import Decoding
+from jaxnoise.data.fingerprints import files_digest
 from jaxnoise.data.image_folder import open_folder
+from jaxnoise.data.images import digest
 from jaxnoise.errors import ArgumentError, ConfigError
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (6, 5, 4, 3)).astype(np.uint8)
@@ -67,6 +70,92 @@ def test_a_class_may_be_called_train(tmp_path):
     assert (open_folder(tmp_path).num_examples, open_folder(tmp_path).num_classes) == (1, 0)
 
 
+@pytest.mark.parametrize("train, test", [("Train", "Test"), ("TRAIN", "test"), ("train", "TEST")])
+@pytest.mark.parametrize("inside", ["", "cat"])
+def test_splits_may_have_capitals(tmp_path, train, test, inside):
+    write(tmp_path / train / inside, PIXELS[:3], "a.png", "b.png", "c.png")
+    write(tmp_path / test / inside, PIXELS[3:5], "a.png", "b.png")
+    names = (inside,) if inside else ()
+    for split, pixels in (("train", PIXELS[:3]), ("test", PIXELS[3:5]), (test, PIXELS[3:5])):
+        images = open_folder(tmp_path, split)
+        assert images.class_names == names
+        np.testing.assert_array_equal(images.load(np.arange(images.num_examples))[0], pixels)
+
+
+def test_two_splits_of_one_name_are_told_apart_by_capitals(tmp_path):
+    write(tmp_path / "TRAIN", PIXELS[:1], "a.png")
+    write(tmp_path / "Train", PIXELS[1:3], "a.png", "b.png")
+    with pytest.raises(
+        ArgumentError, match=r"split='train': must be 'TRAIN' or 'Train', which are both in "
+    ):
+        open_folder(tmp_path)
+    assert open_folder(tmp_path, "Train").num_examples == 2
+
+
+@pytest.mark.parametrize(
+    "folders, named",
+    [
+        (("cats", "dogs", "test"), "'test'"),
+        (("Test", "cats", "dogs"), "'Test'"),
+        (("VAL", "cats"), "'VAL'"),
+        (("dev", "photos"), "'dev'"),
+        (("test",), "'test'"),
+        (("Testing", "Training"), "'Testing', 'Training'"),
+        (("test", "training", "validation"), "'test', 'training', 'validation'"),
+    ],
+)
+def test_held_out_images_are_no_class(tmp_path, folders, named):
+    for i, name in enumerate(folders):
+        write(tmp_path / name, PIXELS[i : i + 1], "a.png")
+    message = (
+        rf"^split='train': must be a sub-folder of {tmp_path}, whose {named} would be taken for "
+        r"classes; or '\.', which takes the folder as it is$"
+    )
+    with pytest.raises(ArgumentError, match=message) as caught:
+        open_folder(tmp_path)
+    assert caught.value.argument == "split"
+    images = open_folder(tmp_path, ".")
+    assert images.class_names == folders
+    np.testing.assert_array_equal(images.load(np.arange(len(folders)))[0], PIXELS[: len(folders)])
+
+
+def test_training_and_testing_are_splits(tmp_path):
+    write(tmp_path / "Training", PIXELS[:2], "a.png", "b.png")
+    write(tmp_path / "Testing", PIXELS[2:3], "a.png")
+    with pytest.raises(ConfigError, match=r"^config\.data\.split='train': must be a sub-folder of"):
+        DataSettings("folder", data_dir=str(tmp_path)).open()
+    assert open_folder(tmp_path, "training").num_examples == 2
+    assert open_folder(tmp_path, "testing").num_examples == 1
+    # As a folder of classes and a split they are not.
+    write(tmp_path / "cat", PIXELS[3:4], "a.png")
+    with pytest.raises(
+        ArgumentError, match=r"must be '\.' if 'Training' and 'cat' in .* are classes"
+    ):
+        open_folder(tmp_path, "training")
+
+
+def test_loose_images_are_no_training_split_beside_another(tmp_path):
+    write(tmp_path, PIXELS[:1], "a.png")
+    write(tmp_path / "test", PIXELS[1:2], "a.png")
+    with pytest.raises(ArgumentError, match="whose 'test' would be taken for classes"):
+        open_folder(tmp_path)
+    assert open_folder(tmp_path, "test").num_examples == 1
+
+
+def test_images_beside_a_split_are_counted(tmp_path, capsys):
+    write(tmp_path, PIXELS[:3], "a.png", "b.png", "c.BMP")
+    (tmp_path / "d.nef").touch()
+    (tmp_path / "README").touch()
+    write(tmp_path / "train", PIXELS[3:5], "a.png", "b.png")
+    assert open_folder(tmp_path).num_examples == 2
+    assert capsys.readouterr().err == (
+        f"{tmp_path}: passed over 4 files (1 .bmp, 1 .nef, 2 .png), which lie beside the split "
+        "'train'\n"
+    )
+    assert open_folder(tmp_path / "train").num_examples == 2
+    assert capsys.readouterr().err == ""
+
+
 def test_a_flat_folder_is_unlabelled_and_grey_stays_grey(tmp_path):
     write(tmp_path, PIXELS[:3, :, :, 0], "a.png", "b.png", "c.png")
     (tmp_path / ".hidden").touch()
@@ -89,6 +178,50 @@ def test_the_same_names_and_sizes_with_other_pixels_are_another_fingerprint(tmp_
     write(tmp_path, PIXELS[2:3], "a.bmp")
     assert (tmp_path / "a.bmp").stat().st_size == size
     assert open_folder(tmp_path).fingerprint != before
+
+
+def test_a_fingerprint_is_of_the_contents_and_of_how_they_are_decoded(tmp_path):
+    write(tmp_path, PIXELS[:2], "a.png", "b.png")
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    expected = digest(files_digest(files, tmp_path), Decoding(channels=1).description)
+    assert open_folder(tmp_path, channels=1).fingerprint == expected
+
+
+@pytest.mark.parametrize("settled", [False, True], ids=["just written", "written long ago"])
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("changed", ["a.bmp", "b.bmp"])
+def test_a_file_that_changes_while_it_is_read_is_not_kept(
+    tmp_path, monkeypatch, settled, before, changed
+):
+    monkeypatch.setenv("JAXNOISE_CACHE", str(tmp_path / "cache"))
+    if settled:
+        later = fingerprints.time.time_ns() + 10**10
+        monkeypatch.setattr(fingerprints.time, "time_ns", lambda: later)
+    folder = tmp_path / "photos"
+    write(folder, PIXELS[:2], "a.bmp", "b.bmp")
+    original = (folder / changed).read_bytes()
+
+    class Saved(Decoding):
+        """As if an editor saved one of the files: of the same size, by the same time."""
+
+        def __call__(self, file):
+            pixels = None if before else super().__call__(file)
+            if file.name == changed:
+                times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+                write(folder, PIXELS[2:3], changed)
+                os.utime(file, ns=times)
+            return super().__call__(file) if before else pixels
+
+    with monkeypatch.context() as patch:
+        patch.setattr(image_folder, "Decoding", Saved)
+        with pytest.raises(
+            ConfigError, match=rf"^{folder / changed}: changed while it was read; start again"
+        ):
+            open_folder(folder)
+    assert list((tmp_path / "cache" / "images").iterdir()) == []
+    (folder / changed).write_bytes(original)
+    images = open_folder(folder)
+    np.testing.assert_array_equal(images.load(np.arange(2))[0], PIXELS[:2])
 
 
 def test_what_is_wrong_is_one_line_that_names_the_file(tmp_path):
@@ -133,6 +266,29 @@ def test_a_name_that_is_not_utf_8_is_named(odd, tmp_path):
         os.rename(where + b"/a.png", where + b"/caf\xe9.png")
     with pytest.raises(ConfigError, match=r"caf\\udce9.*: its name is not UTF-8; rename it"):
         open_folder(tmp_path)
+
+
+def test_a_folder_whose_name_is_not_utf_8_opens(tmp_path):
+    folder = tmp_path / os.fsdecode(b"M\xfcnchen")
+    write(folder / "cat", PIXELS[:2], "a.png", "b.png")
+    for data_dir, name in ((folder, "M\\udcfcnchen"), (folder / "cat", "cat")):
+        images = open_folder(data_dir)
+        assert images.name == name
+        np.testing.assert_array_equal(images.load(np.arange(2))[0], PIXELS[:2])
+
+
+@pytest.mark.parametrize("ending", image_folder.FOREIGN)
+def test_photographs_that_pillow_does_not_read_are_named(tmp_path, ending):
+    write(tmp_path, PIXELS[:1], "a.png")
+    (tmp_path / f"b{ending.upper()}").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=rf"1 of 2 images cannot be used: b\{ending.upper()} is "):
+        open_folder(tmp_path)
+
+
+def test_the_makers_of_cameras_are_known():
+    assert {".nef", ".heic", ".pef", ".srw", ".3fr", ".x3f", ".nrw", ".hif", ".heics"} <= set(
+        image_folder.FOREIGN
+    )
 
 
 def test_what_is_no_image_is_passed_over_and_counted(tmp_path, capsys):
