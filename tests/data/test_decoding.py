@@ -2,12 +2,14 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from jaxnoise.data import decoding
 from jaxnoise.data.decoding import Decoding, UnusableError, color_of
 from jaxnoise.errors import ArgumentError
 
@@ -33,6 +35,46 @@ def test_a_photograph_is_seen_as_a_viewer_shows_it(orientation, file_format):
     assert found.shape == ((8, 6, 3) if orientation < 5 else (6, 8, 3))
 
 
+def odd_exif(orientation, *tags):
+    """EXIF data of an orientation and of tags (number, type, count, bytes) in the order given."""
+    tags = [*tags, (0x0112, 3, 1, struct.pack("<H", orientation))]
+    table, rest = struct.pack("<IH", 8, len(tags)), b""
+    for number, kind, count, data in sorted(tags):
+        table += struct.pack("<HHI", number, kind, count)
+        if len(data) > 4:
+            rest, data = rest + data, struct.pack("<I", 14 + 12 * len(tags) + len(rest))
+        table += data.ljust(4, b"\0")
+    return b"Exif\0\0II*\0" + table + bytes(4) + rest
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        (305, 5, 1, struct.pack("<II", 1, 2)),
+        (296, 5, 1, struct.pack("<II", 2, 1)),
+        (282, 2, 3, b"72\0"),
+        (531, 2, 2, b"1\0"),
+        (256, 2, 5, b"4000\0"),
+        (256, 9, 1, struct.pack("<i", -1)),
+    ],
+    ids=["software", "unit", "resolution", "positioning", "width", "negative width"],
+)
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+def test_tags_of_another_type_do_not_matter(tag, file_format):
+    image = Image.fromarray(PIXELS)
+    found = Decoding()(stored(image, file_format, exif=odd_exif(6, tag)))
+    plain = Decoding()(stored(image, file_format, exif=odd_exif(6)))
+    assert found.shape == (6, 8, 3)
+    np.testing.assert_array_equal(found, plain)
+    unturned = Decoding()(stored(image, file_format))
+    np.testing.assert_array_equal(plain, np.rot90(unturned, -1))
+
+
+def test_damaged_exif_data_turn_nothing():
+    file = stored(Image.fromarray(PIXELS), exif=b"Exif\0\0no tags at all")
+    np.testing.assert_array_equal(Decoding()(file), PIXELS)
+
+
 def test_sixteen_bits_become_eight():
     ramp = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
     for file_format in ("PNG", "TIFF"):
@@ -45,6 +87,43 @@ def test_sixteen_bits_become_eight():
     np.testing.assert_array_equal(found[..., 0], np.rint(all_values / 257))
     big = Image.frombytes("I;16B", (8, 8), ramp.astype(">u2").tobytes())
     np.testing.assert_array_equal(Decoding()(stored(big, "TIFF"))[..., 0], np.rint(ramp / 257))
+
+
+def grey_tiff(bits, photometric, data, side=4):
+    """A TIFF file of grey pixels, as no option of Pillow writes it."""
+    sizes = {256: side, 257: side, 258: bits, 259: 1, 262: photometric}
+    tags = sizes | {273: 8 + 2 + 12 * 9 + 4, 277: 1, 278: side, 279: len(data)}
+    table = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return io.BytesIO(struct.pack("<2sHIH", b"II", 42, 8, 9) + table + bytes(4) + data)
+
+
+def test_white_may_be_zero():
+    for value, black_is_zero, white_is_zero in ((60000, 233, 22), (0, 0, 255), (65535, 255, 0)):
+        data = np.full(16, value, "<u2").tobytes()
+        assert set(Decoding()(grey_tiff(16, 1, data)).ravel()) == {black_is_zero}
+        assert set(Decoding()(grey_tiff(16, 0, data)).ravel()) == {white_is_zero}
+
+
+def test_twelve_bits_become_eight():
+    values = np.arange(4096).reshape(64, 64)
+    pairs = values.reshape(-1, 2)
+    left, right = pairs[:, 0], pairs[:, 1]
+    packed = np.stack([left >> 4, (left & 15) << 4 | right >> 8, right & 255], axis=1)
+    found = Decoding()(grey_tiff(12, 1, packed.astype(np.uint8).tobytes(), side=64))[..., 0]
+    assert (found[0, 0], found[-1, -1]) == (0, 255)
+    np.testing.assert_array_equal(found, np.rint(values * 255 / 4095))
+
+
+@pytest.mark.parametrize("most", [65535, 1023])
+def test_a_greymap_of_more_than_eight_bits(most):
+    values = np.linspace(0, most, 64).round().astype(">u2").reshape(8, 8)
+    file = io.BytesIO(b"P5\n8 8\n%d\n" % most + values.tobytes())
+    found = Decoding()(file)
+    assert found.shape == (8, 8, 1)
+    np.testing.assert_array_equal(found[..., 0], np.rint(values * (255 / most)))
+    if most == 65535:
+        data = np.full(64, 40000, ">u2").tobytes()
+        assert set(Decoding()(io.BytesIO(b"P5 8 8 65535\n" + data)).ravel()) == {156}
 
 
 @pytest.mark.parametrize("background", ["white", "black", "#336699"])
@@ -92,6 +171,45 @@ def test_channels_convert_all():
     assert np.abs(Decoding(channels=1)(colour)[..., 0] - luma).max() < 1
     expected = np.repeat(PIXELS[..., :1], 3, axis=2)
     np.testing.assert_array_equal(Decoding(channels=3)(grey), expected)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_images_are_converted_in_strips(mode, monkeypatch):
+    if mode == "I;16":
+        image = Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257)
+    else:
+        layers = np.concatenate([PIXELS, PIXELS[::-1, :, :1]], axis=2)
+        image = Image.fromarray(layers).convert(mode)
+    file = stored(image, "TIFF" if mode == "CMYK" else "PNG")
+    for background in ("white", "blue"):
+        monkeypatch.setattr(decoding, "_STRIP", 1 << 18)
+        whole = Decoding(background=background)(file)
+        for pixels in (1, 18, 47):  # 1, 3 and 7 of 8 rows
+            monkeypatch.setattr(decoding, "_STRIP", pixels)
+            np.testing.assert_array_equal(Decoding(background=background)(file), whole)
+
+
+def test_what_converting_takes_does_not_grow_with_the_image():
+    file = stored(Image.new("RGBA", (2048, 1024), (10, 20, 30, 128)))
+    tracemalloc.start()  # Pillow's own 8 MiB are not seen
+    found = Decoding()(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found[0, 0].tolist() == [132, 137, 142]
+    assert peak < found.nbytes + (16 << 20)  # at once it took 16 times the pixels
+
+
+def test_a_file_that_cannot_be_read_twice():
+    class Pipe(io.BytesIO):
+        def seekable(self):
+            return False
+
+        def seek(self, *_):
+            raise io.UnsupportedOperation
+
+    for file_format in ("PNG", "WEBP"):
+        file = stored(Image.fromarray(PIXELS), file_format, lossless=True)
+        np.testing.assert_array_equal(Decoding()(Pipe(file.getvalue())), PIXELS)
 
 
 @pytest.mark.parametrize("file_format", ["GIF", "TIFF", "AVIF", "WEBP", "BMP", "PPM", "TGA"])
@@ -173,6 +291,103 @@ def test_files_of_no_use_are_told_in_one_line(data, message):
     with pytest.raises(UnusableError, match=message) as caught:
         Decoding()(io.BytesIO(data))
     assert len(str(caught.value).splitlines()) == 1
+
+
+def noise(side, bands=3):
+    return np.random.default_rng(3).integers(0, 256, (side, side, bands), dtype=np.uint8)
+
+
+PADDED = b"Exif\0\0II*\0" + struct.pack("<IHHHI", 8, 1, 271, 2, 3) + b"me\0\0" + bytes(2000)
+
+
+@pytest.mark.parametrize(
+    "file_format, bands, keywords",
+    [
+        ("PNG", 3, {}),
+        ("PNG", 4, {"compress_level": 0}),
+        ("JPEG", 3, {}),
+        ("JPEG", 3, {"progressive": True, "exif": odd_exif(1, (271, 2, 4, b"\xff\xd9\xff\xd9"))}),
+        ("WEBP", 3, {}),
+        ("WEBP", 4, {}),
+        ("AVIF", 3, {}),
+        ("AVIF", 4, {"exif": PADDED}),
+        ("GIF", 3, {}),
+    ],
+)
+def test_a_file_that_ends_in_zeros_is_refused(file_format, bands, keywords):
+    data = stored(Image.fromarray(noise(128, bands)), file_format, **keywords).getvalue()
+    assert len(data) > 9_000
+    Decoding()(io.BytesIO(data))
+    messages = []
+    for part in np.linspace(0.1, 0.94, 29):
+        whole = int(part * len(data))
+        with pytest.raises(UnusableError, match=r"replace it$") as caught:
+            Decoding()(io.BytesIO(data[:whole] + bytes(len(data) - whole)))
+        messages.append(str(caught.value))
+    found = any(one.startswith("ends in 512 or more zero bytes, as an") for one in messages)
+    assert found == (file_format in ("AVIF", "JPEG", "WEBP"))
+
+
+def test_a_png_whose_last_pixels_are_damaged_is_refused():
+    data = bytearray(stored(Image.fromarray(noise(128)), compress_level=0).getvalue())
+    data[-17] ^= 1  # the last byte of the pixels' own checksum
+    with pytest.raises(UnusableError, match=r"cannot be decoded \(.*checksum"):
+        Decoding()(io.BytesIO(data))
+
+
+def lossless_webp():
+    """A WEBP file of 512x32 pixels, of which each but the first is one bit 0."""
+    header = [(0x2F, 8), (511, 14), (31, 14), (0, 1), (0, 3), (0, 3)]  # no transform, no cache
+    green = [(0b111, 3), (0, 8), (200, 8)]  # two symbols: 0 and 200
+    others = [part for value in (7, 9, 255) for part in ((0b101, 3), (value, 8))]
+    fields = [*header, *green, *others, (0b0001, 4), (1, 1), (0, 512 * 32 - 1)]
+    stream = width = 0
+    for value, bits in fields:
+        stream, width = stream | value << width, width + bits
+    data = stream.to_bytes((width + 15) // 16 * 2, "little")
+    chunk = b"WEBPVP8L" + struct.pack("<I", len(data)) + data
+    return io.BytesIO(b"RIFF" + struct.pack("<I", len(chunk)) + chunk)
+
+
+def test_zeros_that_belong_to_a_file_are_taken():
+    file = lossless_webp()
+    assert file.getvalue().endswith(bytes(2000))
+    found = Decoding()(file)
+    assert found[0, 0].tolist() == [7, 200, 9]
+    assert (found.reshape(-1, 3)[1:] == [7, 0, 9]).all()
+    # Some programs leave room in the EXIF data, which lie last in WEBP, and may in AVIF.
+    file = stored(Image.fromarray(noise(64)), "WEBP", exif=PADDED)
+    assert file.getvalue().endswith(bytes(512))
+    assert Decoding()(file).shape == (64, 64, 3)
+    data = stored(Image.fromarray(noise(64)), "AVIF", exif=PADDED).getvalue()
+    start, size = data.index(PADDED) - 4, len(PADDED) + 4  # after where in it the tags start
+    place = struct.pack(">II", start, size)
+    assert data.count(place) == 1
+    behind = data.replace(place, struct.pack(">II", len(data) + 8, size))
+    behind += struct.pack(">I4s", size + 8, b"free") + data[start : start + size]
+    assert Image.open(io.BytesIO(behind)).getexif()[271] == "me"
+    np.testing.assert_array_equal(Decoding()(io.BytesIO(behind)), Decoding()(io.BytesIO(data)))
+    # Some cameras fill up what follows the image.
+    for file_format in ("JPEG", "MPO"):
+        exif = odd_exif(1, (271, 2, 4, b"\xff\xd9\xff\xd9"))
+        file = stored(Image.fromarray(noise(64)), file_format, exif=exif)
+        padded = Decoding()(io.BytesIO(file.getvalue() + bytes(4096)))
+        np.testing.assert_array_equal(padded, Decoding()(file))
+    for file_format in ("WEBP", "AVIF"):
+        for value in (0, 255):
+            plain = stored(Image.new("RGB", (2000, 1000), (value,) * 3), file_format)
+            assert abs(int(Decoding()(plain)[-1, -1, 0]) - value) <= 1
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+@pytest.mark.parametrize("file_format", ["BMP", "PPM", "TGA", "TIFF"])
+def test_pixels_that_are_cut_off_are_refused(file_format, mode, tmp_path):
+    data = stored(Image.fromarray(noise(33)).convert(mode), file_format).getvalue()
+    for missing in (32, len(data) // 10, len(data) // 2):
+        (tmp_path / "cut").write_bytes(data[:-missing])
+        for file in (io.BytesIO(data[:-missing]), tmp_path / "cut"):
+            with pytest.raises(UnusableError, match=r"cannot be decoded \(.*truncated"):
+                Decoding()(file)
 
 
 @pytest.mark.parametrize(
