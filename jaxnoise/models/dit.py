@@ -135,9 +135,7 @@ def _modulated_norm(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Arr
 
 def _modulation(condition: jax.Array, parts: int, width: int) -> list[jax.Array]:
     zeros = nn.initializers.zeros
-    maps = nn.Dense(parts * width, dtype=condition.dtype, kernel_init=zeros, name="modulation")(
-        condition
-    )
+    maps = layers.Dense(parts * width, kernel_init=zeros, name="modulation")(condition)
     return jnp.split(maps, parts, axis=1)
 
 
@@ -159,14 +157,14 @@ class MultiHeadAttention(nn.Module):
         batch, tokens, width = x.shape
         size = width // self.num_heads
         init = layers.xavier_uniform()
-        qkv = nn.Dense(3 * width, dtype=x.dtype, kernel_init=init, name="qkv")(x)
+        qkv = layers.Dense(3 * width, kernel_init=init, name="qkv")(x)
         qkv = qkv.reshape(batch, tokens, 3, self.num_heads, size)
         q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
         wide = at_least_float32(x.dtype)
         logits = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=wide)
         weights = jax.nn.softmax(logits / math.sqrt(size), axis=3).astype(x.dtype)
         h = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
-        return nn.Dense(width, dtype=x.dtype, kernel_init=init, name="output")(h)
+        return layers.Dense(width, kernel_init=init, name="output")(h)
 
 
 class DiTBlock(nn.Module):
@@ -198,14 +196,14 @@ class DiTBlock(nn.Module):
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = _modulation(condition, 6, width)
         h = _modulated_norm(x, shift, scale)
         h = MultiHeadAttention(self.num_heads, name="attention")(h)
-        x = x + gate.astype(x.dtype)[:, None, :] * h
+        x = layers.gated(x, gate[:, None, :], h)
         h = _modulated_norm(x, mlp_shift, mlp_scale)
-        h = nn.Dense(self.mlp_width, dtype=x.dtype, kernel_init=init, name="mlp_0")(h)
+        h = layers.Dense(self.mlp_width, kernel_init=init, name="mlp_0")(h)
         h = nn.gelu(h, approximate=True)
         if dropout_keys is not None:
             h = layers.dropout(h, dropout_keys, self.layer, self.dropout)
-        h = nn.Dense(width, dtype=x.dtype, kernel_init=init, name="mlp_1")(h)
-        return x + mlp_gate.astype(x.dtype)[:, None, :] * h
+        h = layers.Dense(width, kernel_init=init, name="mlp_1")(h)
+        return layers.gated(x, mlp_gate[:, None, :], h)
 
 
 class DiT(nn.Module):
@@ -325,7 +323,7 @@ class DiT(nn.Module):
 
         x = patchify(x.astype(self.dtype), size)
         init = layers.xavier_uniform()
-        x = nn.Dense(self.hidden_size, dtype=x.dtype, kernel_init=init, name="input")(x)
+        x = layers.Dense(self.hidden_size, kernel_init=init, name="input")(x)
         places = position_embedding(height // size, width // size, self.hidden_size)
         x = x + jnp.asarray(places.reshape(1, -1, self.hidden_size), x.dtype)
         for layer in range(self.depth):
@@ -340,7 +338,7 @@ class DiT(nn.Module):
         x = _modulated_norm(x, *_modulation(condition, 2, self.hidden_size))
         zeros = nn.initializers.zeros
         pixels = size * size * self.out_channels
-        x = nn.Dense(pixels, dtype=x.dtype, kernel_init=zeros, name="output")(x)
+        x = layers.Dense(pixels, kernel_init=zeros, name="output")(x)
         return unpatchify(x, height, width, size).astype(at_least_float32(x.dtype))
 
     def _embedding(
@@ -349,8 +347,8 @@ class DiT(nn.Module):
         emb = noise_embedding(c_noise.astype(at_least_float32(self.dtype)))
         init = nn.initializers.normal(0.02)
         width = self.hidden_size
-        emb = nn.Dense(width, dtype=emb.dtype, kernel_init=init, name="embedding_0")(emb)
-        emb = nn.Dense(width, dtype=emb.dtype, kernel_init=init, name="embedding_1")(nn.silu(emb))
+        emb = layers.Dense(width, kernel_init=init, name="embedding_0")(emb)
+        emb = layers.Dense(width, kernel_init=init, name="embedding_1")(nn.silu(emb))
         if labels is not None:
             # One-hot rows times a matrix: a gather's gradient adds up in any order on a GPU.
             rows = jax.nn.one_hot(labels, self.num_classes + 1, dtype=emb.dtype)

@@ -265,6 +265,33 @@ def dropout(x: jax.Array, keys: jax.Array, layer: int, rate: float) -> jax.Array
     return jnp.where(jax.vmap(mask)(keys), scaled, 0).astype(x.dtype)
 
 
+def added(x: jax.Array, term: jax.Array) -> jax.Array:
+    """`x + term`, summed in float32 where x is narrower, in the dtype of x.
+
+    The gradient of what is broadcast, such as a bias, is a sum over images and pixels, and in
+    bfloat16 a sum of equal numbers stops growing after 256 of them.
+
+    Args:
+      x: float[...].
+      term: float, broadcast to the shape of x.
+
+    Example:
+      >>> import jax
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.layers import added
+      >>> x = jnp.zeros((4096, 1), jnp.bfloat16)
+      >>> jax.grad(lambda b: added(x, b[None]).astype(jnp.float32).sum())(jnp.zeros(1))
+      Array([4096.], dtype=float32)
+    """
+    wide = at_least_float32(x.dtype)
+    return (x.astype(wide) + term.astype(wide)).astype(x.dtype)
+
+
+def gated(x: jax.Array, gate: jax.Array, h: jax.Array) -> jax.Array:
+    """`x + gate h`, computed in float32 where x is narrower, in the dtype of x; see `added`."""
+    return added(x, gate.astype(at_least_float32(x.dtype)) * h.astype(at_least_float32(x.dtype)))
+
+
 class GroupNorm(nn.Module):
     """`group_norm` with learned scale and bias.
 
@@ -304,4 +331,24 @@ class Conv(nn.Module):
         kernel = self.param("kernel", xavier_uniform(self.gain), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         y = convolve(x, kernel.astype(x.dtype), self.padding, fused=self.fused)
-        return y + bias.astype(x.dtype)[None, None, None, :]
+        return added(y, bias[None, None, None, :])
+
+
+class Dense(nn.Module):
+    """Linear map of the last axis with bias, in the dtype of x.
+
+    Args:
+      features: size of the last axis of the output.
+      kernel_init: the first weights; the bias starts at 0.
+    """
+
+    features: int
+    kernel_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        y = lax.dot_general(x, kernel.astype(x.dtype), (((x.ndim - 1,), (0,)), ((), ())))
+        return added(y, bias.reshape(*(1,) * (x.ndim - 1), -1))

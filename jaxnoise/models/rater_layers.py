@@ -31,7 +31,7 @@ def check_dtype(dtype: Any) -> None:
 def dense(features: int, x: jax.Array, name: str) -> jax.Array:
     """A dense layer of the calling module, in the dtype of x."""
     init = layers.xavier_uniform()
-    return nn.Dense(features, dtype=x.dtype, kernel_init=init, name=name)(x)
+    return layers.Dense(features, kernel_init=init, name=name)(x)
 
 
 def head(x: jax.Array) -> jax.Array:
@@ -72,9 +72,10 @@ class AdaptiveBlock(nn.Module):
         h = x
         for i in range(2):
             h = group_norm(h, ones, zeros, fused=False)
-            maps = dense(2 * channels, e, f"level_{i}").astype(h.dtype)
+            maps = dense(2 * channels, e, f"level_{i}")
             gain, shift = jnp.split(maps[:, None, None, :], 2, axis=3)
-            h = nn.silu(h * (1 + gain) + shift)
+            wide = gain.dtype
+            h = nn.silu((h.astype(wide) * (1 + gain) + shift).astype(h.dtype))
             h = layers.Conv(channels, fused=False, name=f"conv_{i}")(h)
         return (x + h) * math.sqrt(0.5)
 

@@ -36,14 +36,14 @@ class SelfAttention(nn.Module):
         batch, height, width, channels = x.shape
         h = layers.GroupNorm(fused=self.fused, name="norm")(x)
         init = layers.xavier_uniform(math.sqrt(0.2))
-        h = nn.Dense(3 * channels, dtype=x.dtype, kernel_init=init, name="qkv")(h)
+        h = layers.Dense(3 * channels, kernel_init=init, name="qkv")(h)
         q, k, v = jnp.split(h.reshape(batch, height * width, 3 * channels), 3, axis=2)
         wide = at_least_float32(x.dtype)
         logits = jnp.einsum("bqc,bkc->bqk", q, k, preferred_element_type=wide)
         weights = jax.nn.softmax(logits / math.sqrt(channels), axis=2).astype(x.dtype)
         h = jnp.einsum("bqk,bkc->bqc", weights, v).reshape(x.shape)
         init = layers.xavier_uniform(_NEAR_ZERO)
-        return nn.Dense(channels, dtype=x.dtype, kernel_init=init, name="output")(h)
+        return layers.Dense(channels, kernel_init=init, name="output")(h)
 
 
 class ResidualBlock(nn.Module):
@@ -81,18 +81,14 @@ class ResidualBlock(nn.Module):
         init = layers.xavier_uniform()
         h = layers.GroupNorm(silu=True, fused=self.fused, name="norm_0")(x)
         h = layers.Conv(self.features, fused=self.fused, name="conv_0")(self._resampled(h))
-        shift = nn.Dense(self.features, dtype=embedding.dtype, kernel_init=init, name="affine")(
-            embedding
-        )
-        h = h + shift.astype(h.dtype)[:, None, None, :]
+        shift = layers.Dense(self.features, kernel_init=init, name="affine")(embedding)
+        h = layers.added(h, shift[:, None, None, :])
         h = layers.GroupNorm(silu=True, fused=self.fused, name="norm_1")(h)
         if dropout_keys is not None:
             h = layers.dropout(h, dropout_keys, self.layer, self.dropout)
         h = layers.Conv(self.features, gain=_NEAR_ZERO, fused=self.fused, name="conv_1")(h)
         if self.resample or x.shape[-1] != self.features:
-            x = nn.Dense(self.features, dtype=x.dtype, kernel_init=init, name="skip")(
-                self._resampled(x)
-            )
+            x = layers.Dense(self.features, kernel_init=init, name="skip")(self._resampled(x))
         x = (x + h) * self.skip_scale
         if self.attention:
             h = SelfAttention(fused=self.fused, name="attention")(x)
@@ -321,9 +317,7 @@ class UNet(nn.Module):
             )
         for i in range(2):
             width = self.model_channels * self.channel_mult_emb
-            emb = nn.silu(
-                nn.Dense(width, dtype=emb.dtype, kernel_init=init, name=f"embedding_{i}")(emb)
-            )
+            emb = nn.silu(layers.Dense(width, kernel_init=init, name=f"embedding_{i}")(emb))
         return emb
 
     def _join(self, x: jax.Array, aux: jax.Array, name: str) -> jax.Array:
