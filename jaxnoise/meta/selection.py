@@ -31,6 +31,7 @@ from jaxnoise.errors import (
 )
 from jaxnoise.meta.candidates import SCORE, Candidates, Losses, Score, draw_candidates, named_keys
 from jaxnoise.meta.checks import check_batch, check_images, check_result, check_step
+from jaxnoise.models.fused import at_least_float32
 
 Info = dict[str, jax.Array]
 
@@ -150,7 +151,8 @@ def noise_moments(x0: jax.Array, eps: jax.Array) -> Info:
       {'noise_mean': 2.0, 'noise_variance': 2.0, 'noise_square': 5.0, 'noise_along_image': 2.828}
     """
     _check_pair(x0, eps)
-    x0, eps = (x.reshape(x.shape[0], -1) for x in (x0, eps))
+    wide = at_least_float32(eps.dtype)
+    x0, eps = (x.reshape(x.shape[0], -1).astype(wide) for x in (x0, eps))
     norm = jnp.linalg.norm(x0, axis=1)
     inner = jnp.sum(x0 * eps, axis=1)
     moments = {"noise_mean": jnp.mean(eps)}
@@ -307,7 +309,8 @@ def optimal_assignment(x0: jax.Array, eps: jax.Array) -> jax.Array:
     """The permutation that brings noise and images nearest: `argmin_p sum ||x0_b - eps_p(b)||^2`.
 
     Norms do not depend on the permutation, so `sum <x0_b, eps_p(b)>` is maximised, by the Hungarian
-    algorithm on the device: O(B^3) and sequential, a control for batches of some hundred.
+    algorithm on the device: O(B^3) and sequential, a control for batches of some hundred. Within
+    `jax.shard_map` it needs `check_vma=False`, since optax's loops do.
 
     Args:
       x0: float[B, ...], images.

@@ -322,13 +322,15 @@ def meta_gradient(
       u_k = the adjoint of g_k, by the vjp of U at step k, from the adjoint of (theta, s)_{k+1}
       d value / d w_ki = <grad l_i(theta_k), u_k>,   adjoint of theta_k += (Hessian of sum w l) u_k
 
-    Exact, whatever the optimizer. One `jvp` of the inner gradient along u_k gives the Hessian
-    product and, as the inner loss is linear in w, d value / d w_ki for all i. Step 0 needs no
-    Hessian. What is kept per step is theta, s and g; activations are recomputed, so memory hardly
-    grows with T. In units of one plain gradient, "mixed" costs (11 T - 2) / 3 and needs the memory
-    of a step; "reverse" 3 T - 1/3 and the memory of T steps. Where a gradient is exactly 0, Adam's
-    square root and what is divided by a norm have derivative 0 (see `with_finite_derivatives`), so
-    nothing turns to NaN; close to 0 Adam's own slope, up to lr / eps, is part of the gradient.
+    Exact, whatever the optimizer; 0 where an update is a sign, such as Lion's, which
+    `jaxnoise.optim.follows_gradient` tells. One `jvp` of the inner gradient along u_k gives the
+    Hessian product and, as the inner loss is linear in w, d value / d w_ki for all i. Step 0 needs
+    no Hessian. What is kept per step is theta, s and g; activations are recomputed, so memory
+    hardly grows with T. In units of one plain gradient, "mixed" costs (11 T - 2) / 3 and needs the
+    memory of a step; "reverse" 3 T - 1/3 and the memory of T steps. Where a gradient is exactly 0,
+    Adam's square root and what is divided by a norm have derivative 0 (see
+    `with_finite_derivatives`), so nothing turns to NaN; close to 0 Adam's own slope, up to lr /
+    eps, is part of the gradient.
 
     Args:
       inner_loss: `(theta, batch) -> float[B]`, the losses l_i. Batches may hold anything,

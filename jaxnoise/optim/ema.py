@@ -5,9 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jaxnoise.errors import ArgumentError, Described, check_numbers, is_float
+from jaxnoise.errors import ArgumentError, Described, check_numbers, describe, is_float
 
 
 def check_rate(argument: str, rate: float) -> None:
@@ -41,7 +42,7 @@ def debiased_ema(
 
     Raises:
       ArgumentError: `rate` outside [0, 1), a concrete `count` below 1, or pytrees of different
-        structure.
+        structure or shapes.
 
     Example:
       >>> import jax.numpy as jnp
@@ -62,12 +63,21 @@ def debiased_ema(
     if structures[0] != structures[1]:
         given, wanted = (Described(f"a pytree {structure}") for structure in structures[::-1])
         raise ArgumentError("average", given, f"{wanted}, as `new` is")
+    for (path, now), held in zip(
+        jax.tree.leaves_with_path(new), jax.tree.leaves(average), strict=True
+    ):
+        if np.shape(now) != np.shape(held):
+            where = f"at {jax.tree_util.keystr(path)}" if path else "given"
+            allowed = f"of shape {np.shape(now)} {where}, as `new` is"
+            raise ArgumentError("average", describe(held), allowed)
 
     def mixed(now: Any, held: Any) -> Any:
         if not (is_float(now) and is_float(held)):
             return now
         wide = held.dtype if jnp.finfo(held.dtype).bits >= 32 else jnp.dtype(jnp.float32)
         size, now, held_wide = (x.astype(wide) for x in (step_size, now, held))
-        return (size * now + (1 - size) * held_wide).astype(held.dtype)
+        # size and 1 - size, rounded, do not sum to 1: at .9999 an average would be 1e-4 too small.
+        moved = held_wide + size * (now - held_wide)
+        return jnp.where(size >= 1, now, moved).astype(held.dtype)
 
     return jax.tree.map(mixed, new, average)

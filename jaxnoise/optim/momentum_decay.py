@@ -144,12 +144,17 @@ def momentum_decay(
         check_numbers("b2", b2, lambda x: (x > 0) & (x < 1), "a number in (0, 1), or None")
     check_positive("eps", eps)
 
+    def zeros(p: jax.Array) -> jax.Array:
+        # In bfloat16 b2 = .999 is 1, and a second moment would never decay.
+        narrow = jnp.issubdtype(p.dtype, jnp.floating) and jnp.finfo(p.dtype).bits < 32
+        return jnp.zeros_like(p, jnp.float32 if narrow else None)
+
     def init(params: optax.Params) -> MomentumDecayState:
         return MomentumDecayState(
             jnp.zeros((), jnp.int32),
             jnp.zeros((), jnp.result_type(float)),
-            jax.tree.map(jnp.zeros_like, params),
-            () if b2 is None else jax.tree.map(jnp.zeros_like, params),
+            jax.tree.map(zeros, params),
+            () if b2 is None else jax.tree.map(zeros, params),
         )
 
     def update(
@@ -172,7 +177,9 @@ def momentum_decay(
         mu = jax.tree.map(first_moment, state.mu, updates)
         scale = -rate / mass
         if b2 is None:
-            steps = jax.tree.map(lambda m: scale.astype(m.dtype) * m, mu)
+            steps = jax.tree.map(
+                lambda m, g: (scale.astype(m.dtype) * m).astype(g.dtype), mu, updates
+            )
             return steps, MomentumDecayState(taken, mass, mu, ())
 
         def second_moment(v: jax.Array, g: jax.Array) -> jax.Array:
@@ -184,13 +191,10 @@ def momentum_decay(
         log_b2 = jnp.log(b2) if isinstance(b2, jax.Array) else log(b2)
         mass2 = -jnp.expm1(taken.astype(mass.dtype) * log_b2)
 
-        def step(m: jax.Array, v: jax.Array) -> jax.Array:
-            return (
-                scale.astype(m.dtype)
-                * m
-                / (jnp.sqrt(v / mass2.astype(v.dtype)) + jnp.asarray(eps, v.dtype))
-            )
+        def step(m: jax.Array, v: jax.Array, g: jax.Array) -> jax.Array:
+            size = jnp.sqrt(v / mass2.astype(v.dtype)) + jnp.asarray(eps, v.dtype)
+            return (scale.astype(m.dtype) * m / size).astype(g.dtype)
 
-        return jax.tree.map(step, mu, nu), MomentumDecayState(taken, mass, mu, nu)
+        return jax.tree.map(step, mu, nu, updates), MomentumDecayState(taken, mass, mu, nu)
 
     return optax.GradientTransformation(init, update)

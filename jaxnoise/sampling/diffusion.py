@@ -3,7 +3,8 @@
 Grids may ascend or descend: every sampler starts at the noisiest level.
 
 The solvers loop with `jax.lax.scan`, so that a sampler compiles the network a fixed number of
-times, however many steps it takes.
+times, however many steps it takes. Of noise in half precision the levels and the state between
+evaluations are float32; the denoiser sees images in the noise's dtype.
 """
 
 from __future__ import annotations
@@ -14,14 +15,20 @@ import numpy.typing as npt
 
 from jaxnoise.errors import ArgumentError, Described, describe
 from jaxnoise.objectives.objective import Denoiser
+from jaxnoise.objectives.parameterization import wide_dtype
 from jaxnoise.sampling.checks import check_start, checked_range, estimate, ordered
 
 
-def _descending_levels(levels: npt.ArrayLike, dtype: jnp.dtype) -> jax.Array:
+def _descending_levels(levels: npt.ArrayLike, noise: jax.Array) -> jax.Array:
     values = ordered("levels", levels)
     if values[0] <= 0:
         raise ArgumentError("levels", values[0].item(), "> 0")
-    return jnp.asarray(values[::-1], dtype)
+    return jnp.asarray(values[::-1], wide_dtype(noise))
+
+
+def _in(dtype: jnp.dtype, denoiser: Denoiser) -> Denoiser:
+    """A denoiser that sees images in a dtype; what is around it may be wider."""
+    return lambda x, level: denoiser(x.astype(dtype), level)
 
 
 def _denoise(denoiser: Denoiser, x: jax.Array, level: jax.Array) -> jax.Array:
@@ -31,7 +38,7 @@ def _denoise(denoiser: Denoiser, x: jax.Array, level: jax.Array) -> jax.Array:
     if widened != x.dtype:
         # A loop must keep its dtype.
         shown = Described(f"a function to {describe(x0)}")
-        raise ArgumentError("denoiser", shown, f"a function to {x.dtype}, as noise")
+        raise ArgumentError("denoiser", shown, f"a function to {x.dtype} at most, as noise")
     return x0.astype(x.dtype)
 
 
@@ -73,7 +80,7 @@ def heun(denoiser: Denoiser, noise: jax.Array, levels: npt.ArrayLike) -> jax.Arr
       arXiv 2206.00364, Algorithm 1.
     """
     check_start(denoiser, noise)
-    sigmas = _descending_levels(levels, noise.dtype)
+    sigmas, denoiser = _descending_levels(levels, noise), _in(noise.dtype, denoiser)
 
     def step(x: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         sigma, tau = pair
@@ -81,9 +88,9 @@ def heun(denoiser: Denoiser, noise: jax.Array, levels: npt.ArrayLike) -> jax.Arr
         corrected = _slope(denoiser, x + (tau - sigma) * slope, tau)
         return x + (tau - sigma) * (slope + corrected) / 2, None
 
-    x, _ = jax.lax.scan(step, sigmas[0] * noise, (sigmas[:-1], sigmas[1:]))
+    x, _ = jax.lax.scan(step, sigmas[0] * noise.astype(sigmas.dtype), (sigmas[:-1], sigmas[1:]))
     # Euler's step to noise level 0 lands on the denoiser's output.
-    return _denoise(denoiser, x, sigmas[-1])
+    return _denoise(denoiser, x, sigmas[-1]).astype(noise.dtype)
 
 
 def euler(denoiser: Denoiser, noise: jax.Array, levels: npt.ArrayLike) -> jax.Array:
@@ -115,14 +122,14 @@ def euler(denoiser: Denoiser, noise: jax.Array, levels: npt.ArrayLike) -> jax.Ar
       Karras et al., arXiv 2206.00364, Algorithm 1 without the correction.
     """
     check_start(denoiser, noise)
-    sigmas = _descending_levels(levels, noise.dtype)
+    sigmas, denoiser = _descending_levels(levels, noise), _in(noise.dtype, denoiser)
 
     def step(x: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         sigma, tau = pair
         return x + (tau - sigma) * _slope(denoiser, x, sigma), None
 
-    x, _ = jax.lax.scan(step, sigmas[0] * noise, (sigmas[:-1], sigmas[1:]))
-    return _denoise(denoiser, x, sigmas[-1])
+    x, _ = jax.lax.scan(step, sigmas[0] * noise.astype(sigmas.dtype), (sigmas[:-1], sigmas[1:]))
+    return _denoise(denoiser, x, sigmas[-1]).astype(noise.dtype)
 
 
 def ddim(
@@ -178,7 +185,7 @@ def ddim(
         slack = 1e-6 * max(1.0, abs(end))
         if not lowest - slack <= end <= highest + slack:
             raise ArgumentError("lambdas", end, f"within the trained range [{lowest}, {highest}]")
-    grid = jnp.asarray(values, noise.dtype)
+    grid, denoiser = jnp.asarray(values, wide_dtype(noise)), _in(noise.dtype, denoiser)
     alpha, s = jnp.sqrt(jax.nn.sigmoid(grid)), jnp.sqrt(jax.nn.sigmoid(-grid))
 
     def step(x: jax.Array, at: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
@@ -186,5 +193,6 @@ def ddim(
         x0 = _denoise(denoiser, x, lam)
         return alpha_next * x0 + s_next * (x - alpha_now * x0) / s_now, None
 
-    x, _ = jax.lax.scan(step, noise, (grid[:-1], alpha[:-1], s[:-1], alpha[1:], s[1:]))
-    return _denoise(denoiser, x, grid[-1])
+    steps = grid[:-1], alpha[:-1], s[:-1], alpha[1:], s[1:]
+    x, _ = jax.lax.scan(step, noise.astype(grid.dtype), steps)
+    return _denoise(denoiser, x, grid[-1]).astype(noise.dtype)

@@ -229,7 +229,8 @@ def ddim_sampler(
         def at_lambda(x: jax.Array, lam: jax.Array) -> jax.Array:
             sigma = jnp.exp(-lam / 2)
             stretch = jnp.sqrt(1 + sigma**2)  # 1 / alpha
-            return denoiser(stretch.reshape(-1, *(1,) * (x.ndim - 1)) * x, sigma)
+            wide = stretch.reshape(-1, *(1,) * (x.ndim - 1)) * x.astype(sigma.dtype)
+            return denoiser(wide.astype(x.dtype), sigma)
 
         return ddim(at_lambda, noise, lambdas, trained_range=trained_range)
 
@@ -247,8 +248,10 @@ def _karras_sigmas(
     low, high = _sigma_range(sigma_min, sigma_max, trained_range)
     check_concrete("rho", rho)
     check_level("rho", rho)
-    # On the host: the solvers check their grid, and a jitted draw must not trace it.
-    return np.asarray(karras_levels(steps, low, high, rho))
+    # On the host: the solvers check their grid, and a program that this is called in must not trace
+    # it.
+    with jax.ensure_compile_time_eval():
+        return np.asarray(karras_levels(steps, low, high, rho))
 
 
 def sigmas_of(lowest: float, highest: float) -> tuple[float, float]:

@@ -63,6 +63,28 @@ SELECTIONS = {
 }
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_candidates_of_half_precision_are_those_of_float32(dtype):
+    """Drawn in bfloat16 noise would have 128 values, none of them above 2.6."""
+    keys = batch_of(FEW)[0][0]
+    wide, narrow = (draw_candidates(keys, 3, (16, 16, 3), kind) for kind in (jnp.float32, dtype))
+    assert narrow.dtype == dtype
+    np.testing.assert_array_equal(narrow, wide.astype(dtype))
+
+
+def test_the_nearest_of_half_precision_is_the_nearest():
+    keys = batch_of(200)[0][0]
+    eps = draw_candidates(keys, 8, (16, 16, 3), jnp.bfloat16)
+    x0 = jnp.full((200, 16, 16, 3), 0.25, jnp.bfloat16)
+    scores = NearestScore()(Candidates(x0, eps, jnp.zeros(200), None, None))
+    wide = (x0[:, None].astype(jnp.float32) - eps.astype(jnp.float32)).reshape(200, 8, -1)
+    np.testing.assert_array_equal(scores.argmax(1), jnp.linalg.norm(wide, axis=2).argmin(1))
+    assert scores.dtype == jnp.float32
+    info = noise_moments(x0, eps[:, 0])
+    assert {value.dtype for value in info.values()} == {jnp.dtype(jnp.float32)}
+    assert float(info["noise_square"]) == pytest.approx(1, abs=0.02)
+
+
 @pytest.fixture(scope="module")
 def many():
     """One large batch: (keys, x0, lam), plain noise, candidates, {step: {selection: result}}."""

@@ -46,3 +46,29 @@ def test_only_float_arrays_are_averaged_and_the_average_keeps_its_dtype():
 def test_pytrees_of_different_structure_are_refused():
     with pytest.raises(ArgumentError, match=r"^average=a pytree .*'v'.* must be a pytree .*'w'"):
         debiased_ema({"w": jnp.ones(1)}, {"v": jnp.ones(1)}, 0.5, 1)
+
+
+def test_leaves_that_would_broadcast_are_refused():
+    with pytest.raises(ArgumentError) as error:
+        debiased_ema(
+            {"b": jnp.ones(1), "w": jnp.ones(4)}, {"b": jnp.ones(1), "w": jnp.ones((4, 1))}, 0.9, 2
+        )
+    assert str(error.value) == "average=float32[4,1]: must be of shape (4,) at ['w'], as `new` is"
+    with pytest.raises(ArgumentError, match=r"must be of shape \(2,\) given, as `new` is"):
+        debiased_ema(jnp.ones(2), jnp.ones(()), 0.9, 2)
+
+
+@pytest.mark.parametrize("rate", [0.9999, 0.99993])
+def test_an_average_of_much_has_no_bias(rate):
+    """`size` and `1 - size`, rounded to float32, sum to 1 only within 1e-4 of `size`."""
+    truth = jnp.asarray(np.random.RandomState(0).standard_normal(2_000), jnp.float32)
+    updates = int(12 / (1 - rate))
+
+    def update(average, count):
+        noise = 0.01 * jax.random.normal(jax.random.fold_in(jax.random.key(0), count), (2_000,))
+        return debiased_ema(truth + noise, average, rate, count), None
+
+    average, _ = jax.lax.scan(update, jnp.zeros(2_000), jnp.arange(1, updates + 1))
+    slope = float(jnp.vdot(average, truth) / jnp.vdot(truth, truth))
+    # The noise that is left moves it by 2e-6.
+    assert abs(slope - 1) < 1e-5

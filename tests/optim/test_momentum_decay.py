@@ -102,9 +102,27 @@ def test_updates_keep_the_dtype_of_the_parameters():
     updates, after = optimizer.update(params, state, params)
     assert jax.tree.map(lambda x: x.dtype, updates) == jax.tree.map(lambda x: x.dtype, params)
     assert jax.tree.map(lambda x: x.dtype, after) == jax.tree.map(lambda x: x.dtype, state)
+    # Half precision holds no .999.
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.mu, state.nu))} == {jnp.dtype("float32")}
     # The first step of Adam is lr * sign(g).
     np.testing.assert_allclose(np.asarray(updates["single"]), -0.1, rtol=1e-5)
     np.testing.assert_allclose(np.asarray(updates["half"], np.float32), -0.1, rtol=2e-2)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_second_moment_forgets_in_half_precision_too(dtype):
+    """10 gradients of 10, then .1 for long: `nu -> .1^2`, and a step of the size of the rate."""
+    optimizer = momentum_decay(1.0, 10**6)
+
+    def update(state, k):
+        gradient = jnp.where(k < 10, 10.0, 0.1).astype(dtype)[None]
+        updates, state = optimizer.update(gradient, state)
+        return state, updates
+
+    state, updates = jax.lax.scan(update, optimizer.init(jnp.ones(1, dtype)), jnp.arange(20_000))
+    assert updates.dtype == dtype
+    np.testing.assert_allclose(np.asarray(state.nu, np.float32), 0.01, rtol=0.02)
+    np.testing.assert_allclose(np.asarray(updates[-1], np.float32), -1, rtol=0.02)
 
 
 @pytest.mark.parametrize(

@@ -114,10 +114,6 @@ def test_a_denoiser_or_noise_of_the_wrong_kind(run, given, message):
         (r"trained_range=3: must be \(lowest, highest\)", lambda: by_ddim(trained_range=3)),
         (r"trained_range=\('a', 'b'\)", lambda: by_ddim(trained_range=("a", "b"))),
         (r"trained_range=\(1\.0,\)", lambda: by_ddim(trained_range=(1.0,))),
-        (
-            r"denoiser=a function to float32\[3,4,4,1\]: must be a function to bfloat16, as noise",
-            lambda: by_heun(lambda x, sigma: x.astype(jnp.float32), NOISE.astype(jnp.bfloat16)),
-        ),
         (r"conditional=3", lambda: guided(3, half, 2.0)),
         (r"unconditional=None", lambda: guided(half, None, 1.0)),
         (r"scale='2'", lambda: guided(half, half, "2")),

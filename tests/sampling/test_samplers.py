@@ -105,6 +105,31 @@ def test_under_jit_with_the_sampler_static(make: Callable[..., Sampler]) -> None
 
 
 @pytest.mark.parametrize("make", MAKERS)
+def test_a_sampler_may_be_made_inside_of_a_program(make: Callable[..., Sampler]) -> None:
+    jitted = jax.jit(lambda noise: make(4).draw(denoiser, noise, KEYS))(NOISE)
+    np.testing.assert_allclose(jitted, make(4).draw(denoiser, NOISE, KEYS), rtol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", [heun_sampler(64), euler_sampler(64), ddim_sampler(250)])
+def test_noise_of_half_precision_is_solved_for_in_float32(sampler: Sampler) -> None:
+    """The denoiser sees and gives half precision; its rounding does not add up over the steps."""
+    keys = jax.random.split(jax.random.key(3), 200)
+    noise = jax.random.normal(jax.random.key(2), (200, 4, 4, 1)).astype(jnp.bfloat16)
+    dtypes = set()
+
+    def narrow(x: jax.Array, sigma: jax.Array) -> jax.Array:
+        dtypes.add((x.dtype, sigma.dtype))
+        return denoiser(x.astype(jnp.float32), sigma).astype(x.dtype)
+
+    found = sampler.draw(narrow, noise, keys)
+    assert found.dtype == jnp.bfloat16
+    assert dtypes == {(jnp.dtype(jnp.bfloat16), jnp.dtype(jnp.float32))}
+    expected = np.asarray(sampler.draw(denoiser, noise.astype(jnp.float32), keys))
+    apart = np.asarray(found, np.float32) - expected
+    assert np.sqrt(np.mean(apart**2)) < 0.005 * np.sqrt(np.mean(expected**2))
+
+
+@pytest.mark.parametrize("make", MAKERS)
 def test_defaults_stay_within_what_was_trained(make: Callable[..., Sampler]) -> None:
     inside = make(4, trained_range=(-6.0, 8.0))
     assert visited(inside)[[0, -1]] == pytest.approx([exp(3.0), exp(-4.0)], rel=1e-4)
