@@ -46,8 +46,9 @@ def keep_programs(folder: Path) -> None:
 
 def _drop_half_written(folder: Path) -> None:
     """Removes programs without a time of use: jax stops evicting at one that a kill left so."""
+    config: Any = jax.config
     # Without a largest size nothing is evicted, and no times of use are kept.
-    if not folder.is_dir() or jax.config.jax_compilation_cache_max_size == -1:
+    if not folder.is_dir() or config.jax_compilation_cache_max_size == -1:
         return
     # Only what keeps programs needs it.
     from filelock import FileLock, Timeout
