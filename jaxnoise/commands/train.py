@@ -38,6 +38,7 @@ from jaxnoise.run.open import of_model
 from jaxnoise.run.recorder import (
     Recorder,
     agreed,
+    check_kept,
     has_row,
     make_up,
     operations,
@@ -75,17 +76,22 @@ def begun(
     """A run that is claimed and resumed: its newest state, when it records, and where."""
     run = model.run
     with resumed(model, folder) as (state, checkpoints):
-        rhythm = rhythm_of(model, run.evaluate.every)
+        rhythm = rhythm_of(model, run.evaluate.every, int(state.step))
         with ModelRecorder(model, folder, checkpoints, int(state.step)) as recorder:
             make_up(recorder, folder, state, rhythm, FLOOR)
             yield state, rhythm, recorder
 
 
 def finish(model: OpenModel, state: TrainState, folder: RunFolder) -> None:
-    """Writes what a run cost and its score."""
+    """Writes what a run cost and its score.
+
+    Raises:
+      OSError: its last state was not written, which `Checkpoints.close` only says in a line.
+    """
     if not folder.cost.exists():
         write_cost(folder, cost(model), model.devices)
     report(model, state, folder, ends_curve=model.run.evaluate.every > 0)
+    check_kept(folder, int(state.step))
 
 
 def train_from(

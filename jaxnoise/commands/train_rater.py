@@ -24,6 +24,7 @@ from jaxnoise.report import write_report
 from jaxnoise.run.rater import OpenRater, open_rater
 from jaxnoise.run.recorder import (
     Recorder,
+    check_kept,
     make_up,
     operations,
     resumed,
@@ -42,13 +43,14 @@ def main(run: RaterRun, folder: RunFolder) -> None:
     folder.check_same(run.config)
     rater = open_rater(run)
     with resumed(rater, folder) as (state, checkpoints):
-        rhythm = rhythm_of(rater, run.meta.probe_every)
+        rhythm = rhythm_of(rater, run.meta.probe_every, int(state.step))
         with RaterRecorder(rater, folder, checkpoints, int(state.step)) as recorder:
             make_up(recorder, folder, state, rhythm, "signal_f")
             state = train_from(rater, state, rhythm, recorder)
     if not folder.cost.exists():
         write_cost(folder, cost(rater), rater.devices)
     report(rater, state, folder)
+    check_kept(folder, int(state.step))
 
 
 def train_from(

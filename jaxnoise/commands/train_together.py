@@ -52,6 +52,7 @@ def _round(
         folders: list[RunFolder] = []
         states: list[TrainState] = []
         recorders: list[Observer[TrainState]] = []
+        rhythms: list[Rhythm] = []
         for run, folder in waiting:
             model = open_model(run, first.images, selects=True)
             state, rhythm, recorder = stack.enter_context(begun(model, folder))
@@ -62,7 +63,9 @@ def _round(
             folders.append(folder)
             states.append(state)
             recorders.append(recorder)
-        outcomes = _train(models, states, rhythm, recorders)
+            rhythms.append(rhythm)
+        # A run that stands at another step may have another one.
+        outcomes = _train(models, states, rhythms[0], recorders)
         for model, folder, outcome in zip(models, folders, outcomes, strict=True):
             if isinstance(outcome, TrainState):
                 ended.append((model, folder, outcome))
@@ -74,7 +77,10 @@ def _round(
     if stopped:
         raise stopped[0]
     for model, folder, state in ended:
-        finish(model, state, folder)
+        try:
+            finish(model, state, folder)
+        except OSError as error:
+            failed.append(error)
     return left, failed
 
 

@@ -1,6 +1,7 @@
 """Resumes a run and records it: rows, checkpoints, pictures, costs and the progress bar."""
 
 import json
+import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -75,13 +76,24 @@ def resumed(opened: OpenRun, folder: RunFolder) -> Iterator[tuple[Any, Checkpoin
         yield state, checkpoints
 
 
-def rhythm_of(opened: OpenRun, evaluate_every: int) -> Rhythm:
-    """When a run records; on a CPU one step is one dispatch."""
+def rhythm_of(opened: OpenRun, evaluate_every: int, first_step: int) -> Rhythm:
+    """When a run records that goes on from `first_step`; on a CPU one step is one dispatch.
+
+    What was stopped there may stand between two dispatches. Dispatches are then of as many steps as
+    divide both, one program that still meets every step to record at; a line says so.
+    """
     settings = opened.run.train
+    asked = 1 if jax.default_backend() == "cpu" else settings.steps_per_dispatch
+    stride = math.gcd(asked, first_step)
+    if stride < asked and first_step < settings.last_step:
+        warn(
+            f"step {first_step} is no multiple of config.train.steps_per_dispatch={asked}: until "
+            f"this run ends or is stopped, a dispatch makes {stride}"
+        )
     return Rhythm(
         steps=settings.last_step,
         batch=opened.run.images_per_step,
-        steps_per_dispatch=1 if jax.default_backend() == "cpu" else settings.steps_per_dispatch,
+        steps_per_dispatch=stride,
         log_every=settings.log_every,
         sample_every=settings.sample_every,
         checkpoint_every=settings.checkpoint_every,
@@ -123,6 +135,15 @@ def write_cost(folder: RunFolder, cost: dict[str, float], devices: Devices) -> N
     if jax.process_index() == 0:
         text = json.dumps({**cost, "devices": devices.description}, indent=2)
         write_whole(folder.cost, text + "\n")
+
+
+def check_kept(folder: RunFolder, step: int) -> None:
+    """Raises OSError unless a run's last state, whose score is there, is in its folder too."""
+    if jax.process_index() == 0 and step not in Checkpoints(folder.checkpoints).steps():
+        raise OSError(
+            f"--workdir={folder.root}: holds no checkpoint of the last step, {step}, though it was "
+            "scored; the same command makes the steps since the one before again"
+        )
 
 
 def make_up(
@@ -186,7 +207,12 @@ class Recorder(ABC, Generic[State]):
         settings = run.train
         self._events = self._open_events(folder) if settings.tensorboard and self._lead else None
         self._bar = (
-            Progress(settings.last_step, run.images_per_step, initial_step=first_step)
+            Progress(
+                settings.last_step,
+                run.images_per_step,
+                # A run whose train.further_steps were taken back stands behind its end.
+                initial_step=min(first_step, settings.last_step),
+            )
             if self._lead
             else None
         )

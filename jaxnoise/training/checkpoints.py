@@ -1,15 +1,19 @@
 """Checkpoints that are known to be whole: saved with digests, verified when read.
 
 A storage format can hand back a flipped byte without a word, and an empty folder can count as the
-newest checkpoint. So every checkpoint carries a SHA-256 of each array, and opening a run walks back
-to the newest checkpoint that reads and verifies.
+newest checkpoint. So every checkpoint carries a SHA-256 of each array and of the facts beside them,
+and opening a run walks back to the newest checkpoint that reads and verifies. A disk or a memory
+that gives out is no damage: then nothing is moved and no older state is gone on from.
 
 A state with numbers that are not finite is neither saved nor gone on from: every later step would
 be lost.
 """
 
+import errno
 import hashlib
+import json
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +34,12 @@ T = TypeVar("T")
 
 _LARGEST = 2.0**64
 """Its square is the first power of two that float32 does not hold."""
+
+_SEAL = "sha256"
+"""Where the facts beside a state keep their own digest; older versions wrote none."""
+
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+"""What the system says of a file that is missing or replaced; of any other error it may recover."""
 
 PACE = ".pace"
 """Where a state keeps its pacing, whose lowest loss is infinite until there is one."""
@@ -85,13 +95,43 @@ def _what_is_not_finite(finite: dict[str, bool]) -> str:
     return f"{bad[0]} is not finite ({len(bad)} of {len(finite)} arrays)" if bad else ""
 
 
+def _seal(meta: dict[str, Any]) -> str:
+    """SHA-256 of the facts beside a state, as JSON gives them back, without their own digest."""
+    told = {name: value for name, value in meta.items() if name != _SEAL}
+    # Twice, since a key that is a number comes back as text and is sorted as such.
+    text = json.dumps(json.loads(json.dumps(told)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_seal(meta: dict[str, Any]) -> None:
+    if _SEAL in meta and meta[_SEAL] != _seal(meta):
+        raise ValueError("the digest of its meta differs")
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether a read failed for what the files hold, not for a disk or a memory that gave out."""
+    text = str(error)
+    if "RESOURCE_EXHAUSTED" in text:
+        return False
+    # Tensorstore's errors are ValueErrors that name the system's in their text.
+    told = re.search(r"os_error_code='(\d+)'", text)
+    code = error.errno if isinstance(error, OSError) else told and int(told[1])
+    return code is None or code in _GONE
+
+
+def _reason(error: Exception) -> str:
+    """An error in one line: tensorstore's begins with its kind and ends with its cause."""
+    text = " ".join(str(error).split()).partition(" [tensorstore_spec")[0]
+    return (text if len(text) <= 240 else f"{text[:60]} ... {text[-175:]}") or type(error).__name__
+
+
 class Checkpoints:
     """The checkpoints of one run, `folder/<step>/`, written in the background.
 
     Args:
       folder: where they lie.
       keep: how many of the newest are kept, at least 1.
-      on_skip: called with one line for each checkpoint that does not verify.
+      on_skip: called with one line for each checkpoint that does not verify or was not written.
     """
 
     def __init__(self, folder: Path, keep: int = 2, on_skip: Callable[[str], None] = warnings.warn):
@@ -99,15 +139,23 @@ class Checkpoints:
         self._keep = keep
         self._on_skip = on_skip
         self._opened: ocp.CheckpointManager | None = None
+        self._under_way: int | None = None
 
     def _manager(self) -> ocp.CheckpointManager:
         # Opened late: the manager lists the folder once, so damaged steps must be aside by then.
         if self._opened is None:
+            self._remove_unfinished()
             self._opened = ocp.CheckpointManager(
                 self._folder,
                 options=ocp.CheckpointManagerOptions(max_to_keep=self._keep, create=True),
             )
         return self._opened
+
+    def _remove_unfinished(self) -> None:
+        """Removes what writes that failed or were killed left, as large as a checkpoint each."""
+        if jax.process_index() == 0:
+            for left in self._folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(left, ignore_errors=True)
 
     def steps(self) -> list[int]:
         """The steps that have a folder, ascending, whole or not."""
@@ -136,6 +184,8 @@ class Checkpoints:
 
         Raises:
           ConfigError: there are checkpoints, and none verifies; or none of the step asked for.
+          OSError: one could not be read twice in a row, for an error of the system or for want of
+            memory; nothing was moved.
         """
         steps = self.steps()
         if step is not None:
@@ -143,26 +193,40 @@ class Checkpoints:
                 held = ", ".join(map(str, steps)) or "none"
                 raise ConfigError(f"{self._folder}: holds no step {step}; it holds {held}")
             steps = [step]
-        damaged = []
+        damaged: list[int] = []
         for held_step in reversed(steps):
-            try:
-                state = self._read(held_step, abstract, check_meta)
-            except (ConfigError, MemoryError, PermissionError):
-                raise
-            # Damage surfaces as many types (ValueError, KeyError, OSError, tensorstore's own).
-            except Exception as error:
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                self._on_skip(f"checkpoint {self._folder / str(held_step)} is damaged: {reason}")
-                damaged.append(held_step)
-                continue
-            if set_aside:
-                self._move_aside(damaged)
-            return state
+            state = self._tried(held_step, self._read, abstract, check_meta)
+            if state is not None:
+                if set_aside:
+                    self._move_aside(damaged)
+                return state
+            damaged.append(held_step)
         if steps:
             raise ConfigError(
                 f"{self._folder}: no checkpoint verifies (steps {', '.join(map(str, steps))}); "
                 "move this folder away to start anew"
             )
+        return None
+
+    def _tried(self, step: int, read: Callable[..., T], *given: Any) -> T | None:
+        """What `read` gives of a step, at the second try if need be; None if it is damaged."""
+        place = f"checkpoint {self._folder / str(step)}"
+        for again in (False, True):
+            try:
+                return read(step, *given)
+            except (ConfigError, MemoryError, PermissionError):
+                raise
+            # Damage surfaces as many types (ValueError, KeyError, OSError, tensorstore's own).
+            except Exception as error:
+                # What fails once on a network's disk is whole the next time.
+                if not again:
+                    continue
+                if not _is_damage(error):
+                    raise OSError(
+                        f"{place} cannot be read: {_reason(error)}; it was left where it is, for "
+                        "the same command to try again"
+                    ) from error
+                self._on_skip(f"{place} is damaged: {_reason(error)}")
         return None
 
     def _read(
@@ -175,6 +239,7 @@ class Checkpoints:
             meta = reader.restore(folder, args=only_meta).meta
             if meta is None:
                 raise ValueError("a part is missing")
+            _check_seal(meta)
             # The config decides the state's structure, so it is looked at first.
             check_meta(meta)
             only_state = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
@@ -202,15 +267,11 @@ class Checkpoints:
 
         Raises:
           ConfigError: there is no checkpoint, or none verifies.
+          OSError: as `restore`.
         """
         for step in reversed(self.steps()):
-            try:
-                return self._read_part(step, names)
-            except (MemoryError, PermissionError):
-                raise
-            except Exception as error:
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                self._on_skip(f"checkpoint {self._folder / str(step)} is damaged: {reason}")
+            if part := self._tried(step, self._read_part, names):
+                return part
         raise ConfigError(f"{self._folder}: holds no checkpoint that verifies")
 
     def _read_part(self, step: int, names: Sequence[str]) -> tuple[str, Any]:
@@ -220,7 +281,9 @@ class Checkpoints:
         )
         with ocp.Checkpointer(handler) as reader:
             only_meta = ocp.args.Composite(meta=ocp.args.JsonRestore())
-            recorded = reader.restore(folder, args=only_meta).meta["digests"]
+            meta = reader.restore(folder, args=only_meta).meta
+            _check_seal(meta)
+            recorded = meta["digests"]
             held = [n for n in names if any(re.match(rf"\.{n}\W", path) for path in recorded)]
             if not held:
                 raise ValueError(f"it holds no {' or '.join(names)}")
@@ -256,23 +319,46 @@ class Checkpoints:
     def save(self, state: Stepped, meta: dict[str, Any]) -> None:
         """Copies the state from the devices and writes it in the background.
 
+        Where the write before failed, a line says so, and this one is waited for.
+
         Args:
           state: the state; it may be donated as soon as this returns.
           meta: JSON-safe facts kept beside it.
 
         Raises:
           NonFiniteError: as `check` does; nothing is written.
+          OSError: it cannot be written, or two in a row could not; the folder is named.
         """
         step = int(to_host(state.step))
         found, finite = _examined(state)
         self._refuse(step, finite)
-        self._manager().save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(jax.tree.map(_one_copy, state)),
-                meta=ocp.args.JsonSave({**meta, "step": step, "digests": found}),
-            ),
+        facts = {**meta, "step": step, "digests": found}
+        parts = ocp.args.Composite(
+            state=ocp.args.StandardSave(jax.tree.map(_one_copy, state)),
+            meta=ocp.args.JsonSave({**facts, _SEAL: _seal(facts)}),
         )
+        wrote = self._written()
+        try:
+            self._manager().save(step, args=parts)
+            self._under_way = step
+            if not wrote:
+                self._manager().wait_until_finished()
+        except Exception as error:
+            place = f"checkpoint {self._folder / str(step)}"
+            raise OSError(f"{place} cannot be written: {_reason(error)}") from error
+
+    def _written(self) -> bool:
+        """Waits for what is under way; False, and a line, if it could not be written."""
+        if self._opened is None:
+            return True
+        try:
+            self._opened.wait_until_finished()
+        except Exception as error:
+            place = self._folder / str(self._under_way)
+            self._on_skip(f"checkpoint {place} was not written: {_reason(error)}")
+            self._remove_unfinished()
+            return False
+        return True
 
     def check(self, state: Stepped) -> None:
         """Raises NonFiniteError if a number that training goes on from is not finite.
@@ -290,15 +376,24 @@ class Checkpoints:
             )
 
     def last_good(self) -> str:
-        """The folder of the newest checkpoint, once it is written; "none yet" without one."""
-        if self._opened is not None:
-            self._opened.wait_until_finished()
-        steps = self.steps()
+        """The folder of the newest checkpoint, once it is written; "none yet" without one.
+
+        It is asked for by other errors, so it raises none: a line says what was not written.
+        """
+        self._written()
+        try:
+            steps = self.steps()
+        except OSError as error:
+            return f"unknown ({_reason(error)})"
         return str(self._folder / str(steps[-1])) if steps else "none yet"
 
     def close(self) -> None:
-        """Waits until all is written."""
-        if self._opened is not None:
-            self._opened.wait_until_finished()
-            self._opened.close()
-            self._opened = None
+        """Waits until all is written; a line says what was not, so that no other error is lost."""
+        if self._opened is None:
+            return
+        self._written()
+        opened, self._opened = self._opened, None
+        try:
+            opened.close()
+        except Exception as error:
+            self._on_skip(f"{self._folder}: could not be closed: {_reason(error)}")

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxnoise.errors import NonFiniteError
+from jaxnoise.errors import ArgumentError, NonFiniteError
 from jaxnoise.noise.bands import BAND_NAMES
 from jaxnoise.training.drawing import Batch
 from jaxnoise.training.feeding import Feeder
@@ -29,7 +29,7 @@ IN_FLIGHT = 2
 
 
 class Interrupted(RuntimeError):  # noqa: N818
-    """The run was asked to stop; its state was saved first."""
+    """The run was asked to stop; its state was saved first, and its newest checkpoint is named."""
 
 
 class Observer(Protocol[State_]):
@@ -54,7 +54,7 @@ class Observer(Protocol[State_]):
         """Raises NonFiniteError unless the numbers that training goes on from are finite."""
 
     def last_good(self) -> str:
-        """Names the newest checkpoint."""
+        """Names the newest checkpoint, once what is under way is written; it never raises."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +104,15 @@ def train(
       The state after the last step.
 
     Raises:
+      ArgumentError: `state.step` or `rhythm.steps` is no multiple of `rhythm.steps_per_dispatch`,
+        so that dispatches would never meet a step to record at.
       NonFiniteError: a loss or gradient norm is not finite; names the step, the noise levels and
         the last good checkpoint. Or a state that would be saved, scored or shown is not.
-      Interrupted: SIGTERM or SIGINT arrived; the state was saved.
-      Exception: of the feeder or of a score, as it was raised; where one process trains, the state
-        was saved, and a note on the error says so.
+      Interrupted: SIGTERM or SIGINT arrived; the open row was written and the state saved. A run
+        that goes on from it has the states of one that was not stopped, bit for bit, on the same
+        devices; of its rows, the one that the stop cut is two, each a mean of its own steps.
+      Exception: of the feeder, or of a row, a picture or a score, as it was raised; where one
+        process trains, the state was saved, and a note on the error names the checkpoint.
     """
     with stop_requested() as stopping:
         steps = training_steps(state, feeder, rhythm, observer, stopping)
@@ -143,6 +147,8 @@ def training_steps(
     # Several CPU processes hang in their collectives unless each step is waited for.
     in_flight = 0 if jax.process_count() > 1 and jax.default_backend() == "cpu" else IN_FLIGHT
     saved = step = int(state.step)
+    if step < rhythm.steps:
+        _check_met(step, rhythm)
     pending: deque[tuple[int, Any]] = deque()
     window = Window(rhythm.batch, rhythm.runs)
 
@@ -162,10 +168,15 @@ def training_steps(
             # With several processes a save is collective, and this one may be alone in failing.
             if step > saved and jax.process_count() == 1:
                 settle(0)
-                if not window.empty:
-                    observer.log(window.row(step))
-                observer.save(state, step)
-                error.add_note(f"the state of step {step} was saved")
+                # A row that cannot be written must not keep the state from being saved.
+                with contextlib.suppress(OSError):
+                    if not window.empty:
+                        observer.log(window.row(step))
+                try:
+                    observer.save(state, step)
+                except OSError as unsaved:
+                    error.add_note(str(unsaved))
+                error.add_note(f"last good checkpoint: {observer.last_good()}")
             raise
 
     while step < rhythm.steps:
@@ -176,13 +187,14 @@ def training_steps(
         step += rhythm.steps_per_dispatch
         last = step == rhythm.steps
         settle(in_flight)
-        if step % rhythm.log_every == 0 or last:
-            settle(0)
-            observer.log(window.row(step))
         stop = stopping() if jax.process_count() == 1 else False
         if jax.process_count() > 1 and step % rhythm.log_every == 0:
             # A save is collective: all processes must stop at the same step.
             stop = bool(multihost_utils.process_allgather(np.array(stopping())).any())
+        if step % rhythm.log_every == 0 or last or stop:
+            settle(0)
+            with rescued():
+                observer.log(window.row(step))
         saves = step % rhythm.checkpoint_every == 0 or last or stop
         scores = rhythm.evaluate_every and step % rhythm.evaluate_every == 0
         samples = step % rhythm.sample_every == 0 or last
@@ -199,10 +211,20 @@ def training_steps(
                     with rescued():
                         observer.evaluate(state, step)
                 if samples:
-                    observer.sample(state, step)
+                    with rescued():
+                        observer.sample(state, step)
         if stop and not last:
-            raise Interrupted(f"stopped at step {step}; its state was saved")
+            raise Interrupted(
+                f"stopped at step {step}; last good checkpoint: {observer.last_good()}"
+            )
     return state
+
+
+def _check_met(step: int, rhythm: Rhythm) -> None:
+    stride = rhythm.steps_per_dispatch
+    for name, value in (("state.step", step), ("rhythm.steps", rhythm.steps)):
+        if value % stride:
+            raise ArgumentError(name, value, f"a multiple of rhythm.steps_per_dispatch={stride}")
 
 
 class Window:

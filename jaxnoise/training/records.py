@@ -138,7 +138,10 @@ class RunFolder:
         return rows, bool(bad) and bad != [len(lines) - 1]
 
     def rewind(self, step: int) -> Path | None:
-        """Drops the rows after `step`: a resumed run writes the same ones again.
+        """Drops the rows after `step`: a resumed run makes those steps again, bit for bit.
+
+        Its rows are those of a run that was not stopped, but for their times and for a row that a
+        stop or an error cut: that one is two, each the means of its own steps.
 
         Args:
           step: that the run goes on from.

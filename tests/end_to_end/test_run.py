@@ -110,7 +110,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(whole, tmp_path):
     )
 
 
-def test_a_finished_run_trains_on_with_schedules_at_their_end(whole, tmp_path):
+def test_a_finished_run_trains_on_with_schedules_at_their_end(whole, tmp_path, capsys):
     folder = tmp_path / "further"
     shutil.copytree(whole[0], folder)
     further = [
@@ -129,9 +129,14 @@ def test_a_finished_run_trains_on_with_schedules_at_their_end(whole, tmp_path):
     assert last == {found[3]["num_levels"]}
     assert json.loads(out.splitlines()[-1])["images_seen"] == 12 * 16
     assert "12 steps" in (folder / "report.html").read_text()
-    code, _, err = command_line.run(*further, "--config.train.further_steps=-2")
-    assert code == 2
-    assert "config.train.further_steps=-2: must be at least 0" in err
+    # Taken back, the run stands behind its end: it is finished, and scored as it is.
+    code, out, err = command_line.run(*further[:-1])
+    assert code == 0, err
+    assert "resuming from step 12" in err
+    assert rows(folder) == found
+    assert json.loads(out.splitlines()[-1])["images_seen"] == 12 * 16
+    assert run.main([*further, "--config.train.further_steps=-2"]) == 2
+    assert "config.train.further_steps=-2: must be at least 0" in capsys.readouterr().err
 
 
 def test_a_finished_run_is_scored_again_and_a_damaged_one_falls_back(whole):
@@ -185,12 +190,12 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, parts, tmp_path, capsy
 def test_what_is_noted_on_an_error_is_in_its_line(tmp_path, monkeypatch, capsys):
     def broken(*arguments):
         error = ConfigError("example 3\ncannot be decoded")
-        error.add_note("the state of step 8 was saved")
+        error.add_note("last good checkpoint: 8")
         raise error
 
     monkeypatch.setattr("jaxnoise.commands.plot.main", broken)
     assert run.main([CONFIG, f"--workdir={tmp_path}", "--mode=plot"]) == 2
-    line = "error: example 3 cannot be decoded; the state of step 8 was saved\n"
+    line = "error: example 3 cannot be decoded; last good checkpoint: 8\n"
     assert capsys.readouterr().err == line
 
 

@@ -232,7 +232,7 @@ def test_a_stopped_study_saves_its_runs(study, stop):
         assert "stopping: the runs save their state" in said
     # A study that was killed takes its runs with it, and they save their state.
     log = metrics.parent / "log.txt"
-    while "its state was saved" not in log.read_text():
+    while "last good checkpoint" not in log.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.1)
     steps = [int(path.name) for path in (metrics.parent / "checkpoints").iterdir()]

@@ -2,6 +2,10 @@
 
 from types import SimpleNamespace
 
+import jax.numpy as jnp
+import pytest
+
+from jaxnoise.config.settings import TrainSettings
 from jaxnoise.errors import ArgumentError
 from jaxnoise.run import recorder
 from jaxnoise.training.records import RunFolder
@@ -17,3 +21,69 @@ def test_a_picture_that_cannot_be_drawn_does_not_end_a_training(tmp_path, monkey
     recorder.Recorder.draw_noise(held)
     said = capsys.readouterr().err
     assert said == "warning: noise.png is not drawn: moments='nan': must be numbers\n"
+
+
+class Pictures(recorder.Recorder):
+    """Notes what it is asked for."""
+
+    asked = ()
+
+    def evaluate(self, state, step):
+        self.asked += (("evaluate", step),)
+
+    def sample(self, state, step):
+        self.asked += (("sample", step),)
+
+    def make_up_pictures(self, state, step):
+        self.asked += (("make_up_pictures", step),)
+
+    def draw_noise(self):
+        pass
+
+
+def opened(**settings):
+    train = TrainSettings(**{"steps": 1000, "batch": 4, "log_every": 10, **settings})
+    return SimpleNamespace(run=SimpleNamespace(train=train, images_per_step=4))
+
+
+def test_a_run_whose_further_steps_are_taken_back_is_finished(tmp_path, capsys):
+    run, folder, state = opened(), RunFolder(tmp_path), SimpleNamespace(step=jnp.int32(1200))
+    rhythm = recorder.rhythm_of(run, evaluate_every=100, first_step=1200)
+    with Pictures(run, folder, None, first_step=1200) as pictures:
+        recorder.make_up(pictures, folder, state, rhythm, "score")
+    assert pictures.asked == (("make_up_pictures", 1200),)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "platform, first_step, stride",
+    [
+        ("gpu", 0, 10),
+        ("gpu", 40, 10),
+        ("gpu", 45, 5),
+        ("gpu", 7, 1),
+        ("gpu", 1007, 1),
+        ("cpu", 7, 1),
+    ],
+)
+def test_a_run_goes_on_in_dispatches_that_meet_its_rhythm(
+    platform, first_step, stride, monkeypatch, capsys
+):
+    monkeypatch.setattr("jax.default_backend", lambda: platform)
+    found = recorder.rhythm_of(opened(steps_per_dispatch=10), 0, first_step)
+    assert found.steps_per_dispatch == stride
+    assert (found.log_every, found.steps) == (10, 1000)
+    says = platform == "gpu" and stride < 10 and first_step < 1000
+    assert capsys.readouterr().err == says * (
+        f"warning: step {first_step} is no multiple of config.train.steps_per_dispatch=10: until "
+        f"this run ends or is stopped, a dispatch makes {stride}\n"
+    )
+
+
+def test_a_last_state_that_was_not_written_is_an_error(tmp_path):
+    folder = RunFolder(tmp_path)
+    (folder.checkpoints / "8").mkdir(parents=True)
+    recorder.check_kept(folder, 8)
+    with pytest.raises(OSError, match="holds no checkpoint of the last step, 12, though") as error:
+        recorder.check_kept(folder, 12)
+    assert str(error.value).startswith(f"--workdir={tmp_path}: ")

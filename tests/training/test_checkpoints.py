@@ -1,4 +1,8 @@
+import contextlib
 import gc
+import json
+import resource
+import time
 
 import jax
 import jax.numpy as jnp
@@ -225,3 +229,214 @@ def test_falls_back_past_what_is_not_finite(saved, monkeypatch):
     (line,) = lines
     assert f"checkpoint {saved / '4'} is damaged: .ema['w'] is not finite" in line
     assert (saved.with_name("checkpoints_damaged") / "4").is_dir()
+
+
+def test_a_read_that_fails_once_is_tried_again(saved, monkeypatch):
+    read, tried = Checkpoints._read, []
+
+    def stale_at_first(self, step, *given):
+        tried.append(step)
+        if len(tried) == 1:
+            raise OSError(116, "Stale file handle")
+        return read(self, step, *given)
+
+    monkeypatch.setattr(Checkpoints, "_read", stale_at_first)
+    state, lines = restore(saved)
+    same(state, state_at(3))
+    assert (tried, lines) == ([3, 3], [])
+    assert not saved.with_name("checkpoints_damaged").exists()
+
+
+def link_to_itself(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def part(folder):
+    return Checkpoints(folder).part(["ema"])
+
+
+@pytest.mark.parametrize(
+    "read, name",
+    [
+        (restore, "state/manifest.ocdbt"),
+        (restore, "state/array_metadatas/process_0"),
+        (restore, "state/d/*"),
+        (part, "state/manifest.ocdbt"),
+    ],
+)
+def test_what_the_system_cannot_read_is_not_called_damaged(saved, read, name):
+    for path in (saved / "3").glob(name):
+        link_to_itself(path)
+    with pytest.raises(OSError, match=r"cannot be read: .*Too many levels of symbolic") as error:
+        read(saved)
+    assert str(error.value).startswith(f"checkpoint {saved / '3'} cannot be read: ")
+    assert names(saved) == ["1", "2", "3"]
+    assert not saved.with_name("checkpoints_damaged").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error"),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8192 bytes"),
+        ValueError("UNKNOWN: Error reading a file [os_error_code='5']"),
+    ],
+)
+def test_a_disk_or_a_memory_that_gives_out_is_no_damage(saved, monkeypatch, error):
+    tried = []
+
+    def fails(self, step, *given):
+        tried.append(step)
+        raise error
+
+    monkeypatch.setattr(Checkpoints, "_read", fails)
+    with pytest.raises(OSError, match=r"checkpoints/3 cannot be read: .*it was left where it is"):
+        restore(saved)
+    assert tried == [3, 3]
+    assert not saved.with_name("checkpoints_damaged").exists()
+
+
+def test_a_file_that_is_a_folder_is_damage(saved):
+    for name in ("meta/metadata", "state/array_metadatas/process_0"):
+        (saved / "3" / name).unlink()
+        (saved / "3" / name).mkdir()
+        state, (line,) = restore(saved, set_aside=False)
+        same(state, state_at(2))
+        assert f"checkpoint {saved / '3'} is damaged: " in line
+
+
+def refuse_another_note(meta):
+    if meta["note"] != "x":
+        raise ConfigError("another run")
+
+
+def test_falls_back_past_facts_with_a_flipped_byte(saved):
+    path = saved / "3" / "meta" / "metadata"
+    path.write_text(path.read_text().replace('"note": "x"', '"note": "y"'))
+    lines = []
+    state = Checkpoints(saved, on_skip=lines.append).restore(
+        abstract(), set_aside=True, check_meta=refuse_another_note
+    )
+    same(state, state_at(2))
+    assert lines == [f"checkpoint {saved / '3'} is damaged: the digest of its meta differs"]
+    assert (saved.with_name("checkpoints_damaged") / "3").is_dir()
+
+
+def test_a_part_is_not_read_beside_facts_with_a_flipped_byte(saved):
+    path = saved / "3" / "meta" / "metadata"
+    path.write_text(path.read_text().replace('"note": "x"', '"note": "y"'))
+    lines = []
+    name, part = Checkpoints(saved, on_skip=lines.append).part(["ema"])
+    assert name == "ema"
+    same(part, state_at(2).ema)
+    assert lines == [f"checkpoint {saved / '3'} is damaged: the digest of its meta differs"]
+
+
+def test_facts_are_read_as_json_gives_them_back_and_without_a_digest_too(tmp_path):
+    facts = {"b": (1, 2.5), "a": {3: None, 20: "\u00e9"}, "bad": float("inf")}
+    checkpoints = Checkpoints(tmp_path / "c")
+    checkpoints.save(state_at(1), facts)
+    checkpoints.close()
+    path, seen = tmp_path / "c" / "1" / "meta" / "metadata", []
+    for old in (False, True):
+        held = json.loads(path.read_text())
+        if old:
+            # As earlier versions wrote it.
+            del held["sha256"]
+            path.write_text(json.dumps(held))
+        lines = []
+        found = Checkpoints(tmp_path / "c", on_skip=lines.append).restore(
+            abstract(), set_aside=True, check_meta=seen.append
+        )
+        same(found, state_at(1))
+        assert lines == []
+    assert [meta["a"] for meta in seen] == [{"3": None, "20": "\u00e9"}] * 2
+
+
+@contextlib.contextmanager
+def full_disk():
+    """No file grows beyond 2,000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def save_on_a_full_disk(checkpoints, state):
+    """A save that returns, and whose write fails in the background."""
+    with full_disk():
+        checkpoints.save(state, {})
+        while checkpoints._manager().is_saving_in_progress():
+            time.sleep(0.01)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_write_that_failed_does_not_stop_the_next(saved):
+    lines = []
+    checkpoints = Checkpoints(saved, keep=5, on_skip=lines.append)
+    save_on_a_full_disk(checkpoints, state_at(4))
+    assert lines == []
+    checkpoints.save(state_at(5), {})
+    (line,) = lines
+    assert line.startswith(f"checkpoint {saved / '4'} was not written: ")
+    assert len(line.splitlines()) == 1
+    # What is left of it is as large as a checkpoint.
+    assert names(saved) == ["1", "2", "3", "5"]
+    checkpoints.close()
+    same(restore(saved)[0], state_at(5))
+
+
+def test_two_writes_that_fail_in_a_row_are_an_error(saved):
+    lines = []
+    checkpoints = Checkpoints(saved, on_skip=lines.append)
+    save_on_a_full_disk(checkpoints, state_at(4))
+    with full_disk(), pytest.raises(OSError, match="cannot be written: ") as error:
+        checkpoints.save(state_at(5), {})
+    assert str(error.value).startswith(f"checkpoint {saved / '5'} cannot be written: ")
+    checkpoints.close()
+    assert len(lines) == 1
+    same(restore(saved)[0], state_at(3))
+
+
+@pytest.mark.parametrize("ask", ["last_good", "close"])
+def test_a_write_that_failed_takes_no_error_s_place(saved, ask):
+    lines = []
+    checkpoints = Checkpoints(saved, on_skip=lines.append)
+    save_on_a_full_disk(checkpoints, state_at(4))
+    said = getattr(checkpoints, ask)()
+    assert said == (str(saved / "3") if ask == "last_good" else None)
+    (line,) = lines
+    assert line.startswith(f"checkpoint {saved / '4'} was not written: ")
+    checkpoints.close()
+    assert len(lines) == 1
+
+
+def test_what_a_folder_that_cannot_be_listed_says_takes_no_error_s_place(tmp_path, monkeypatch):
+    def stale(self):
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr(Checkpoints, "steps", stale)
+    assert Checkpoints(tmp_path).last_good() == "unknown ([Errno 116] Stale file handle)"
+
+
+def test_what_killed_writes_left_is_removed_by_the_first_process_that_writes(saved, monkeypatch):
+    left = [saved / "9.orbax-checkpoint-tmp", saved / "8.orbax-checkpoint-tmp-123"]
+    for folder in left:
+        (folder / "state").mkdir(parents=True)
+        (folder / "state" / "junk").write_bytes(b"x" * 1000)
+    restore(saved)
+    assert all(folder.exists() for folder in left)
+    with monkeypatch.context() as patch:
+        patch.setattr("jax.process_index", lambda: 1)
+        Checkpoints(saved)._remove_unfinished()
+    assert all(folder.exists() for folder in left)
+    checkpoints = Checkpoints(saved, keep=5)
+    checkpoints.save(state_at(4), {})
+    checkpoints.close()
+    assert names(saved) == ["1", "2", "3", "4"]

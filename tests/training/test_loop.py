@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxnoise.errors import ConfigError, NonFiniteError
+from jaxnoise.errors import ArgumentError, ConfigError, NonFiniteError
 from jaxnoise.noise.bands import BAND_NAMES
 from jaxnoise.training.loop import (
     Interrupted,
@@ -56,7 +56,7 @@ class Log:
         self.events.append(("save", step))
 
     def last_good(self):
-        return "checkpoints/6"
+        return f"checkpoints/{self.of('save')[-1]}"
 
     def of(self, kind):
         return [value for name, value in self.events if name == kind]
@@ -133,6 +133,28 @@ def test_resumes_where_the_state_stands():
     assert log.of("progress") == [10, 12]
 
 
+@pytest.mark.parametrize(
+    "start, steps, message",
+    [
+        (7, 12, "state.step=7: must be a multiple of rhythm.steps_per_dispatch=2"),
+        (4, 13, "rhythm.steps=13: must be a multiple of rhythm.steps_per_dispatch=2"),
+    ],
+)
+def test_dispatches_that_would_pass_by_the_end_are_refused_before_the_first(start, steps, message):
+    log, made = Log(), []
+    with pytest.raises(ArgumentError) as error:
+        run(log, replace(RHYTHM, steps=steps), start=start, at_step=made.append)
+    assert str(error.value) == message
+    assert made == []
+    assert log.events == []
+
+
+def test_a_run_that_stands_behind_its_end_is_finished():
+    log = Log()
+    assert int(run(log, start=15).step) == 15
+    assert log.events == []
+
+
 def test_non_finite_loss_stops_before_the_next_save():
     log = Log()
     with pytest.raises(NonFiniteError) as error:
@@ -163,6 +185,16 @@ def test_a_signal_saves_and_stops(number):
     assert signal.getsignal(number) is before
 
 
+def test_a_stop_cuts_a_row_in_two_and_loses_no_step():
+    log, rhythm = Log(), replace(RHYTHM, log_every=6)
+    with pytest.raises(Interrupted) as error:
+        run(log, rhythm, at_step=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step else 0)
+    assert str(error.value) == "stopped at step 4; last good checkpoint: checkpoints/4"
+    run(log, rhythm, start=4)
+    rows = [(row["step"], row["loss"]) for row in log.of("log")]
+    assert rows == [(4, np.mean([0, 1, 2, 3])), (6, np.mean([4, 5])), (12, np.mean(range(6, 12)))]
+
+
 def test_a_state_is_saved_before_it_is_scored_and_checked_where_it_is_not_saved():
     log = Log()
     run(log, replace(RHYTHM, evaluate_every=2, sample_every=4))
@@ -182,7 +214,7 @@ def test_no_step_is_lost_to_an_example_that_cannot_be_read():
     with pytest.raises(ConfigError) as error:
         run(log, feeder=broken_at(10, broken))
     assert error.value is broken
-    assert broken.__notes__ == ["the state of step 10 was saved"]
+    assert broken.__notes__ == ["last good checkpoint: checkpoints/10"]
     assert log.of("progress") == [2, 4, 6, 8, 10]
     assert [row["step"] for row in log.of("log")] == [4, 8, 10]
     assert log.of("log")[-1]["loss"] == np.mean([8, 9])
@@ -195,7 +227,50 @@ def test_no_step_is_lost_to_a_score_that_cannot_be_taken():
     with pytest.raises(ConfigError):
         run(log, replace(RHYTHM, evaluate_every=4))
     assert log.of("save") == [4]
-    assert broken.__notes__ == ["the state of step 4 was saved"]
+    assert broken.__notes__ == ["last good checkpoint: checkpoints/4"]
+
+
+def test_no_step_is_lost_to_a_picture_that_cannot_be_drawn():
+    log, full = Log(), OSError(28, "No space left on device")
+    log.sample = lambda state, step: broken_at(6, full)(step)
+    with pytest.raises(OSError, match="No space left") as error:
+        run(log, replace(RHYTHM, checkpoint_every=12))
+    assert error.value is full
+    assert log.of("save") == [6]
+    assert [row["step"] for row in log.of("log")] == [4, 6]
+    assert full.__notes__ == ["last good checkpoint: checkpoints/6"]
+
+
+def test_no_step_is_lost_to_a_row_that_cannot_be_written_and_it_is_tried_once():
+    log, full, tried = Log(), OSError(28, "No space left on device"), []
+
+    def write(row):
+        tried.append(row["step"])
+        broken_at(8, full)(row["step"])
+
+    log.log = write
+    with pytest.raises(OSError, match="No space left") as error:
+        run(log)
+    assert error.value is full
+    assert tried == [4, 8]
+    assert log.of("save") == [6, 8]
+
+
+def test_what_cannot_be_written_either_takes_no_error_s_place():
+    log, broken = Log(), ConfigError("example 3 cannot be decoded")
+
+    def fails(*arguments):
+        raise OSError("checkpoint 2 cannot be written")
+
+    log.log = fails
+    with pytest.raises(ConfigError):
+        run(log, feeder=broken_at(2, broken))
+    assert log.of("save") == [2]
+    log.save, log.last_good, broken.__notes__ = fails, lambda: "none yet", []
+    with pytest.raises(ConfigError) as error:
+        run(log, feeder=broken_at(2, broken))
+    assert error.value is broken
+    assert broken.__notes__ == ["checkpoint 2 cannot be written", "last good checkpoint: none yet"]
 
 
 @pytest.mark.parametrize("start, step, saved", [(0, 0, []), (4, 4, []), (0, 6, [6])])

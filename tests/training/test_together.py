@@ -1,5 +1,8 @@
 """Several seeds in one program: the numbers of each run on its own, and who stops whom."""
 
+import contextlib
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import linear_network
@@ -8,6 +11,7 @@ import optax
 import pytest
 from training import test_loop
 
+from jaxnoise.commands import train_together as command
 from jaxnoise.errors import NonFiniteError
 from jaxnoise.noise import Cosine, Difficulty
 from jaxnoise.objectives import DenoisingObjective, uniform_weight
@@ -115,7 +119,37 @@ def test_where_one_fails_the_others_are_left_to_go_on():
     assert [log.of("save") for log in logs] == [[6], [6], [6]]
 
 
+def test_each_round_has_the_rhythm_of_its_runs_and_ends_all(monkeypatch):
+    steps, rhythms, finished = {"a": 8, "b": 7, "c": 8}, [], []
+
+    @contextlib.contextmanager
+    def begun(model, folder):
+        at = steps[folder]
+        yield test_loop.state_at(at), f"rhythm at {at}", None
+
+    def trained(models, states, rhythm, recorders):
+        rhythms.append((rhythm, len(states)))
+        return states
+
+    def finish(model, state, folder):
+        finished.append(folder)
+        if folder == "a":
+            raise OSError("its last state was not written")
+
+    opened = SimpleNamespace(run=None, images=None)
+    monkeypatch.setattr(command, "open_model", lambda *given, **flags: opened)
+    monkeypatch.setattr(command, "begun", begun)
+    monkeypatch.setattr(command, "_train", trained)
+    monkeypatch.setattr(command, "finish", finish)
+    with pytest.raises(OSError, match="its last state was not written"):
+        command.main([None] * 3, list(steps))
+    assert rhythms == [("rhythm at 8", 2), ("rhythm at 7", 1)]
+    assert finished == ["a", "c", "b"]
+
+
 def test_a_stop_reaches_all_at_the_same_step():
     found, logs, _ = lockstep(stop_at=6)
-    assert {str(outcome) for outcome in found} == {"stopped at step 8; its state was saved"}
+    assert {str(outcome) for outcome in found} == {
+        "stopped at step 8; last good checkpoint: checkpoints/8"
+    }
     assert [log.of("save") for log in logs] == [[6, 8]] * 3
