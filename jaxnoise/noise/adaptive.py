@@ -59,13 +59,14 @@ class LevelSums(NamedTuple):
     def moved(self, sums: "LevelSums", rate: float) -> "LevelSums":
         """Moving averages after one step; a bin without examples keeps both, and so its mean.
 
-        Both start at 0 and decay alike, so that their ratio needs no bias correction.
+        So does a bin whose sum is no finite number, of which an average would never get rid. Both
+        start at 0 and decay alike, so that their ratio needs no bias correction.
 
         Args:
           sums: of the step, over all devices.
           rate: in [0, 1), what is kept.
         """
-        hit = sums.examples > 0
+        hit = (sums.examples > 0) & jnp.isfinite(sums.total)
         return jax.tree.map(
             lambda old, new: jnp.where(hit, rate * old + (1 - rate) * new, old), self, sums
         )
@@ -129,8 +130,8 @@ class Adaptive(Pacing):
       progress        max(0, longer average of l - average of l)
 
     The bins are equal in log SNR; the two outermost reach to the ends of the law. An empty bin
-    keeps its value, one that was never hit has that of the average. Until `warmup_steps` the law is
-    the law alone.
+    keeps its value, as one does whose sum over the batch is not finite; one that was never hit has
+    that of the average. Until `warmup_steps` the law is the law alone.
 
     "second_moment" makes the estimate of the loss vary least, "gradient" nearly that of the
     gradient, both with compensation; "loss" makes all levels contribute alike. For training that

@@ -63,7 +63,8 @@ class Difficulty(Windowed):
     The time t = P(Lambda > lambda) of the law is cut into n clusters; stage m draws from the union
     of the m noisiest, `u' ~ U(b_{n-m}, 1)`, with equal quantiles `u' ~ U(1 - m/n, 1)`. A stage ends
     when the mean loss has set no new best for `patience` consecutive steps; best and counter start
-    afresh. Stage n is the last: all noise.
+    afresh. A mean that is not finite says nothing, and changes nothing. Stage n is the last: all
+    noise.
 
     For training from easy to hard at its own speed, in denoising above all; where the loss never
     stops improving, later stages are not reached, so set `patience` by a first run.
@@ -128,11 +129,13 @@ class Difficulty(Windowed):
         best = jnp.where(improved, loss, state.best)
         bad = jnp.where(improved, 0, state.bad + 1)
         advance = (bad >= self.patience) & (state.stage < self.clusters)
-        return DifficultyState(
+        moved = DifficultyState(
             jnp.where(advance, state.stage + 1, state.stage),
             jnp.where(advance, inf, best),
             jnp.where(advance, 0, bad),
         )
+        told = jnp.isfinite(loss)
+        return jax.tree.map(lambda old, new: jnp.where(told, new, old), state, moved)
 
     def metrics(self, state: DifficultyState, step: ArrayLike) -> dict[str, jax.Array]:
         return {"stage": state.stage, **super().metrics(state, step)}

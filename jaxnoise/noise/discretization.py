@@ -4,30 +4,52 @@ Each formula is evaluated once, in float64, for all steps, and kept as exact int
 lookup is the same number on every device and in every process, and takes a traced step.
 """
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, log, log2
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnoise.errors import ArgumentError, describe
+from jaxnoise.errors import ArgumentError, describe, is_traced, result_of
 
 _LARGEST_STEP = 2**31 - 1
 _CHUNK = 1_000_000
 
 
-def _check_integer(argument: str, value: object, least: int, most: int = _LARGEST_STEP) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        limit = f" and <= {most}" if isinstance(value, int) and value > most else ""
-        raise ArgumentError(argument, value, f"an integer >= {least}{limit}")
+def _integer(argument: str, value: Any, least: int, most: int = _LARGEST_STEP) -> int:
+    """A Python or NumPy integer, or an array of one, as an int that is within its range."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise ArgumentError(argument, describe(value), f"an integer >= {least}")
+    if not least <= number <= most:
+        limit = f" and <= {most}" if number > most else ""
+        raise ArgumentError(argument, number, f"an integer >= {least}{limit}")
+    return number
 
 
-def _check_scales(s0: int, s1: int, total_steps: int, least: int) -> None:
-    _check_integer("s0", s0, least)
-    _check_integer("s1", s1, s0)
-    _check_integer("total_steps", total_steps, 1)
+def _integers(argument: str, value: Any, least: int) -> np.ndarray | None:
+    """Integers of any shape, each at least `least`; None where they are traced."""
+    found = value if is_traced(value) else np.asarray(value)
+    if not jnp.issubdtype(found.dtype, jnp.integer):
+        raise ArgumentError(argument, describe(value), "an integer, or an array of them")
+    if is_traced(value):
+        return None
+    lowest = int(np.min(found, initial=least))
+    if lowest < least:
+        raise ArgumentError(argument, lowest, f"an integer >= {least}")
+    return np.asarray(found)
+
+
+def _scales(s0: int, s1: int, total_steps: int, least: int) -> tuple[int, int, int]:
+    s0 = _integer("s0", s0, least)
+    return s0, _integer("s1", s1, s0), _integer("total_steps", total_steps, 1)
 
 
 @dataclass(frozen=True)
@@ -66,7 +88,7 @@ class Curriculum:
         if len(self.counts) != len(self.starts) or min(self.counts) < 2:
             raise ArgumentError("counts", self.counts, "one integer >= 2 for each of starts")
         if self.total_steps is not None:
-            _check_integer("total_steps", self.total_steps, 1)
+            object.__setattr__(self, "total_steps", _integer("total_steps", self.total_steps, 1))
 
     @property
     def max_levels(self) -> int:
@@ -88,13 +110,16 @@ class Curriculum:
           int32, shaped as `step`.
 
         Raises:
-          ArgumentError: a Python `step` below 0, or one that is no integer.
+          ArgumentError: a `step` that is known and below 0, or one that is no integer.
         """
-        if isinstance(step, int):
-            _check_integer("step", step, 0)
-        step = jnp.asarray(step)
-        if not jnp.issubdtype(step.dtype, jnp.integer):
-            raise ArgumentError("step", describe(step), "an integer, or an array of them")
+        known = _integers("step", step, 0)
+        # Beyond the last step of an int32, where a cast would wrap, the last plateau goes on.
+        if known is not None:
+            step = jnp.asarray(np.minimum(known.astype(np.uint64), _LARGEST_STEP).astype(np.int32))
+        else:
+            step = jnp.asarray(step)
+            if jnp.iinfo(step.dtype).max > _LARGEST_STEP:
+                step = jnp.clip(step, 0, _LARGEST_STEP)
         edges = jnp.asarray(np.asarray(self.starts[1:], np.int32))
         found = jnp.searchsorted(edges, step.astype(jnp.int32), side="right", method="compare_all")
         return found.astype(jnp.int32)
@@ -109,7 +134,7 @@ class Curriculum:
           int32, shaped as `step`.
 
         Raises:
-          ArgumentError: a Python `step` below 0, or one that is no integer.
+          ArgumentError: a `step` that is known and below 0, or one that is no integer.
         """
         return jnp.asarray(np.asarray(self.counts, np.int32))[self.plateau(step)]
 
@@ -118,31 +143,40 @@ def curriculum(formula: Callable[[np.ndarray], np.ndarray], *, total_steps: int)
     """A curriculum of one's own, from a formula for the number of levels.
 
     Args:
-      formula: `k float64[n] -> N(k)`, numbers of levels at steps k, each at least 2; fractions are
-        cut off.
+      formula: `k float64[n] -> N(k)`, numbers of levels at steps k, each at least 2, or one for
+        all of them; fractions are cut off.
       total_steps: K; the formula is asked for k = 0..K-1, and equal neighbours become plateaus.
 
     Returns:
       The curriculum.
 
     Raises:
-      ArgumentError: an argument is outside its range, or a number of levels below 2.
+      ArgumentError: an argument is outside its range, the formula gives other than a number for
+        each step, or a number of levels below 2.
 
     Example:
       >>> from jaxnoise.noise import curriculum
       >>> curriculum(lambda k: 10 + 10 * (k >= 50), total_steps=100).plateaus
       ((0, 10), (50, 20))
     """
-    _check_integer("total_steps", total_steps, 1)
+    total_steps = _integer("total_steps", total_steps, 1)
     starts: list[int] = []
     counts: list[int] = []
     for first in range(0, total_steps, _CHUNK):
         steps = np.arange(first, min(first + _CHUNK, total_steps), dtype=np.float64)
-        values = formula(steps).astype(np.int64)
+        found = np.asarray(formula(steps))
+        if found.shape not in ((), steps.shape) or not _are_finite(found):
+            allowed = f"one to a finite number for each of the {len(steps)} steps, or to one number"
+            raise ArgumentError("formula", result_of(found), allowed)
+        values = np.broadcast_to(found, steps.shape).astype(np.int64)
         changes = np.flatnonzero(np.diff(values, prepend=counts[-1] if counts else -1))
         starts += (changes + first).tolist()
         counts += values[changes].tolist()
     return Curriculum(tuple(starts), tuple(counts), total_steps)
+
+
+def _are_finite(found: np.ndarray) -> bool:
+    return np.issubdtype(found.dtype, np.number) and bool(np.isfinite(found).all())
 
 
 def constant(*, s0: int = 20, s1: int | None = None, total_steps: int | None = None) -> Curriculum:
@@ -169,9 +203,9 @@ def constant(*, s0: int = 20, s1: int | None = None, total_steps: int | None = N
 
     Reference: the constant arm of HNS (arXiv 2404.06353).
     """
-    _check_integer("s0", s0, 2)
+    s0 = _integer("s0", s0, 2)
     if s1 is not None:
-        _check_integer("s1", s1, s0)
+        _integer("s1", s1, s0)
     return Curriculum((0,), (s0,), total_steps)
 
 
@@ -200,7 +234,7 @@ def square_root(*, s0: int = 2, s1: int = 150, total_steps: int) -> Curriculum:
 
     Reference: consistency models (arXiv 2303.01469), appendix C.
     """
-    _check_scales(s0, s1, total_steps, least=2)
+    s0, s1, total_steps = _scales(s0, s1, total_steps, least=2)
     span = (s1 + 1) ** 2 - s0**2
     return curriculum(
         lambda k: np.ceil(np.sqrt(k / total_steps * span + s0**2) - 1) + 1, total_steps=total_steps
@@ -223,7 +257,7 @@ def square_root_ema_rate(num_levels: int | jax.Array, mu0: float = 0.9, s0: int 
       float scalar (or shaped as `num_levels`) in (0, 1).
 
     Raises:
-      ArgumentError: `mu0`, `s0` or a Python `num_levels` is outside its range.
+      ArgumentError: `mu0`, `s0` or a `num_levels` that is known is outside its range.
 
     Example:
       >>> from jaxnoise.noise import square_root_ema_rate
@@ -234,9 +268,8 @@ def square_root_ema_rate(num_levels: int | jax.Array, mu0: float = 0.9, s0: int 
     """
     if not 0 < mu0 < 1:
         raise ArgumentError("mu0", mu0, "a number in (0, 1)")
-    _check_integer("s0", s0, 1)
-    if isinstance(num_levels, int):
-        _check_integer("num_levels", num_levels, 2)
+    s0 = _integer("s0", s0, 1)
+    _integers("num_levels", num_levels, 2)
     pairs = (jnp.asarray(num_levels) - 1).astype(jnp.result_type(float))
     return jnp.exp(s0 * log(mu0) / pairs)
 
@@ -267,7 +300,7 @@ def doubling(*, s0: int = 10, s1: int = 1280, total_steps: int) -> Curriculum:
 
     Reference: iCT (arXiv 2310.14189), section 3.4.
     """
-    _check_scales(s0, s1, total_steps, least=1)
+    s0, s1, total_steps = _scales(s0, s1, total_steps, least=1)
     interval = max(int(total_steps / (log2(s1 // s0) + 1)), 1)
     return curriculum(
         lambda k: np.minimum(s0 * 2 ** (k // interval), s1) + 1, total_steps=total_steps
@@ -301,7 +334,7 @@ def sinusoidal(*, s0: int = 20, s1: int = 250, total_steps: int, rho: float = 7.
 
     Reference: HNS (arXiv 2404.06353), as in the authors' code.
     """
-    _check_scales(s0, s1, total_steps, least=2)
+    s0, s1, total_steps = _scales(s0, s1, total_steps, least=2)
     if not 1 < rho < inf:
         raise ArgumentError("rho", rho, "a finite number > 1")
 
@@ -338,7 +371,7 @@ def sinusoidal_rising(*, s0: int = 20, s1: int = 250, total_steps: int) -> Curri
 
     Reference: HN-iCT (arXiv 2411.12181), as in the authors' code.
     """
-    _check_scales(s0, s1, total_steps, least=1)
+    s0, s1, total_steps = _scales(s0, s1, total_steps, least=1)
 
     def formula(k: np.ndarray) -> np.ndarray:
         x = np.floor(3 * np.pi * k / total_steps) / 3

@@ -2,7 +2,7 @@
 
 A grid of `n` levels is ascending, and levels `i` and `i + 1` form pair `i`. `n` may be traced: the
 result then has a static length and its tail is padded with `sigma_max`, so that a curriculum that
-changes `n` never recompiles. A traced `n` cannot be checked; it must be from 2 to the length.
+changes `n` never recompiles. Only a traced `n` cannot be checked; it must be from 2 to the length.
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnoise.errors import ArgumentError, check_positive, check_shape, describe, one_of
+from jaxnoise.errors import ArgumentError, check_positive, one_of
+from jaxnoise.noise.counts import check_range, known_count
 
 RULES = ("nested", "even", "random")
 
@@ -21,27 +22,11 @@ RULES = ("nested", "even", "random")
 _LARGEST_TABLE = 46341
 
 
-def _check_range(sigma_min: float, sigma_max: float, rho: float) -> None:
+def _check_sigmas(sigma_min: float, sigma_max: float, rho: float) -> None:
     check_positive("sigma_min", sigma_min)
     if not sigma_min < sigma_max < inf:
         raise ArgumentError("sigma_max", sigma_max, f"a finite number > sigma_min={sigma_min}")
     check_positive("rho", rho)
-
-
-def _is_static(argument: str, n: int | jax.Array) -> bool:
-    """Whether `n` is a Python integer; an array must hold one integer."""
-    if isinstance(n, int | np.integer):
-        return True
-    if not hasattr(n, "dtype") or not jnp.issubdtype(n.dtype, jnp.integer):
-        raise ArgumentError(argument, describe(n), "an integer")
-    check_shape(argument, n, (), "one integer")
-    return False
-
-
-def _check_count(argument: str, n: int, least: int, most: int | None = None) -> None:
-    if not isinstance(n, int | np.integer) or n < least or (most is not None and n > most):
-        limit = "" if most is None else f" and <= {most}"
-        raise ArgumentError(argument, n, f"an integer >= {least}{limit}")
 
 
 def _karras_table(n: int, sigma_min: float, sigma_max: float, rho: float) -> np.ndarray:
@@ -64,13 +49,14 @@ def karras_levels(
 
     `S_j = (sigma_min^(1/rho) + j/(n-1) (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho`, j = 0..n-1.
 
-    A Python integer `n` is evaluated in float64 and rounded once; a traced `n` is evaluated in the
-    default float. The first and the last level are exactly `sigma_min` and `sigma_max` in both.
+    A Python or NumPy integer `n` is evaluated in float64 and rounded once; an array in the default
+    float, traced or not, so that compiled programs have the levels that are seen outside of them.
+    The first and the last level are exactly `sigma_min` and `sigma_max` in both.
 
     For grids of consistency training and for the steps of samplers.
 
     Args:
-      n: number of levels, at least 2; a Python integer, or a traced integer scalar.
+      n: number of levels, at least 2; an integer or an array of one, traced or not.
       sigma_min: lowest noise level, > 0, in units of the data.
       sigma_max: highest noise level, > sigma_min.
       rho: > 0; 1 spaces the levels evenly, larger values put more of them at low noise.
@@ -80,7 +66,7 @@ def karras_levels(
       float[length] (float[n] without `length`), padded with `sigma_max` after level n-1.
 
     Raises:
-      ArgumentError: a static argument is outside its range, or `n` is traced without `length`.
+      ArgumentError: an argument is outside its range, or `n` is traced without `length`.
 
     Example:
       >>> from jaxnoise.noise import karras_levels
@@ -89,17 +75,19 @@ def karras_levels(
 
     Reference: Karras et al. 2022 (arXiv 2206.00364), equation 5, in ascending order.
     """
-    _check_range(sigma_min, sigma_max, rho)
+    _check_sigmas(sigma_min, sigma_max, rho)
     dtype = jnp.result_type(float)
-    if _is_static("n", n):
-        _check_count("n", int(n), 2)
-        length = int(n) if length is None else length
-        _check_count("length", length, int(n))
-        table = _karras_table(int(n), sigma_min, sigma_max, rho)
-        return jnp.asarray(np.pad(table, (0, length - int(n)), mode="edge").astype(dtype))
+    known = known_count("n", n)
+    if known is not None:
+        check_range("n", known, 2)
+        length = known if length is None else length
+        check_range("length", length, known)
+        if isinstance(n, int | np.integer):
+            table = _karras_table(known, sigma_min, sigma_max, rho)
+            return jnp.asarray(np.pad(table, (0, length - known), mode="edge").astype(dtype))
     if length is None:
         raise ArgumentError("length", length, "given when n is traced")
-    _check_count("length", length, 2)
+    check_range("length", length, 2)
     index = jnp.arange(length, dtype=jnp.int32)
     last = jnp.asarray(n, jnp.int32) - 1
     root = (sigma_min / sigma_max) ** (1 / rho)
@@ -167,7 +155,7 @@ def predefined_levels(
     * "random": a random subset of the interior, drawn anew for every `n` from `key`.
 
     Args:
-      n: number of levels, from 2 to `table_size`; a Python integer, or a traced integer scalar.
+      n: number of levels, from 2 to `table_size`; an integer or an array of one, traced or not.
       table_size: number of levels in the table, from 2 to 46341.
       rule: "nested", "even" or "random".
       sigma_min: lowest noise level, > 0.
@@ -180,7 +168,7 @@ def predefined_levels(
       float[length], ascending, padded with `sigma_max` after level n-1.
 
     Raises:
-      ArgumentError: a static argument is outside its range, or "random" is without a key.
+      ArgumentError: an argument is outside its range, or "random" is without a key.
 
     Example:
       >>> from jaxnoise.noise import predefined_levels
@@ -189,18 +177,19 @@ def predefined_levels(
 
     Reference: HNS (arXiv 2404.06353), predefined Karras noise.
     """
-    _check_range(sigma_min, sigma_max, rho)
-    _check_count("table_size", table_size, 2, _LARGEST_TABLE)
+    _check_sigmas(sigma_min, sigma_max, rho)
+    check_range("table_size", table_size, 2, _LARGEST_TABLE)
     one_of("rule", rule, RULES)
     if rule == "random" and key is None:
         raise ArgumentError("key", key, "a PRNG key when rule is 'random'")
-    if _is_static("n", n):
-        _check_count("n", int(n), 2, table_size)
-        length = int(n) if length is None else length
-        _check_count("length", length, int(n))
+    known = known_count("n", n)
+    if known is not None:
+        check_range("n", known, 2, table_size)
+        length = known if length is None else length
+        check_range("length", length, known)
     else:
         length = table_size if length is None else length
-        _check_count("length", length, 2)
+        check_range("length", length, 2)
 
     n = jnp.asarray(n, jnp.int32)
     if rule == "even":
@@ -278,8 +267,8 @@ class KarrasGrid:
 
     def __post_init__(self) -> None:
         if self.max_levels is not None:
-            _check_count("max_levels", self.max_levels, 2)
-        _check_range(self.sigma_min, self.sigma_max, self.rho)
+            check_range("max_levels", self.max_levels, 2)
+        _check_sigmas(self.sigma_min, self.sigma_max, self.rho)
 
     def with_room(self, num_levels: int) -> "KarrasGrid":
         """This grid, of the length `num_levels` where it had none.
@@ -306,8 +295,9 @@ class KarrasGrid:
           ArgumentError: `num_levels` is outside its range, or traced without `max_levels`.
         """
         del key
-        if _is_static("num_levels", num_levels):
-            _check_count("num_levels", int(num_levels), 2, self.max_levels)
+        known = known_count("num_levels", num_levels)
+        if known is not None:
+            check_range("num_levels", known, 2, self.max_levels)
         elif self.max_levels is None:
             raise ArgumentError("max_levels", None, "given where num_levels is traced")
         return karras_levels(
@@ -349,9 +339,9 @@ class PredefinedGrid:
 
     def __post_init__(self) -> None:
         if self.table_size is not None:
-            _check_count("table_size", self.table_size, 2, _LARGEST_TABLE)
+            check_range("table_size", self.table_size, 2, _LARGEST_TABLE)
         one_of("rule", self.rule, RULES)
-        _check_range(self.sigma_min, self.sigma_max, self.rho)
+        _check_sigmas(self.sigma_min, self.sigma_max, self.rho)
 
     @property
     def max_levels(self) -> int | None:
@@ -385,8 +375,9 @@ class PredefinedGrid:
         """
         if self.table_size is None:
             raise ArgumentError("table_size", None, "an integer: how many levels the table has")
-        if _is_static("num_levels", num_levels):
-            _check_count("num_levels", int(num_levels), 2, self.table_size)
+        known = known_count("num_levels", num_levels)
+        if known is not None:
+            check_range("num_levels", known, 2, self.table_size)
         return predefined_levels(
             num_levels,
             self.table_size,

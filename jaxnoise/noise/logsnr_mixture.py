@@ -65,7 +65,11 @@ class Mixture(LogSnrLaw):
             law.log_prob(lam) + log_of(weight)
             for law, weight in zip(self.laws, self.weights, strict=True)
         ]
-        return jax.nn.logsumexp(jnp.stack(jnp.broadcast_arrays(*parts)), axis=0)
+        stacked = jnp.stack(jnp.broadcast_arrays(*parts))
+        # Outside of every component the slope of logsumexp is 0 / 0, and 0 times that is NaN too.
+        outside = jnp.all(stacked == -inf, axis=0)
+        inside = jax.nn.logsumexp(jnp.where(outside, 0, stacked), axis=0)
+        return jnp.where(outside, -inf, inside)
 
     def from_tails(self, t: jax.Array, s: jax.Array) -> jax.Array:
         # The quantile of a mixture lies between the quantiles of its components.

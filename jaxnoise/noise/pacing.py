@@ -76,11 +76,10 @@ class Pacing:
         that of what is drawn, so that the expected loss stays that of the law alone.
 
     Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxnoise.noise import Pacing
+      >>> from jaxnoise.noise import Pacing, windowed_uniform
       >>> class NoisyHalf(Pacing):
       ...     def warp(self, u, state, step):
-      ...         return 0.5 + jnp.asarray(u) / 2
+      ...         return windowed_uniform(u, 0.5, 1.0)  # 0.5 + u / 2 may round to 1
       >>> float(NoisyHalf().warp(0.5, NoisyHalf().init(), step=0))
       0.75
     """
@@ -171,7 +170,7 @@ class Pacing:
           step: training step k, an integer scalar; may be traced.
 
         Returns:
-          float[...] in [0, 1).
+          float[...] in [0, 1): 1 is beyond the noisiest level, so nothing may round to it.
         """
         raise NotImplementedError
 

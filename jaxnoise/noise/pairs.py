@@ -2,12 +2,12 @@
 
 Every law has `sample(key, levels, num_levels, count)` and `probs(levels, num_levels)`. `levels` is
 an ascending vector, padded at the end if it has more than `num_levels` = N entries; N may be traced
-and must be from 2 to `len(levels)`. `count` is the GLOBAL batch: draw it whole and slice, so that
-the law is the same on any number of devices. `sampling` names the source of the uniforms
-(`jaxnoise.noise.uniforms`): "stratified" draws once in each of `count` equal parts of the law, in
-random order, "sorted" the same in ascending order, "iid" every index on its own, "antithetic" in
-mirrored pairs. `warp` maps the uniforms on their way into
-the inverse CDF (0 the lowest noise, 1 the highest), which is how a pacing restricts any law.
+and must be from 2 to `len(levels)`, which is checked where it is known. `count` is the GLOBAL
+batch: draw it whole and slice, so that the law is the same on any number of devices. `sampling`
+names the source of the uniforms (`jaxnoise.noise.uniforms`): "stratified" draws once in each of
+`count` equal parts of the law, in random order, "sorted" the same in ascending order, "iid" every
+index on its own, "antithetic" in mirrored pairs. `warp` maps the uniforms on their way into the
+inverse CDF (0 the lowest noise, 1 the highest), which is how a pacing restricts any law.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import log_ndtr
 
-from jaxnoise.errors import ArgumentError, check_finite, check_positive, check_shape, one_of
+from jaxnoise.errors import (
+    ArgumentError,
+    check_finite,
+    check_positive,
+    check_shape,
+    describe,
+    is_traced,
+    one_of,
+)
+from jaxnoise.noise.counts import known_count
 from jaxnoise.noise.parameters import Number, Parameterized, ceil_of
 from jaxnoise.noise.uniforms import SOURCES, Warp, unpaced
 
@@ -92,14 +101,16 @@ class PairLaw(Protocol):
 
 
 def check_levels(levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
-    """`num_levels` as an int32 scalar, checked against `levels` where it is static."""
+    """`num_levels` as an int32 scalar; what is known of it and of `levels` is checked."""
     check_shape("levels", levels, (None,), "noise levels, ascending")
-    if not hasattr(num_levels, "shape") and not isinstance(num_levels, int):
-        raise ArgumentError("num_levels", num_levels, "an integer")
-    check_shape("num_levels", np.int32(0) if isinstance(num_levels, int) else num_levels, ())
-    if isinstance(num_levels, int | np.integer) and not 2 <= num_levels <= len(levels):
-        raise ArgumentError("num_levels", num_levels, f"from 2 to {len(levels)}, the levels given")
-    return jnp.asarray(num_levels, jnp.int32)
+    known = known_count("num_levels", num_levels)
+    if known is None:
+        return jnp.asarray(num_levels, jnp.int32)
+    if not 2 <= known <= len(levels):
+        raise ArgumentError("num_levels", known, f"from 2 to {len(levels)}, the levels given")
+    if not is_traced(levels) and not (np.diff(np.asarray(levels, np.float64)[:known]) >= 0).all():
+        raise ArgumentError("levels", describe(levels), "noise levels, ascending")
+    return jnp.asarray(known, jnp.int32)
 
 
 def _index(x: jax.Array) -> jax.Array:
@@ -112,13 +123,22 @@ def normalized(mass: jax.Array, last: jax.Array) -> jax.Array:
     return mass / jnp.sum(mass)
 
 
+def _probs_of(law: "CategoricalPairs", levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
+    """Its `probs`, which a subclass may give itself, if they are one number for each pair."""
+    probs = law.probs(levels, num_levels)
+    check_shape("probs", probs, (len(levels) - 1,), "one number for each pair")
+    return probs
+
+
 def _draw(u: jax.Array, probs: jax.Array, last: jax.Array) -> jax.Array:
-    """Inverse CDF: the first index whose cumulative probability is above `u`."""
+    """Inverse CDF: the first index whose cumulative probability is above `u`, at most `last`."""
     # A parallel cumulative sum may dip by one rounding, and a search needs an ascending CDF.
     cdf = jax.lax.cummax(jnp.cumsum(probs))
     # Exactly 1 from the last bin on: a `u` below 1 cannot run past it.
     cdf = jnp.where(_index(cdf) >= last, 1, jnp.minimum(cdf, 1))
-    return jnp.searchsorted(cdf, u, side="right", method="scan_unrolled").astype(jnp.int32)
+    index = jnp.searchsorted(cdf, u, side="right", method="scan_unrolled").astype(jnp.int32)
+    # A warp of one's own may round to 1.
+    return jnp.minimum(index, last)
 
 
 def gauss_legendre(count: int, dtype: jnp.dtype) -> tuple[jax.Array, jax.Array]:
@@ -155,7 +175,7 @@ class CategoricalPairs(Parameterized):
           levels: float[n], ascending, padded at the end; what pairs of the padding get is ignored.
 
         Returns:
-          float[n-1], >= 0.
+          float[n-1], >= 0, one number for each pair and so one less than levels.
         """
         raise NotImplementedError
 
@@ -180,12 +200,13 @@ class CategoricalPairs(Parameterized):
           int32[count], pair indices in 0..N-2.
 
         Raises:
-          ArgumentError: `levels`, `num_levels` or `count` is outside its range.
+          ArgumentError: `levels`, `num_levels` or `count` is outside its range, or the law gives
+            other than one number for each pair.
         """
         last = check_levels(levels, num_levels) - 2
         one_of("sampling", self.sampling, SOURCES)
         u = warp(SOURCES[self.sampling](key, count))
-        return _draw(u, self.probs(levels, num_levels), last)
+        return _draw(u, _probs_of(self, levels, num_levels), last)
 
     def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
         """Probability of every pair.
@@ -198,9 +219,13 @@ class CategoricalPairs(Parameterized):
           float[n-1], sums to 1, zero past index N-2.
 
         Raises:
-          ArgumentError: `levels` or `num_levels` is outside its range.
+          ArgumentError: `levels` or `num_levels` is outside its range, or `mass` gives other than
+            one number for each pair.
         """
-        return normalized(self.mass(levels), check_levels(levels, num_levels) - 2)
+        last = check_levels(levels, num_levels) - 2
+        mass = self.mass(levels)
+        check_shape("mass", mass, (len(levels) - 1,), "one number for each pair")
+        return normalized(mass, last)
 
     def paced_probs(self, levels: jax.Array, num_levels: int | jax.Array, cdf: Cdf) -> jax.Array:
         """Probability of every pair where the uniforms go through a warp.
@@ -215,7 +240,7 @@ class CategoricalPairs(Parameterized):
         Returns:
           float[n-1], sums to 1, zero past index N-2.
         """
-        probs = self.probs(levels, num_levels)
+        probs = _probs_of(self, levels, num_levels)
         # A parallel cumulative sum may dip by one rounding.
         upper = jax.lax.cummax(jnp.cumsum(probs))
         edges = jnp.concatenate([jnp.zeros(1, upper.dtype), upper / upper[-1]])

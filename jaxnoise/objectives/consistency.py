@@ -27,8 +27,10 @@ from jaxnoise.objectives.objective import (
     check_images,
     check_pace,
     check_pacing,
+    check_step,
     seen_as,
 )
+from jaxnoise.objectives.pair_law import check_pair_law
 from jaxnoise.objectives.parameterization import (
     check_sigma_data,
     karras_preconditioning,
@@ -134,7 +136,8 @@ class ConsistencyObjective:
       grid: `(num_levels, key) -> float[max_levels]`, the levels in use; its `sigma_min` is where
         the function is the identity, its `sigma_max` where sampling starts. One without a length
         (`KarrasGrid()`) gets room for the curriculum's most.
-      law: which neighbouring pair each example trains on.
+      law: which neighbouring pair each example trains on. One of your own is asked for its `probs`
+        at every number of levels of the curriculum, when the objective is made.
       curriculum: step -> number of levels, never more than the grid has.
       distance: `(a, b) -> float[B]`.
       weight: `(sigma_lo, sigma_hi) -> float[B]`.
@@ -146,8 +149,8 @@ class ConsistencyObjective:
 
     Raises:
       ArgumentError: an argument of the wrong kind, a pacing by a statistic that there is not or
-        with a range beyond the grid's, `sigma_data` outside its range, or a grid with fewer levels
-        than the curriculum asks for.
+        with a range beyond the grid's, `sigma_data` outside its range, a grid with fewer levels
+        than the curriculum asks for, or a law whose `probs` are not probabilities of its pairs.
 
     Example:
       >>> import jax
@@ -196,6 +199,7 @@ class ConsistencyObjective:
         if not isinstance(self.pacing, NoPacing) and not hasattr(self.law, "paced_probs"):
             raise ArgumentError("law", self.law, "a law with `paced_probs`, for a pacing")
         self._fit_grid()
+        check_pair_law(self.law, self.grid, self.curriculum.counts)
         ends = (-2 * log(self.grid.sigma_max), -2 * log(self.grid.sigma_min))
         object.__setattr__(self, "pacing", self.pacing.within(lambda: ends))
 
@@ -283,8 +287,9 @@ class ConsistencyObjective:
           Pairs of float[count].
 
         Raises:
-          ArgumentError: `pace` is no state of this pacing.
+          ArgumentError: `step` is no scalar, or `pace` no state of this pacing.
         """
+        check_step(step)
         check_pace(self.pacing, pace)
         levels, num_levels = self.levels(fixed_key, step)
 
@@ -293,7 +298,8 @@ class ConsistencyObjective:
         index = self.law.sample(
             key, levels, num_levels, count, lambda u: pacing.warp(u, pace, step)
         )
-        levels, importance = jnp.asarray(levels), None
+        # A law that learned its way to NaN draws pair 0 for ever: its levels say so in the loss.
+        levels, importance = jnp.where(jnp.isfinite(jnp.sum(probs)), levels, jnp.nan), None
         if not isinstance(pacing, NoPacing):
             plain = jnp.asarray(probs)[index]
             probs = self.law.paced_probs(levels, num_levels, lambda t: pacing.cdf(t, pace, step))

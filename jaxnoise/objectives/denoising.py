@@ -24,7 +24,13 @@ from jaxnoise.noise.uniforms import SOURCES
 from jaxnoise.objectives.compensation import COMMON, compensation_ess
 from jaxnoise.objectives.drawn_range import LARGEST_STEP, drawn_range, ends_of
 from jaxnoise.objectives.levels import LogSnrLevels, check_importance, uncompensated
-from jaxnoise.objectives.objective import Denoiser, check_images, check_pace, check_pacing
+from jaxnoise.objectives.objective import (
+    Denoiser,
+    check_images,
+    check_pace,
+    check_pacing,
+    check_step,
+)
 from jaxnoise.objectives.parameterization import check_output, preconditioned, wide_dtype
 from jaxnoise.objectives.prediction import Prediction
 from jaxnoise.objectives.statistics import DENOISING, Seen
@@ -199,9 +205,10 @@ class DenoisingObjective:
           LogSnrLevels of float[count].
 
         Raises:
-          ArgumentError: `pace` is no state of this pacing.
+          ArgumentError: `step` is no scalar, or `pace` no state of this pacing.
         """
         del fixed_key
+        check_step(step)
         check_pace(self.pacing, pace)
         pacing = self.pacing.on(self.law.survival)
         t = pacing.warp(SOURCES[self.sampling](key, count), pace, step)

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnoise.errors import (
     ArgumentError,
@@ -189,3 +190,9 @@ def check_pace(pacing: Pacing, pace: Any) -> None:
         shown = Described(f"a {type(pace).__name__} of arrays {found[1]}") if found[1] else pace
         allowed = f"the state of {pacing}, a {kind} of {wanted[1]}, from its init() or update(...)"
         raise ArgumentError("pace", shown, allowed)
+
+
+def check_step(step: Any) -> None:
+    """Raises ArgumentError unless `step` is one number: a batch of them would pace each example."""
+    if np.ndim(step):
+        raise ArgumentError("step", describe(step), "one integer, the training step")

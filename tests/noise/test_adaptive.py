@@ -177,6 +177,26 @@ def test_averages_are_bias_corrected_and_an_empty_bin_keeps_its_own():
     assert jax.tree.structure(state) == jax.tree.structure(pacing.init())
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_sum_that_is_not_finite_moves_nothing_but_is_got_over(bad):
+    """An average would keep it for ever: the law would be the law alone, or NaN."""
+    pacing = adaptive(statistic="progress", bins=4, warmup_steps=1)
+    lam = jnp.asarray([3.0, 2.5, 0.0, -2.0, -5.0])
+    losses = jnp.asarray([1.0, 3.0, 5.0, 2.0, 4.0])
+    first = pacing.update(pacing.init(), pacing.observe(lam, losses))
+    spoiled = pacing.update(first, pacing.observe(lam, losses.at[0].set(bad) / 2))
+    # The first two examples share the bin.
+    without = pacing.update(first, pacing.observe(lam[2:], losses[2:] / 2))
+    for found, expected in zip(jax.tree.leaves(spoiled), jax.tree.leaves(without), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    now, t = pacing.on(LAWS["truncated"].survival), jnp.linspace(0.01, 0.99, 50)
+    importance = np.exp(-np.asarray(now.log_prob(t, spoiled, 1)))
+    assert np.isfinite(importance).all()
+    assert importance.std() > 0.1
+    after = pacing.update(spoiled, pacing.observe(lam, losses / 2))
+    np.testing.assert_allclose(after.recent.average()[0], (0.99 * 2 + 1) / 1.99, rtol=1e-6)
+
+
 def test_a_warm_up_is_plain_to_the_bit():
     pacing = adaptive()
     now, state = pacing.on(Cosine().survival), state_of(pacing)

@@ -14,6 +14,7 @@ from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import (
     Curriculum,
     constant,
+    curriculum,
     discretization,
     doubling,
     sinusoidal,
@@ -147,6 +148,52 @@ def test_lookup_takes_python_and_traced_steps_of_any_integer_type() -> None:
     assert curriculum(3).shape == ()
     with jax.enable_x64(True):
         assert curriculum(jnp.asarray(5)).dtype == jnp.int32
+
+
+@pytest.mark.parametrize("held", [int, np.int64, np.asarray, jnp.int32])
+def test_any_integer_is_one(held: Callable) -> None:
+    assert sinusoidal(total_steps=held(500)) == sinusoidal(total_steps=500)
+    assert type(sinusoidal(total_steps=held(500)).total_steps) is int
+    assert doubling(s0=held(10), s1=held(100), total_steps=held(60)).counts == (11, 21, 41, 81, 101)
+    assert constant(s0=held(20), total_steps=held(9)) == constant(s0=20, total_steps=9)
+    built = Curriculum((0, 5), (2, 7))
+    assert int(built(held(5))) == 7
+    with pytest.raises(ArgumentError, match=r"^step=-5: must be an integer >= 0$"):
+        built(held(-5))
+    with pytest.raises(ArgumentError, match=r"^total_steps=0: must be an integer >= 1$"):
+        doubling(total_steps=held(0))
+    assert float(square_root_ema_rate(held(3))) == pytest.approx(0.9, rel=1e-6)
+    with pytest.raises(ArgumentError, match=r"^num_levels=1: must be an integer >= 2$"):
+        square_root_ema_rate(held(1))
+
+
+def test_a_step_beyond_int32_is_on_the_last_plateau() -> None:
+    built = Curriculum((0, 5, 9), (2, 7, 4))
+    for step in (2**31 - 1, 2**31 + 5, np.uint32(3_000_000_000), np.int64(2**31 + 5), 2**63 + 5):
+        assert int(built.plateau(step)) == 2
+    np.testing.assert_array_equal(built(np.asarray([4, 2**32], np.int64)), [2, 4])
+    assert int(built(np.int8(6))) == 7
+    traced = jax.jit(built)
+    assert int(traced(jnp.uint32(3_000_000_000))) == 4
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(traced(jnp.asarray([6, 2**32 + 1])), [7, 4])
+    with pytest.raises(ArgumentError, match=r"^step=-1: must be an integer >= 0$"):
+        built(np.asarray([3, -1]))
+    with pytest.raises(ArgumentError, match=r"^step=2.5: must be an integer, or an array of them$"):
+        built(2.5)
+
+
+def test_a_formula_may_give_one_number() -> None:
+    assert curriculum(lambda k: 20, total_steps=10) == Curriculum((0,), (20,), 10)
+    assert curriculum(lambda k: np.float64(20.7), total_steps=10).counts == (20,)
+    rising = curriculum(lambda k: jnp.asarray(k, jnp.int32) // 5 + 2, total_steps=10)
+    assert rising.plateaus == ((0, 2), (5, 3))
+    for formula in (lambda k: k[:3] + 2, lambda k: "20", lambda k: k / 0 + 2, lambda k: None):
+        with np.errstate(all="ignore"), pytest.raises(ArgumentError) as error:
+            curriculum(formula, total_steps=10)
+        allowed = "one to a finite number for each of the 10 steps, or to one number"
+        assert error.value.argument == "formula"
+        assert error.value.allowed == allowed
 
 
 def test_one_trace_serves_a_whole_curriculum() -> None:

@@ -79,7 +79,8 @@ def test_traced_karras_agrees_and_its_ends_are_exact(
 
 def test_karras_in_float64() -> None:
     with jax.enable_x64(True):
-        static, traced = karras_levels(20), karras_levels(jnp.int32(20), length=20)
+        static = karras_levels(20)
+        traced = jax.jit(lambda n: karras_levels(n, length=20))(jnp.int32(20))
         assert static.dtype == traced.dtype == jnp.float64
         np.testing.assert_allclose(static, reference(20), rtol=1e-13)
         np.testing.assert_allclose(traced, reference(20), rtol=1e-13)
@@ -211,6 +212,41 @@ def test_grid_settings_reach_the_levels() -> None:
     assert KarrasGrid(5).max_levels == PredefinedGrid(5).max_levels == 5
 
 
+@pytest.mark.parametrize("held", [int, np.int64, np.asarray, jnp.int32])
+def test_a_number_that_is_known_is_checked_whatever_holds_it(held: Callable) -> None:
+    for call, message in (
+        (lambda n: karras_levels(n), "n=1: must be an integer >= 2"),
+        (lambda n: KarrasGrid(10)(n + 49), "num_levels=50: must be an integer >= 2 and <= 10"),
+        (lambda n: KarrasGrid()(n), "num_levels=1: must be an integer >= 2"),
+        (
+            lambda n: predefined_levels(n + 224, 100),
+            "n=225: must be an integer >= 2 and <= 100",
+        ),
+        (
+            lambda n: PredefinedGrid(table_size=100)(n + 224),
+            "num_levels=225: must be an integer >= 2 and <= 100",
+        ),
+    ):
+        with pytest.raises(ArgumentError) as error:
+            call(held(1))
+        assert str(error.value) == message
+    for levels in (karras_levels(held(5)), KarrasGrid()(held(5)), KarrasGrid(7)(held(5))[:5]):
+        np.testing.assert_allclose(levels, reference(5), rtol=2e-6)
+    np.testing.assert_array_equal(predefined_levels(held(3), 5), karras_levels(5)[::2])
+
+
+def test_an_array_gives_the_bits_of_a_compiled_program(
+    traced_karras: Callable[[int], np.ndarray],
+) -> None:
+    np.testing.assert_array_equal(KarrasGrid(1281)(jnp.int32(251)), traced_karras(251))
+
+
+def test_a_curriculum_that_outgrows_its_table_is_refused() -> None:
+    num_levels = sinusoidal(s0=20, s1=250, total_steps=100_000)(50_000)
+    with pytest.raises(ArgumentError, match="num_levels=225: must be an integer >= 2 and <= 100"):
+        PredefinedGrid(table_size=100)(num_levels)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -224,7 +260,16 @@ def test_grid_settings_reach_the_levels() -> None:
         (lambda: karras_levels(5, rho=-7.0), "rho=-7.0: must be a finite number > 0"),
         (lambda: karras_levels(5, rho=float("nan")), "rho=nan: must be a finite number > 0"),
         (lambda: karras_levels(5, length=4), "length=4: must be an integer >= 5"),
-        (lambda: karras_levels(jnp.int32(5)), "length=None: must be given when n is traced"),
+        (
+            lambda: jax.eval_shape(karras_levels, jnp.int32(5)),
+            "length=None: must be given when n is traced",
+        ),
+        (
+            lambda: jax.eval_shape(KarrasGrid(), jnp.int32(5)),
+            "max_levels=None: must be given where num_levels is traced",
+        ),
+        (lambda: karras_levels(jnp.arange(2)), "n=int32[2]: must be of shape [], one integer"),
+        (lambda: karras_levels(jnp.float32(5)), "n=float32[]: must be an integer"),
         (lambda: predefined_levels(6, 5), "n=6: must be an integer >= 2 and <= 5"),
         (lambda: predefined_levels(2, 1), "table_size=1: must be an integer >= 2 and <= 46341"),
         (

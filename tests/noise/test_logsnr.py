@@ -339,6 +339,30 @@ def test_outside_the_support():
     np.testing.assert_allclose(law.inverse_survival(jnp.asarray([0.0, 1.0])), [3, -2], atol=1e-5)
 
 
+def test_the_slope_of_a_mixture_outside_of_its_components_is_none():
+    """Between two components and beyond both nothing is drawn, and no weight changes that."""
+
+    def log_prob(weight, lam):
+        law = mixture([Uniform(-4.0, -2.0), Uniform(2.0, 5.0)], [weight, 1 - weight])
+        return law.log_prob(lam)
+
+    with jax.enable_x64(True):
+        inside, all_of_them = jnp.asarray([-3.0, 3.0]), jnp.asarray([0.0, -3.0, 9.0, 3.0])
+        found = np.asarray(log_prob(0.3, all_of_them))
+        np.testing.assert_array_equal(found[[0, 2]], -np.inf)
+        np.testing.assert_allclose(np.exp(found[[1, 3]]), [0.3 / 2, 0.7 / 3], rtol=1e-14)
+
+        def total(weight, lam):
+            # A density, and a logarithm that the caller leaves out where it is infinite.
+            log = log_prob(weight, lam)
+            return jnp.sum(jnp.exp(log)) + jnp.sum(jnp.where(log > -jnp.inf, log, 0))
+
+        slope, alone = (jax.grad(total)(0.3, lam) for lam in (all_of_them, inside))
+        # d/dw of w/2 + (1-w)/3 + ln w + ln(1-w).
+        expected = 1 / 2 - 1 / 3 + 1 / 0.3 - 1 / 0.7
+        np.testing.assert_allclose([slope, alone], expected, rtol=1e-13)
+
+
 def test_window_ends_are_traced():
     traces = []
 

@@ -130,7 +130,7 @@ def plain_python(losses, clusters, patience):
     for loss in losses:
         if loss < best:
             best, bad = loss, 0
-        else:
+        elif np.isfinite(loss):
             bad += 1
         if bad >= patience and stage < clusters:
             stage, best, bad = stage + 1, np.inf, 0
@@ -168,6 +168,20 @@ def test_difficulty_advances_after_patience_bad_steps_in_a_row():
         stages.append(int(state.stage))
     # The second bad step in a row is the fifth, 0.9 being no new best; 4.0 counts from 4.0 on.
     assert stages == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_loss_that_is_not_finite_moves_no_stage(bad):
+    pacing = Difficulty(clusters=3, patience=1)
+    first = pacing.update(pacing.init(), pacing.observe(jnp.zeros(1), jnp.asarray([2.0])))
+    for state in (pacing.init(), first):
+        after = pacing.update(state, pacing.observe(jnp.zeros(2), jnp.asarray([bad, 1.0])))
+        assert jax.tree.map(float, after) == jax.tree.map(float, state)
+        assert [x.dtype for x in after] == [jnp.int32, jnp.float32, jnp.int32]
+    # Nothing was seen at all.
+    assert int(pacing.update(first, pacing.observe(jnp.zeros(0), jnp.zeros(0))).stage) == 1
+    worse = pacing.update(first, pacing.observe(jnp.zeros(1), jnp.asarray([3.0])))
+    assert int(worse.stage) == 2
 
 
 def test_a_first_stage_of_a_few_numbers_of_float32_is_refused():

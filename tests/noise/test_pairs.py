@@ -17,6 +17,7 @@ from scipy.special import log_ndtr, ndtr
 from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import (
     BetaPairs,
+    CategoricalPairs,
     KarrasGrid,
     LognormalPairs,
     PolynomialPairs,
@@ -375,6 +376,63 @@ def test_one_trace_serves_a_whole_curriculum() -> None:
     assert len(traces) == 1
 
 
+def test_a_warp_that_rounds_to_one_draws_the_last_pair_at_most() -> None:
+    """0.5 + u / 2 of the largest float32 below 1 is 1, and an index past the end is a level."""
+    levels = karras_levels(11, length=16)
+    draws = jax.jit(lambda key: [law.sample(key, levels, 11, 8, jnp.ones_like) for law in LAWS])
+    for law, index in zip(LAWS, draws(jax.random.key(0)), strict=True):
+        assert index.max() <= 9, law
+        if not isinstance(law, PolynomialPairs):
+            np.testing.assert_array_equal(index, 9)
+
+
+@pytest.mark.parametrize("held", [int, np.int64, np.asarray, jnp.int32])
+@pytest.mark.parametrize("law", [UniformPairs(), PolynomialPairs()], ids=name)
+def test_a_number_of_levels_that_is_known_is_checked(law: Law, held: Callable) -> None:
+    levels = np.float32([0.1, 1.0, 10.0])
+    for count in (1, 4):
+        for call in (
+            lambda n: law.probs(levels, n),
+            lambda n: law.paced_probs(levels, n, lambda t: t),
+            lambda n: law.sample(jax.random.key(0), levels, n, 4),
+        ):
+            with pytest.raises(ArgumentError) as error:
+                call(held(count))
+            assert str(error.value) == f"num_levels={count}: must be from 2 to 3, the levels given"
+    np.testing.assert_array_equal(UniformPairs().probs(levels, held(2)), [1, 0])
+
+
+@pytest.mark.parametrize("law", [UniformPairs(), LognormalPairs(), BetaPairs(), LAWS[-1]], ids=name)
+def test_levels_that_descend_are_refused_where_they_are_known(law: Law) -> None:
+    for levels in ([80.0, 1.0, 0.1], [0.1, np.nan, 80.0]):
+        with pytest.raises(ArgumentError, match=r"levels=float32\[3\]: must be noise levels, asc"):
+            law.probs(jnp.asarray(levels), 3)
+    # What pads them is of no effect.
+    np.testing.assert_array_equal(UniformPairs().probs(np.float32([0.1, 1, 0]), 2), [1, 0])
+
+
+class PerLevel(CategoricalPairs):
+    """One number for each level: the last would be the mass of no pair."""
+
+    def mass(self, levels: jax.Array) -> jax.Array:
+        return 1 / levels
+
+
+class ProbsPerLevel(CategoricalPairs):
+    def probs(self, levels: jax.Array, num_levels: int | jax.Array) -> jax.Array:
+        return jnp.full(len(levels), 1 / 3)
+
+
+@pytest.mark.parametrize(("law", "named"), [(PerLevel(), "mass"), (ProbsPerLevel(), "probs")])
+def test_a_law_of_ones_own_gives_a_number_for_each_pair(law: CategoricalPairs, named: str) -> None:
+    levels = jnp.asarray([0.1, 1.0, 10.0])
+    said = rf"^{named}=float32\[3\]: must be of shape \[2\], one number for each pair$"
+    with pytest.raises(ArgumentError, match=said):
+        law.sample(jax.random.key(0), levels, 3, 4)
+    with pytest.raises(ArgumentError, match=said):
+        law.paced_probs(levels, 3, lambda t: t)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -396,6 +454,10 @@ def test_one_trace_serves_a_whole_curriculum() -> None:
         (
             lambda: UniformPairs().probs(np.ones(5, np.float32), 6),
             "num_levels=6: must be from 2 to 5, the levels given",
+        ),
+        (
+            lambda: UniformPairs().probs(np.ones(5, np.float32), jnp.float32(3)),
+            "num_levels=float32[]: must be an integer",
         ),
         (
             lambda: UniformPairs().sample(jax.random.key(0), np.ones(5, np.float32), 1, 4),

@@ -349,6 +349,14 @@ def test_a_network_that_gives_another_shape_is_refused(network):
         objective.denoiser(network)(x0, jnp.ones(4))
 
 
+def test_a_step_is_one_number():
+    objective = make(constant(s0=12), KarrasGrid())
+    key = jax.random.key(0)
+    for step in (jnp.arange(4), np.zeros(1, np.int32), [1, 2]):
+        with pytest.raises(ArgumentError, match=r"^step=.*: must be one integer, the training st"):
+            objective.draw(key, key, step, 4)
+
+
 def test_a_teacher_is_asked_for():
     objective = make(constant(s0=12), KarrasGrid())
     key, x0 = jax.random.key(0), jnp.ones((4, 2, 2, 1))

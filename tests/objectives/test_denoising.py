@@ -111,6 +111,14 @@ def test_pacing_moves_the_draws_and_their_density() -> None:
     np.testing.assert_allclose(later.log_prob, Cosine().log_prob(later.lam), atol=1e-6)
 
 
+def test_a_step_is_one_number() -> None:
+    """A batch of steps would give each example a window of its own."""
+    objective = make(Cosine(), pacing=HighToLow(total_steps=10))
+    for step in (jnp.arange(4), np.zeros(1, np.int32), [0, 1]):
+        with pytest.raises(ArgumentError, match=r"^step=.*: must be one integer, the training st"):
+            objective.draw(KEY, KEY, step, 4)
+
+
 def test_trained_range_knows_the_pacing() -> None:
     law = Cosine()
     plain = make(law).trained_range

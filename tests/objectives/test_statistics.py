@@ -206,6 +206,37 @@ def test_pairs_that_rounding_draws_count_as_under_the_law_alone(monkeypatch):
     assert np.isfinite(after.recent.total).all()
 
 
+@pytest.mark.parametrize("kind", ["denoising", "consistency"])
+def test_a_loss_that_overflows_its_square_leaves_the_law_finite(kind):
+    pacing = Adaptive("second_moment", range=(-8.0, 8.0), bins=8, warmup_steps=1)
+    objective = (
+        DenoisingObjective(Cosine(), uniform_weight(), Prediction("v"), pacing=pacing)
+        if kind == "denoising"
+        else consistency(pacing=pacing)
+    )
+
+    @jax.jit
+    def step(state, k, factor):
+        levels = objective.draw(jax.random.fold_in(KEY, k), KEY, k, 16, state)
+        losses = (jnp.exp(-(levels.lam**2) / 20) * levels.importance).at[0].multiply(factor)
+        bins = jnp.searchsorted(-jnp.asarray(pacing.edges[1:-1]), -levels.lam, side="right")
+        return objective.observe(losses, {}, levels), bins[0], levels.importance
+
+    sums, _, _ = step(pacing.init(), jnp.int32(0), 1.0)
+    first = pacing.update(pacing.init(), sums)
+    whole, spoiled_bin, _ = step(first, jnp.int32(1), 1.0)
+    for bad in (np.nan, np.inf, 3e38):
+        found = pacing.update(first, step(first, jnp.int32(1), bad)[0])
+        clean = jax.tree.map(lambda x: x.at[spoiled_bin].set(0), whole)
+        expected = pacing.update(first, clean)
+        assert jax.tree.map(np.ndarray.tolist, jax.tree.map(np.asarray, found)) == jax.tree.map(
+            np.ndarray.tolist, jax.tree.map(np.asarray, expected)
+        )
+        importance = np.asarray(step(found, jnp.int32(2), 1.0)[2])
+        assert np.isfinite(importance).all()
+        assert importance.std() > 0.1
+
+
 def observed(objective, statistic, network=lambda x, c: 0.5 * x, own=None):
     """Levels, squared errors of the network and what the pacing was told of each example."""
     told = []
