@@ -86,7 +86,7 @@ def make(
 ) -> None:
     """Makes what is not made yet of some runs, together if they are several, and scores them."""
     prepare(planned[0])
-    left = [run for run in planned if "" not in folder.results(run)]
+    left = [run for run in planned if "" in folder.lacking(run)]
     folders = [folder.run_folder(run) for run in left]
     if len(left) > 1:
         models = [run.run for run in left if isinstance(run.run, ModelRun)]
@@ -94,5 +94,5 @@ def make(
     elif left:
         train.main(left[0].run, folders[0])
     for run in planned:
-        for name in run.further.keys() - folder.results(run).keys():
+        for name in (name for name in folder.lacking(run) if name):
             evaluate.score_further(run.further[name], folder.run_folder(run), name)

@@ -11,7 +11,9 @@ from typing import Any
 import jax
 
 from jaxnoise.commands import train_rater
+from jaxnoise.config.settings import EvaluateSettings
 from jaxnoise.data.order import batch_indices
+from jaxnoise.evaluation.extractors import raw_pixels
 from jaxnoise.evaluation.score_keys import (
     FLOOR,
     average_name,
@@ -90,8 +92,9 @@ def finish(model: OpenModel, state: TrainState, folder: RunFolder) -> None:
     """
     if not folder.cost.exists():
         write_cost(folder, cost(model), model.devices)
-    report(model, state, folder, ends_curve=model.run.evaluate.every > 0)
+    # Before the score, which tells that a run is finished.
     check_kept(folder, int(state.step))
+    report(model, state, folder, own=True)
 
 
 def train_from(
@@ -211,9 +214,7 @@ def score_row(result: dict[str, Any], step: int) -> dict[str, Any]:
     return {"step": step, "images_seen": result["images_seen"], **numbers}
 
 
-def report(
-    model: OpenModel, state: TrainState, folder: RunFolder, *, ends_curve: bool = False
-) -> None:
+def report(model: OpenModel, state: TrainState, folder: RunFolder, *, own: bool = False) -> None:
     """Writes and prints the run's score as one JSON line, unless the config asks for none.
 
     The score of a checkpoint that was asked for by its step has a file of its own, and one whose
@@ -223,7 +224,8 @@ def report(
       model: what was trained.
       state: whose parameters are scored.
       folder: of the run.
-      ends_curve: whether the score is the last point of those taken during the run.
+      own: whether it is the score that a training ends with, and so the last of those taken on the
+        way.
     """
     if model.run.evaluate.n == 0:
         if jax.process_index() == 0:
@@ -232,11 +234,12 @@ def report(
     result = score(model, state)
     if jax.process_index() == 0:
         path = folder.result
-        if not ends_curve and _is_another(model.run.evaluate.step, folder, result):
+        if not own and _is_another(model.run.evaluate, folder, result):
             path = folder.further(f"{int(state.step):07d}")
-            print(f"written to {path.name}; {folder.result.name} stays", file=sys.stderr)
+            stays = f"; {folder.result.name} stays" if folder.result.exists() else ""
+            print(f"written to {path.name}{stays}", file=sys.stderr)
         write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-        if ends_curve and not has_row(folder, int(state.step), FLOOR):
+        if own and model.run.evaluate.every and not has_row(folder, int(state.step), FLOOR):
             row = score_row(result, int(state.step))
             # Curves first: a run that is killed in between draws them again.
             save_curves([*folder.rows(), row], folder.curves)
@@ -245,13 +248,18 @@ def report(
         print(json.dumps(result, ensure_ascii=False), flush=True)
 
 
-def _is_another(step: int | None, folder: RunFolder, result: dict[str, Any]) -> bool:
+def _is_another(settings: EvaluateSettings, folder: RunFolder, result: dict[str, Any]) -> bool:
     """Whether a score does not take the place of the one in result.json."""
-    if step is not None or not folder.result.exists():
-        return step is not None
+    if settings.step is not None or not folder.result.exists():
+        return settings.step is not None
     try:
-        held = json.loads(folder.result.read_text())
+        held = json.loads(folder.result.read_text(encoding="utf-8"))
     except ValueError:
+        return False
+    # Weights that could not be had when the training ended are here now.
+    pixels = raw_pixels().name
+    stood_in = settings.fallback and isinstance(held, dict) and held.get("extractor") == pixels
+    if stood_in and result["extractor"] != pixels:
         return False
     same = (*PROTOCOL_KEYS, "weights", "seed")
     return isinstance(held, dict) and any(held.get(key) != result.get(key) for key in same)

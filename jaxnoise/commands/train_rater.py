@@ -49,8 +49,9 @@ def main(run: RaterRun, folder: RunFolder) -> None:
             state = train_from(rater, state, rhythm, recorder)
     if not folder.cost.exists():
         write_cost(folder, cost(rater), rater.devices)
-    report(rater, state, folder)
+    # Before the result, which tells that a run is finished.
     check_kept(folder, int(state.step))
+    report(rater, state, folder)
 
 
 def train_from(

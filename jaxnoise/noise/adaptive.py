@@ -30,6 +30,8 @@ from jaxnoise.noise.parameters import as_level
 _SHOWN = 25
 # The long average of `progress` looks back so many times as far as the short one.
 _LONGER = 10
+# Log SNR of the outermost bins: e^-20 and e^20 in sigma.
+_FARTHEST = 40.0
 _RAREST = 1e-6
 """Of a law's draws; float32 has few quantiles in a bin of less, and all would be one level."""
 
@@ -208,6 +210,8 @@ class Adaptive(Pacing):
     def within(self, ends: Callable[[], tuple[float, float]]) -> "Adaptive":
         """This pacing with bins between the ends of a law, where it has no range of its own.
 
+        Ends beyond 40 are those, in which nearly nothing is drawn.
+
         Args:
           ends: gives the law's lowest and highest log SNR, infinite where it has no end.
 
@@ -220,7 +224,7 @@ class Adaptive(Pacing):
                 raise ArgumentError(
                     "pacing.range", None, "given under a law without ends, such as (-10.0, 10.0)"
                 )
-            return replace(self, range=(low, high))
+            return replace(self, range=(max(low, -_FARTHEST), min(high, _FARTHEST)))
         slack = 1e-6 * (1 + max(map(abs, self.range)))
         if not (low - slack <= self.range[0] and self.range[1] <= high + slack):
             allowed = f"within the log SNR of the law, {low:g} to {high:g}"
@@ -348,7 +352,7 @@ class _OnLaw(Pacing):
 
 
 def _ascending(ends: np.ndarray) -> bool:
-    return bool(ends.shape == (2,) and -40 <= ends[0] < ends[1] <= 40)
+    return bool(ends.shape == (2,) and -_FARTHEST <= ends[0] < ends[1] <= _FARTHEST)
 
 
 def _place(edges: jax.Array, x: jax.Array) -> jax.Array:

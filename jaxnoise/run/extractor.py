@@ -101,8 +101,9 @@ def open_extractor(run: ModelRun, images: Images, held_out: Images | None) -> Ex
             sizes |= {} if statistics.count is None else {"published": statistics.count}
         check_sizes(sizes, settings.metrics, dimension, settings.few_samples)
     except ArgumentError as error:
-        keys = {"path": "reference", "published": "reference", "images": "split"}
-        key = keys.get(error.argument, error.argument)
+        if error.argument == "images":
+            raise ConfigError(f"config.data: {error.value}: must be {error.allowed}") from error
+        key = {"path": "reference", "published": "reference"}.get(error.argument, error.argument)
         raise ConfigError(
             f"config.evaluate.{key}={error.value!r}: must be {error.allowed}"
         ) from error

@@ -138,11 +138,11 @@ def write_cost(folder: RunFolder, cost: dict[str, float], devices: Devices) -> N
 
 
 def check_kept(folder: RunFolder, step: int) -> None:
-    """Raises OSError unless a run's last state, whose score is there, is in its folder too."""
+    """Raises OSError unless a run's last state is in its folder, before its score is."""
     if jax.process_index() == 0 and step not in Checkpoints(folder.checkpoints).steps():
         raise OSError(
-            f"--workdir={folder.root}: holds no checkpoint of the last step, {step}, though it was "
-            "scored; the same command makes the steps since the one before again"
+            f"--workdir={folder.root}: holds no checkpoint of the last step, {step}, which could "
+            "not be written; the same command makes the steps since the one before again"
         )
 
 
@@ -203,6 +203,7 @@ class Recorder(ABC, Generic[State]):
         self._folder = folder
         self._checkpoints = checkpoints
         self._lead = jax.process_index() == 0
+        self._noise_tried = False
         run = opened.run
         settings = run.train
         self._events = self._open_events(folder) if settings.tensorboard and self._lead else None
@@ -259,7 +260,8 @@ class Recorder(ABC, Generic[State]):
 
     def draw_noise(self) -> None:
         """Draws the noise that the run trains on, unless that was done."""
-        if self._lead and not self._folder.noise.exists():
+        if self._lead and not self._noise_tried and not self._folder.noise.exists():
+            self._noise_tried = True
             try:
                 draw_noise(self._opened.run, self._folder.noise)
             except ArgumentError as error:

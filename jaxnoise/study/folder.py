@@ -34,12 +34,20 @@ class StudyFolder:
         paths = {"": folder.result} | {name: folder.further(name) for name in planned.further}
         return {name: self._read(path) for name, path in paths.items() if path.exists()}
 
+    def lacking(self, planned: PlannedRun) -> list[str]:
+        """The further scores that a run does not have yet, of its last step; its own is ""."""
+        images = planned.run.images_per_step * planned.run.train.last_step
+        # What was scored half-way, by hand, is not what the study asks for.
+        held = {
+            name
+            for name, result in self.results(planned).items()
+            if result.get("images_seen", images) >= images
+        }
+        return [name for name in ("", *planned.further) if name not in held]
+
     def is_finished(self, planned: PlannedRun) -> bool:
         """Whether a run has all its scores, of its last step."""
-        results = self.results(planned)
-        images = planned.run.images_per_step * planned.run.train.last_step
-        seen = results.get("", {}).get("images_seen", images)
-        return len(results) == 1 + len(planned.further) and seen >= images
+        return not self.lacking(planned)
 
     def is_ready(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> bool:
         """Whether all runs are finished that come before this one."""

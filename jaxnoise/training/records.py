@@ -119,8 +119,7 @@ class RunFolder:
     @property
     def is_damaged(self) -> bool:
         """Whether metrics.jsonl has lines that are no rows, other than a last one cut by a kill."""
-        rows, damaged = self._parse()
-        return damaged or (not rows and self.metrics.exists() and self.metrics.stat().st_size > 0)
+        return self._parse()[1]
 
     def _parse(self) -> tuple[list[dict[str, Any]], bool]:
         """The rows, and whether a line other than the last is no row."""

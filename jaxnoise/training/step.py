@@ -8,6 +8,7 @@ import optax
 
 from jaxnoise.meta.neutral import Noisy, asks_what_is_shown
 from jaxnoise.meta.selection import Selection, Weighted
+from jaxnoise.models.fused import at_least_float32
 from jaxnoise.objectives.levels import uncompensated
 from jaxnoise.objectives.objective import Objective
 from jaxnoise.optim.ema import debiased_ema
@@ -82,7 +83,10 @@ def make_step(
 
         x0, selected, weight = drawn.x0, {}, None
         if selection is None:
-            eps = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:], x0.dtype))(noise_keys)
+            # As candidates of a selection are: half precision is rounded from float32.
+            wide = at_least_float32(x0.dtype)
+            drawn_wide = jax.vmap(lambda k: jax.random.normal(k, x0.shape[1:], wide))(noise_keys)
+            eps = drawn_wide.astype(x0.dtype)
             trained = drawn.replace(eps=eps)
         else:
             asked = {"shown": shown_now} if asks_what_is_shown(selection) else {}

@@ -12,6 +12,7 @@ import tiny
 
 from jaxnoise import experiment
 from jaxnoise.commands import dry_run, evaluate, plot, sample, train
+from jaxnoise.config.settings import EvaluateSettings
 from jaxnoise.data import ArrayImages
 from jaxnoise.errors import ConfigError, NonFiniteError
 from jaxnoise.run.model import open_model
@@ -101,11 +102,26 @@ def test_a_score_of_another_protocol_does_not_take_the_place_of_the_runs_own(tra
     assert written == json.loads(out)
     assert (written["n"], written["images_seen"]) == (65, 128)
     assert folder.result.read_text() == kept
-    # Without one it is the run's.
+    # Without one it is the run's, and so is that with which training ends.
     folder.result.unlink()
     evaluate.main(fewer, folder)
     assert json.loads(folder.result.read_text()) == written
-    folder.result.write_text(kept)
+    train.main(experiment.read(tiny.digits_config(**CONDITIONAL)), folder)
+    assert json.loads(folder.result.read_text()) == json.loads(kept)
+
+
+@pytest.mark.parametrize(
+    "fallback, held, aside",
+    [(True, "raw pixels", False), (False, "raw pixels", True), (True, "efficientnet-lite0", True)],
+)
+def test_the_score_of_weights_that_are_here_now_replaces_that_of_what_stood_in(
+    tmp_path, fallback, held, aside
+):
+    folder = RunFolder(tmp_path)
+    folder.result.write_text(json.dumps({"extractor": held, "n": 64, "distance": "Fréchet"}))
+    settings = EvaluateSettings(fallback=fallback)
+    found = {"extractor": "inception-v3", "n": 64, "distance": "FID"}
+    assert train._is_another(settings, folder, found) == aside
 
 
 def test_what_a_kill_prevented_is_made_up_and_nothing_else(trained):

@@ -294,6 +294,7 @@ def test_arguments_outside_their_range(argument, given):
 def test_a_range_is_that_of_the_law_or_within_it():
     free = Adaptive(bins=4)
     assert free.within(lambda: (-3.0, 5.0)).range == (-3.0, 5.0)
+    assert free.within(lambda: (-50.0, 60.0)).range == (-40.0, 40.0)
     assert adaptive().within(lambda: (-np.inf, 4.0)) == adaptive()
     with pytest.raises(ArgumentError, match=r"^pacing.range=None: must be given under a law"):
         free.within(lambda: (-3.0, np.inf))

@@ -119,6 +119,19 @@ def test_a_law_that_gives_them_is_taken():
         assert make(law).law is law
 
 
+def test_a_law_that_is_no_dataclass_is_asked_too():
+    class Plain(CategoricalPairs):
+        def __init__(self, edge):
+            self.edge = edge
+
+        def mass(self, levels):
+            return jnp.log(levels[1:] - self.edge)
+
+    assert make(Plain(-1.0)).law.edge == -1.0
+    with pytest.raises(ArgumentError, match=r"law=.*a law whose probs"):
+        make(Plain(1.0))
+
+
 def test_a_law_that_is_not_known_yet_is_not_asked():
     def sigma(edge, scale):
         make(NoBase(scale))

@@ -44,7 +44,7 @@ def opened(folder, counts, *, shape=(8, 8, 1), labels=None, **settings):
         (
             {"train": 63, "test": 100},
             {"held_out": "test", "n": 64},
-            "config.evaluate.split=63 images: must be at least 64, the number of features",
+            "config.data: 63 images: must be at least 64, the number of features",
         ),
         (
             {"train": 100},

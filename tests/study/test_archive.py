@@ -152,6 +152,20 @@ def test_a_tar_that_is_further_than_the_folder_is_not_written_over(packed, tmp_p
         unpack(archive, other, runs)
 
 
+def test_a_score_that_was_taken_half_way_is_not_that_of_the_run(finished):
+    """As `--mode=evaluate` leaves it, called by hand while the study is stopped."""
+    folder, runs = finished
+    (run,) = runs[:1]
+    path = folder.run_folder(run).result
+    result = json.loads(path.read_text())
+    assert folder.lacking(run) == []
+    images = run.run.images_per_step * run.run.train.last_step
+    for seen, lacking in ((images, []), (images - 1, [""])):
+        path.write_text(json.dumps(result | {"images_seen": seen}))
+        assert folder.lacking(run) == lacking
+        assert folder.is_finished(run) == (not lacking)
+
+
 def test_an_archive_has_a_place_and_a_name_that_says_what_is_kept(tmp_path):
     folder = StudyFolder(tmp_path / "runs")
     (tmp_path / "file").write_text("")
