@@ -143,5 +143,5 @@ def test_thirty_pictures_of_which_one_is_broken(folder):
     assert (code, out) == (2, "")
     assert err == (
         f"error: config.data.dataset='folder': {folder}: 1 of 30 images cannot be used: 17.png "
-        "cannot be decoded (image file is truncated): replace it\n"
+        "cannot be decoded (Truncated File Read): replace it\n"
     )
