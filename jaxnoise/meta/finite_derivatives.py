@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
+from jax import lax
 
 from jaxnoise.errors import check_callable
 
@@ -44,7 +45,23 @@ def _div_tangent(
     return _div(x, y), slope * dx - slope * (numerator / divisor) * dy
 
 
-_FINITE: dict[str, Callable[..., jax.Array]] = {"sqrt": _sqrt, "div": _div}
+@jax.custom_jvp
+def _rsqrt(x: jax.Array) -> jax.Array:
+    return lax.rsqrt(x)
+
+
+@_rsqrt.defjvp
+def _rsqrt_tangent(
+    primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (x,), (dx,) = primals, tangents
+    root = _rsqrt(x)
+    inner = jnp.where(x <= 0, jnp.zeros_like(root), root)
+    # Factor by factor, since the cube of a root is infinite where x is tiny, and 0 times it NaN.
+    return root, -0.5 * inner * (inner * (inner * dx))
+
+
+_FINITE: dict[str, Callable[..., jax.Array]] = {"sqrt": _sqrt, "rsqrt": _rsqrt, "div": _div}
 
 
 def _is_replaced(equation: jex.JaxprEqn) -> bool:
@@ -84,9 +101,10 @@ def _has_any(jaxpr: jex.Jaxpr) -> bool:
 
 
 def with_finite_derivatives(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, in whose derivatives `sqrt'(0) = 0` and `d (x / 0) = 0`.
+    """The same function, in whose derivatives `sqrt'(0) = rsqrt'(0) = 0` and `d (x / 0) = 0`.
 
       sqrt'(x) = 1 / (2 sqrt(x)) for x > 0, and 0 in place of infinity at x = 0; below, both are 0
+      rsqrt'(x) dx = -((dx rsqrt(x)) rsqrt(x)) rsqrt(x) / 2 for x > 0, in this order; else 0
       d (x / y) = dx / y - x dy / y^2 for y != 0, and 0 at y = 0, where the value stays as it is
 
     Adam divides by `sqrt(v)`. Where a gradient is exactly 0 (a dead unit, an unused embedding
@@ -95,7 +113,8 @@ def with_finite_derivatives(function: Callable[..., Any]) -> Callable[..., Any]:
     negative number in the branch that its first steps do not take: that root is 0 here instead of
     NaN, which would spoil the derivative of the other branch. Clipping by the global norm, LAMB and
     LARS divide by a norm, in a branch that they do not take where it is 0: the derivative of the
-    branch that they do take is left. All other values stay as they are.
+    branch that they do take is left. Adafactor multiplies by `rsqrt(v + 1e-30)`, whose slope is no
+    float32, though its product with the derivative of v is 0. All other values stay as they are.
 
     Args:
       function: of pytrees of arrays, to a pytree of arrays; an optimizer's `update`, say.

@@ -33,6 +33,7 @@ from jaxnoise.meta.candidates import Losses, draw_candidates, named_keys
 from jaxnoise.meta.checks import check_batch, check_result
 from jaxnoise.meta.selection import Selected, Weighted, noise_moments
 from jaxnoise.meta.strata import top_k_by_level
+from jaxnoise.models.fused import at_least_float32
 
 
 class Noisy(NamedTuple):
@@ -136,7 +137,7 @@ def _rated(rate: NoisyRate, shown: Shown | None, x0: jax.Array, eps: jax.Array) 
         raise ArgumentError("shown", describe(noisy), "a function (x0, eps) -> Noisy")
     scores = rate(*noisy)
     check_result("rate", scores, x0.shape[:1], _RATE)
-    return lax.stop_gradient(scores)
+    return lax.stop_gradient(scores).astype(at_least_float32(scores.dtype))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from jaxnoise.meta.candidates import SCORE, Candidates, Losses, Score, draw_cand
 from jaxnoise.meta.checks import check_batch, check_result
 from jaxnoise.meta.neutral import check_floor
 from jaxnoise.meta.selection import Selected, Weighted, noise_moments
+from jaxnoise.models.fused import at_least_float32
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ class SoftmaxDraws:
         eps = draw_candidates(keys, count, x0.shape[1:], x0.dtype)
         scored = self.score(Candidates(x0, eps, lam, named_keys(keys, "score"), losses))
         check_result("score", scored, eps.shape[:2], SCORE)
-        scores = jax.lax.stop_gradient(scored)
+        # In half precision draws would not have the probability that the loss is divided by.
+        scores = jax.lax.stop_gradient(scored).astype(at_least_float32(scored.dtype))
         soft = jax.nn.softmax(scores / self.temperature, axis=1)
         probs = self.floor / count + (1 - self.floor) * soft
         u = jax.vmap(lambda key: jax.random.uniform(key))(named_keys(keys, "draw"))

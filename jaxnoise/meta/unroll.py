@@ -190,7 +190,8 @@ class _Steps:
         if len(counts) != 1 or 0 in counts:
             allowed = "arrays with one leading axis, of T >= 1 inner steps"
             raise ArgumentError("batches", shapes, allowed)
-        self.batches = batches
+        # An index that is traced, as in a scan, cannot be taken of numpy's.
+        self.batches = jax.tree.map(jnp.asarray, batches)
         self.count = counts.pop()
         # XLA's CPU backend is slow on convolutions in loops; elsewhere a loop compiles faster.
         self.unroll = jax.default_backend() == "cpu" if unroll is None else unroll

@@ -17,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxnoise.errors import ArgumentError
 from jaxnoise.files import user_path, write_whole
 from jaxnoise.models.rater import RATERS, inputs_of, sees_of
-from jaxnoise.models.rater_layers import DRAW
+from jaxnoise.models.rater_layers import DRAW, NOISY
 
 CARD = "card"
 
@@ -49,7 +49,13 @@ class SavedRater(NamedTuple):
         Args:
           *seen: what `SEES` names for this rater: of a pair of image and noise x0, eps and lam; of
             a noisy image x, lam and labels.
+
+        Raises:
+          ArgumentError: images of another shape than it learned on.
         """
+        shape, wanted = np.shape(seen[0])[1:], tuple(self.card["image_shape"])
+        if self.sees in (DRAW, NOISY) and shape != wanted:
+            raise ArgumentError("seen", shape, f"images of shape {wanted}, as it learned on")
         return jnp.asarray(self.network.apply(self.params, *seen))
 
 
@@ -136,6 +142,8 @@ def load_rater(path: str | os.PathLike[str]) -> SavedRater:
         single = all(array.dtype == np.float32 for array in arrays.values())
         if shapes[0] != shapes[1] or not single:
             raise ValueError("its arrays are not those of its network")
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("its arrays are not finite")
     except (
         ValueError,
         KeyError,

@@ -28,7 +28,7 @@ from jaxnoise.objectives import DenoisingObjective
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.run.extractor import open_extractor, open_split, samples_asked_for
 from jaxnoise.run.open import OpenRun, does_not_fit, open_images, warn
-from jaxnoise.run.selection import open_selection, warn_of_other_images
+from jaxnoise.run.selection import open_selection, warn_of_other_training
 from jaxnoise.run.start import Start, open_start
 from jaxnoise.sampling.consistency import image_noise
 from jaxnoise.training.checkpoints import Checkpoints
@@ -289,7 +289,7 @@ def open_model(
         model = replace(model, starts=False)
     check_labels(model)
     if own and opened.rater is not None:
-        warn_of_other_images(opened.rater, run.config["selection"]["file"], images)
+        warn_of_other_training(opened.rater, run.config, images)
     return model
 
 

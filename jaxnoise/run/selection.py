@@ -1,5 +1,6 @@
 """Opens the selection of noise that a config names, and checks that it fits images and batch."""
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -81,6 +82,10 @@ def check_rater(
                 f"a rater of {num_classes or 'no'} labels, as the network; it is one of {labels}"
             )
             raise ArgumentError("file", file, allowed)
+        dropout = config["train"]["label_dropout"]
+        if labels and dropout:
+            allowed = "a rater of no labels where some are withheld, which no rater learns to rate"
+            raise ArgumentError("file", file, f"{allowed} (train.label_dropout={dropout})")
         # All objectives show (x0 + sigma eps) / sqrt(sigma^2 + sigma_data^2).
         here = config["objective"].get("sigma_data")
         there = card.get("config", {}).get("objective", {}).get("sigma_data", here)
@@ -96,10 +101,17 @@ def check_rater(
         raise ArgumentError("file", file, allowed)
 
 
-def warn_of_other_images(rater: SavedRater, file: str, images: Images) -> None:
-    """A warning where a rater's file says that it learned on other images."""
+def warn_of_other_training(rater: SavedRater, config: Mapping[str, Any], images: Images) -> None:
+    """A warning where a rater's file says that it learned on other images, or by another law."""
+    place = f"config.selection.file={config['selection']['file']!r}: the rater learned"
     if rater.card.get("data", {}).get("fingerprint", images.fingerprint) != images.fingerprint:
-        warn(f"config.selection.file={file!r}: the rater learned on other images")
+        warn(f"{place} on other images")
+    # As the file holds it, which knows no tuples.
+    here = json.loads(json.dumps(config["law"]))
+    there = rater.card.get("config", {}).get("law", here)
+    # A key that one of them does not have came with another version.
+    if here["name"] != there["name"] or any(there.get(key, here[key]) != here[key] for key in here):
+        warn(f"{place} under law.name={there['name']!r} with other levels than are drawn here")
 
 
 def _first_pixels(x0: jax.Array, eps: jax.Array) -> jax.Array:

@@ -114,6 +114,10 @@ def test_both_stages_by_the_noisy_image(tmp_path):
     write_rater(rater, state.replace(eta=moved), stage1)
     saved = load_rater(stage1.rater)
     assert (saved.sees, saved.network.num_classes) == ("noisy image", 10)
+    withheld = selecting("neutral_weights", stage1.rater)
+    withheld = experiment.read(overrides.replaced(withheld.config, {"train.label_dropout": 0.1}))
+    with pytest.raises(ConfigError, match=r"no labels where some are withheld.*label_dropout=0\.1"):
+        open_model(withheld, selects=True)
     pool = RunFolder(tmp_path / "pool")
     train.main(selecting("neutral_pool", stage1.rater, share=0.5, bins=1), pool)
     # Beside a step of what is kept, half of the pool: a step of all would cost more than this one.

@@ -319,6 +319,15 @@ def test_a_rater_of_other_images_is_a_warning(learned, tmp_path, capsys):
         assert ("the rater learned on other images" in capsys.readouterr().err) is warned
 
 
+def test_a_rater_of_another_law_is_a_warning(learned, tmp_path, capsys):
+    saved, file = load_rater(learned[1].rater), tmp_path / "rater.npz"
+    own = saved.card["config"]["law"]
+    for law, warned in ((own, False), ({**own, "name": "cauchy"}, True)):
+        save_rater(file, saved.network, saved.params, image_shape=(8, 8, 1), config={"law": law})
+        open_model(selecting(name="rater", file=str(file)), selects=True)
+        assert ("the rater learned under law.name='cauchy'" in capsys.readouterr().err) is warned
+
+
 def test_a_fresh_rater_selects_nothing(select, tmp_path):
     x0, lam = jnp.zeros((1, 8, 8, 1)), jnp.zeros(1)
     params = jax.jit(RATER.init)(jax.random.key(3), x0, x0, lam)

@@ -54,6 +54,7 @@ NORMED = {
     "clipped adam": optax.chain(optax.clip_by_global_norm(0.5), optax.adam(0.1, eps=1e-3)),
     "lamb": optax.lamb(0.1, eps=1e-3),
     "lars": optax.lars(10.0),
+    "adafactor": optax.adafactor(0.1, min_dim_size_to_factor=2, weight_decay_rate=0.1),
 }
 
 
@@ -86,6 +87,20 @@ def test_meta_gradients_are_exact_beside_a_gradient_of_zero(name, mode):
         slope = (outcome(eta + h)[0] - outcome(eta - h)[0]) / (2 * h)
         assert abs(slope) > 1e-3
         np.testing.assert_allclose(found, slope, rtol=1e-6)
+
+
+def test_a_root_below_one_has_a_finite_slope_at_zero():
+    """Adafactor's: the cube of `rsqrt(1e-30)` is no float32, and 0 times infinity is NaN."""
+
+    def function(x):
+        return x * jax.lax.rsqrt(jnp.square(x) + 1e-30)
+
+    safe = with_finite_derivatives(function)
+    assert np.isnan(jax.grad(function)(0.0))
+    np.testing.assert_allclose(jax.grad(safe)(0.0), 1e15, rtol=1e-6)
+    # d rsqrt(x) is -x^-1.5 / 2, and 0 where there is none.
+    root = jax.vmap(jax.grad(with_finite_derivatives(jax.lax.rsqrt)))
+    np.testing.assert_allclose(root(jnp.array([4.0, 0.0, -1.0])), [-1 / 16, 0, 0], rtol=1e-6)
 
 
 def test_second_derivatives_are_those_of_the_square_root():

@@ -215,6 +215,22 @@ def test_no_draw_without_a_probability_is_made_by_rounding(monkeypatch):
     assert drawn.weight.max() < 1e20
 
 
+def test_half_precision_scores_are_drawn_with_the_probability_that_weighs_them():
+    """In bfloat16 the rarest of these was drawn up to a third more or less often."""
+    scores = jnp.asarray([0.0, -3.0, -3.0, -6.0], jnp.bfloat16)
+    draws = SoftmaxDraws(
+        lambda c: scores[None] + 0 * c.eps[..., 0].astype(scores.dtype), 4, 1, 0.02
+    )
+    keys, x0 = jax.random.split(jax.random.key(2), 65_536), jnp.zeros((65_536, 1))
+    weight = jax.jit(lambda: draws.select(keys, x0, jnp.zeros(65_536), step=0).weight)()
+    assert weight.dtype == jnp.float32
+    soft = np.exp(np.float64([0.0, -3.0, -3.0, -6.0]))
+    probs = 0.02 / 4 + 0.98 * soft / soft.sum()
+    for prob, share in zip(probs[[0, 1, 3]], (probs[0], 2 * probs[1], probs[3]), strict=True):
+        drawn = np.mean(np.isclose(weight, 1 / (4 * prob), rtol=1e-4))
+        assert abs(drawn - share) < 4 * np.sqrt(share * (1 - share) / 65_536)
+
+
 def test_weights_by_probabilities_need_a_floor():
     """A candidate whose probability underflows is never drawn: E[weight] would be below 1."""
     with pytest.raises(ArgumentError, match=r"^floor=0.0: must be above 0 with inverse_prob"):

@@ -113,9 +113,10 @@ def test_what_fits_is_taken_as_before():
     plain = run()
     numbers = run(eta=1.0, inner=InnerState(0.0, SGD.init(0.0)))
     on_host = run(eta=np.ones((), np.float32), batches=np.asarray(BATCHES))
+    scanned = run(batches=np.asarray(BATCHES), unroll=False)
     inside = jax.jit(lambda eta, batches: run(eta=eta, batches=batches))(ETA, BATCHES)
     members = jax.vmap(lambda eta: run(eta=eta))(jnp.ones(3))
-    for other in (numbers, on_host, inside, jax.tree.map(lambda x: x[0], members)):
+    for other in (numbers, on_host, scanned, inside, jax.tree.map(lambda x: x[0], members)):
         np.testing.assert_allclose(other.value, plain.value, rtol=1e-6)
         np.testing.assert_allclose(other.gradient, plain.gradient, rtol=1e-6)
 

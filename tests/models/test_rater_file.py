@@ -89,6 +89,9 @@ def test_round_trip(name, tmp_path):
     np.testing.assert_array_equal(scores, rate(params))
     assert scores.shape == (3,)
     assert len(np.unique(scores)) == 3
+    if saved.sees != "density of the level":
+        with pytest.raises(ArgumentError, match=r"^seen=\(16, 16, 1\): must be images of shape"):
+            saved.rate(jnp.ones((3, 16, 16, 1)), lam, None)
 
 
 def with_card(path, **facts):
@@ -198,6 +201,8 @@ def test_arrays_of_something_else(file):
     refuse(missing, "arrays are not those of its network")
     refuse({**good, "params/other": np.ones(1)}, "arrays are not those of its network")
     refuse({**good, "params": np.ones(1)}, "")
+    kernel = good["params/head/kernel"]
+    refuse({**good, "params/head/kernel": kernel * np.nan}, "arrays are not finite")
     for fields in ({"width": 6}, {"bands": 1}):
         network = {**card["network"], **fields}
         refuse(with_card(network=network), "arrays are not those of its network")
