@@ -6,6 +6,7 @@ Writes docs/evidence/STUDY.md and the pictures that it shows for every docs/evid
 and docs/evidence.md, what all of them answer.
 """
 
+import argparse
 import shutil
 import tempfile
 from pathlib import Path
@@ -74,7 +75,7 @@ def progress_of(folder: StudyFolder, runs: list[PlannedRun]) -> str:
 
 def summary_of(archive: Path, study: Study, folder: StudyFolder, runs: list[PlannedRun]) -> str:
     """A study's part of docs/evidence.md."""
-    answered = answered_claims(study, scored_rows(study, folder, runs))
+    answered = answered_claims(study, scored_rows(study, folder, runs), folder, runs)
     picture = f"![answers](evidence/{archive.stem}_answers.png)\n\n" if answered else ""
     return (
         f"\n## {study.question}\n\n{progress_of(folder, runs)}; scores, pictures and command are "
@@ -97,5 +98,13 @@ def write(archive: Path) -> str:
     return summary
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> None:
+    """Writes all pages; there is nothing to choose, so that anything but --help is refused."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args(arguments)
     EVIDENCE.with_suffix(".md").write_text(HEAD + "".join(map(write, archives())))
+
+
+if __name__ == "__main__":
+    main()

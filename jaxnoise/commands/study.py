@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from math import inf
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import ModelRun
 from jaxnoise.files import check_folder, exclusive, user_path
 from jaxnoise.study import local, on_ray
+from jaxnoise.study.agreement import check_agreement
 from jaxnoise.study.archive import check_archive, pack, unpack
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.local import Piece, say
 from jaxnoise.study.pages import show
 from jaxnoise.study.plan import PlannedRun, by_arm, indices_of, load_study, planned_runs
+from jaxnoise.training.loop import Interrupted
 
 ENGINES = ("local", "together", "ray")
 
@@ -47,9 +50,13 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
         raise ConfigError(f"--jobs={flags.jobs}: must be at least 1")
     if flags.minutes is not None and not 0 < flags.minutes < inf:
         raise ConfigError(f"--minutes={flags.minutes}: must be above 0")
-    if archive is not None:
-        unpack(archive, folder, runs)
-    folder.claim(runs)
+    # A run of its own goes on beside those of the others, and beside what has started it.
+    alone = own is None and folder.root.is_dir()
+    with exclusive(folder.root) if alone else nullcontext():
+        if archive is not None:
+            unpack(archive, folder, runs)
+        folder.claim(runs)
+        check_agreement(folder, runs)
     if own is not None:
         make([runs[index] for index in own], folder, prepare)
         return 0
@@ -72,27 +79,50 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
 
     seconds = inf if flags.minutes is None else 60 * flags.minutes
     with exclusive(folder.root):
-        failed = engine.run_all(folder, runs, pieces, command, flags.jobs, seconds, keep)
-        if archive is not None:
-            pack(folder, runs, archive)
+        try:
+            failed = engine.run_all(folder, runs, pieces, command, flags.jobs, seconds, keep)
+        finally:
+            # A machine that is taken away asks to stop, and keeps nothing.
+            if archive is not None:
+                pack(folder, runs, archive)
         show(study, folder, runs)
     if failed:
-        say(f"{len(failed)} runs failed: {', '.join(failed)}")
+        say(f"failed: {', '.join(failed)}")
     return 1 if failed else 0
 
 
 def make(
     planned: Sequence[PlannedRun], folder: StudyFolder, prepare: Callable[[PlannedRun], None]
 ) -> None:
-    """Makes what is not made yet of some runs, together if they are several, and scores them."""
+    """Makes what is not made yet of some runs, together if they are several, and scores them.
+
+    Raises:
+      ConfigError: a run lacks a further score, and the checkpoint that it would be taken of.
+      Exception: of a run that failed, once the others are scored.
+    """
     prepare(planned[0])
     left = [run for run in planned if "" in folder.lacking(run)]
     folders = [folder.run_folder(run) for run in left]
-    if len(left) > 1:
-        models = [run.run for run in left if isinstance(run.run, ModelRun)]
-        train_together.main(models, folders)
-    elif left:
-        train.main(left[0].run, folders[0])
+    failure: Exception | None = None
+    try:
+        if len(left) > 1:
+            models = [run.run for run in left if isinstance(run.run, ModelRun)]
+            train_together.main(models, folders)
+        elif left:
+            train.main(left[0].run, folders[0])
+    except Interrupted:
+        raise
+    except Exception as error:
+        failure = error
     for run in planned:
-        for name in (name for name in folder.lacking(run) if name):
-            evaluate.score_further(run.further[name], folder.run_folder(run), name)
+        own = folder.run_folder(run)
+        lacking = folder.lacking(run)
+        for name in lacking if "" not in lacking else []:
+            if not own.checkpoints.exists():
+                raise ConfigError(
+                    f"--workdir={folder.root}: {run.name} lacks its score {name!r}, and came from "
+                    f"an archive without checkpoints; delete {own.root} to train it anew"
+                )
+            evaluate.score_further(run.further[name], own, name)
+    if failure is not None:
+        raise failure

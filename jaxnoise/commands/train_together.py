@@ -54,8 +54,12 @@ def _round(
         recorders: list[Observer[TrainState]] = []
         rhythms: list[Rhythm] = []
         for run, folder in waiting:
-            model = open_model(run, first.images, selects=True)
-            state, rhythm, recorder = stack.enter_context(begun(model, folder))
+            try:
+                model = open_model(run, first.images, selects=True)
+                state, rhythm, recorder = stack.enter_context(begun(model, folder))
+            except Exception as error:
+                failed.append(error)
+                continue
             if states and int(state.step) != int(states[0].step):
                 left.append((run, folder))
                 continue
@@ -65,7 +69,7 @@ def _round(
             recorders.append(recorder)
             rhythms.append(rhythm)
         # A run that stands at another step may have another one.
-        outcomes = _train(models, states, rhythms[0], recorders)
+        outcomes = _train(models, states, rhythms[0], recorders) if models else []
         for model, folder, outcome in zip(models, folders, outcomes, strict=True):
             if isinstance(outcome, TrainState):
                 ended.append((model, folder, outcome))

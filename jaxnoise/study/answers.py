@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxnoise.evaluation.score_keys import higher_is_better
 from jaxnoise.study.claims import Claim
-from jaxnoise.study.tables import Difference, Row, paired_difference
+from jaxnoise.study.tables import Difference, Row, decimals, paired_difference
 
 HOLDS, FAILS, UNKNOWN = VERDICTS = "holds here", "does not hold here", "cannot tell"
 LEAST_SEEDS = 3
@@ -83,10 +83,11 @@ def as_markdown(answers: Sequence[Answer]) -> str:
 def _line(answer: Answer) -> str:
     claim, d = answer.claim, answer.difference
     where = claim.comparison + (f", {claim.further}" if claim.further else "")
-    interval = f" ({d.low:+.3f} to {d.high:+.3f})" if d.seeds > 1 else ""
+    digits = decimals(answer.better, answer.worse)
+    interval = f" ({d.low:+.{digits}f} to {d.high:+.{digits}f})" if d.seeds > 1 else ""
     effect = "" if d.effect is None else f"{d.effect:+.1f}"
     return (
-        f"| {claim.says} | **{answer.verdict}** | {where} | {claim.score} | {answer.better:.3f} "
-        f"| {answer.worse:.3f} | {d.mean:+.3f}{interval} | {effect} | {d.seeds} "
-        f"| {claim.source} |"
+        f"| {claim.says} | **{answer.verdict}** | {where} | {claim.score} "
+        f"| {answer.better:.{digits}f} | {answer.worse:.{digits}f} "
+        f"| {d.mean:+.{digits}f}{interval} | {effect} | {d.seeds} | {claim.source} |"
     )

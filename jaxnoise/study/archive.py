@@ -4,6 +4,7 @@ A .tar holds the folder, and with it the checkpoints of runs under way. A .jsonl
 tables and curves of finished runs are made of, a line for each run: small, and readable anywhere.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnoise.errors import ConfigError
-from jaxnoise.files import check_folder, write_whole
+from jaxnoise.files import check_folder, exclusive, write_whole
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
 
@@ -55,7 +56,7 @@ def unpack(archive: Path, folder: StudyFolder, runs: Sequence[PlannedRun]) -> No
     if archive.suffix == ".jsonl":
         held = _read(archive)
         _check(archive, {run["run"]: run["files"]["config.json"] for run in held}, folder, runs)
-        _restore(held, folder)
+        _restore(held, folder, runs)
         return
     try:
         with tarfile.open(archive) as tar:
@@ -100,14 +101,19 @@ def _take_up(
                     f"--workdir={folder.root} does not; give another --workdir"
                 )
         return
+    if folder.root.is_dir() and any(folder.root.iterdir()):
+        raise ConfigError(
+            f"--workdir={folder.root}: must be new, empty or this study's, to take up an archive; "
+            "it holds other files"
+        )
     folder.root.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f"{folder.root.name}.", dir=folder.root.parent))
     try:
-        tar.extractall(part, filter="data")
-        folder.root.mkdir(exist_ok=True)
-        # The plan last: with it the folder is whole.
-        for path in sorted(part.iterdir(), key=lambda path: path.name == folder.plan.name):
-            path.replace(folder.root / path.name)
+        whole = part / "study"
+        whole.mkdir()
+        tar.extractall(whole, filter="data")
+        # At once, whatever kills this.
+        whole.replace(folder.root)
     finally:
         shutil.rmtree(part)
 
@@ -215,15 +221,34 @@ def thinned(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
-def _restore(runs: Sequence[dict[str, Any]], folder: StudyFolder) -> None:
+def _restore(
+    held: Sequence[dict[str, Any]], folder: StudyFolder, runs: Sequence[PlannedRun]
+) -> None:
     """Writes the files of runs that are not finished in the folder; result.json last."""
-    folder.add_to_plan({run["run"]: run["files"]["config.json"] for run in runs})
-    for run in runs:
+    folder.add_to_plan({run["run"]: run["files"]["config.json"] for run in held})
+    planned = {run.name: run for run in runs}
+    for run in held:
         root = folder.root / run["run"]
-        if (root / "result.json").exists():
-            continue
         root.mkdir(parents=True, exist_ok=True)
-        rows = "".join(f"{json.dumps(row)}\n" for row in run["rows"])
-        write_whole(root / "metrics.jsonl", rows)
-        for name in sorted(run["files"], key=lambda name: name == "result.json"):
-            write_whole(root / name, json.dumps(run["files"][name], indent=2) + "\n")
+        # What another process is making is not written over.
+        with contextlib.suppress(ConfigError), exclusive(root):
+            files = run["files"]
+            if _is_there(root, run["run"], folder, planned):
+                # Of the same run only further scores can be missing.
+                if json.loads((root / "result.json").read_text()) != files["result.json"]:
+                    continue
+                files = {name: each for name, each in files.items() if not (root / name).exists()}
+            else:
+                rows = "".join(f"{json.dumps(row)}\n" for row in run["rows"])
+                write_whole(root / "metrics.jsonl", rows)
+            for name in sorted(files, key=lambda name: name == "result.json"):
+                write_whole(root / name, json.dumps(files[name], indent=2) + "\n")
+
+
+def _is_there(
+    root: Path, name: str, folder: StudyFolder, planned: Mapping[str, PlannedRun]
+) -> bool:
+    """Whether a run of the folder has its own score."""
+    if name in planned:
+        return "" in folder.results(planned[name])
+    return (root / "result.json").exists()

@@ -10,7 +10,18 @@ from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import completed
 from jaxnoise.files import exclusive, write_whole
 from jaxnoise.study.plan import PlannedRun
+from jaxnoise.training import records
 from jaxnoise.training.records import RunFolder, differences
+
+# How a run is scored is a part of what a study compares; when, and in what portions, is not.
+_SCORING = ("sample.", "evaluate.")
+VIEWING = (
+    *(key for key in records.VIEWING if key not in _SCORING),
+    "evaluate.every",
+    "evaluate.fallback",
+    "sample.batch",
+)
+"""Settings in which a run of a study may differ from its plan."""
 
 
 class StudyFolder:
@@ -29,24 +40,31 @@ class StudyFolder:
         return RunFolder(self.root / planned.name, completed)
 
     def results(self, planned: PlannedRun) -> dict[str, dict[str, Any]]:
-        """The scores of a run by the names of the further ones, its own by ""; those there are."""
-        folder = self.run_folder(planned)
-        paths = {"": folder.result} | {name: folder.further(name) for name in planned.further}
-        return {name: self._read(path) for name, path in paths.items() if path.exists()}
+        """The scores of a run by the names of the further ones, its own by ""; those there are.
+
+        A score that was taken half-way, by hand, is not what the study asks for.
+        """
+        folder, last = self.run_folder(planned), planned.run.train.last_step
+        steps = {"": last} | {
+            name: last if run.evaluate.step is None else run.evaluate.step
+            for name, run in planned.further.items()
+        }
+        found = {}
+        for name, step in steps.items():
+            path = folder.further(name) if name else folder.result
+            if path.exists():
+                result, images = self.read(path), planned.run.images_per_step * step
+                if result.get("images_seen", images) >= images:
+                    found[name] = result
+        return found
 
     def lacking(self, planned: PlannedRun) -> list[str]:
-        """The further scores that a run does not have yet, of its last step; its own is ""."""
-        images = planned.run.images_per_step * planned.run.train.last_step
-        # What was scored half-way, by hand, is not what the study asks for.
-        held = {
-            name
-            for name, result in self.results(planned).items()
-            if result.get("images_seen", images) >= images
-        }
+        """The further scores that a run does not have yet; its own is ""."""
+        held = self.results(planned)
         return [name for name in ("", *planned.further) if name not in held]
 
     def is_finished(self, planned: PlannedRun) -> bool:
-        """Whether a run has all its scores, of its last step."""
+        """Whether a run has all its scores."""
         return not self.lacking(planned)
 
     def is_ready(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> bool:
@@ -67,7 +85,7 @@ class StudyFolder:
         path = self.run_folder(planned).cost
         if not path.exists():
             return None
-        found: float | None = self._read(path).get("operations_per_step")
+        found: float | None = self.read(path).get("operations_per_step")
         return found
 
     def hours(self, planned: PlannedRun) -> float:
@@ -100,7 +118,8 @@ class StudyFolder:
         """Raises ConfigError where `held`, name -> config, has a run of the plan otherwise."""
         for planned in runs:
             if planned.name in held:
-                difference = differences(completed(held[planned.name]), planned.run.config)
+                there, here = completed(held[planned.name]), planned.run.config
+                difference = differences(there, here, VIEWING)
                 if difference:
                     raise ConfigError(
                         f"--workdir={self.root}: {planned.name} is a run of another config: "
@@ -114,12 +133,12 @@ class StudyFolder:
     def _held_plan(self) -> dict[str, Any]:
         if not self.plan.exists():
             return {}
-        held = self._read(self.plan)
+        held = self.read(self.plan)
         if not all(isinstance(config, dict) for config in held.values()):
             raise ConfigError(f"--workdir={self.root}: plan.json is damaged: a run has no config")
         return held
 
-    def _read(self, path: Path) -> dict[str, Any]:
+    def read(self, path: Path) -> dict[str, Any]:
         """What a JSON file of the folder holds."""
         name = f"--workdir={self.root}: {path.relative_to(self.root)}"
         try:

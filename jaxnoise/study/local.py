@@ -46,6 +46,7 @@ class _Job:
     process: subprocess.Popen[bytes]
     cores: list[int]
     log: Path
+    logged: int
     last_line: float = field(default_factory=time.monotonic)
 
 
@@ -145,8 +146,10 @@ def run_all(
                 active.remove(job)
                 free.append(job.cores)
                 if job.process.returncode:
-                    failed.append(job.name)
-                    say(f"{job.name}: failed: {last_error(job.log)} ({job.log})")
+                    name = name_of([run for run in job.runs if not folder.is_finished(run)])
+                    failed.append(name)
+                    why = why_failed(job.log, job.logged, job.process.returncode)
+                    say(f"{name}: failed: {why} ({job.log})")
                 else:
                     say(f"{job.name}: finished, {clock.left()}")
                     after_each()
@@ -171,7 +174,9 @@ def without_first(runs: Sequence[PlannedRun], pieces: Sequence[Piece]) -> list[s
 
 
 def name_of(planned: Sequence[PlannedRun]) -> str:
-    """What messages call the runs of a piece."""
+    """What messages call the runs of a piece, or those of it that are left."""
+    if not planned:
+        return "runs that are finished"
     further = f" and {len(planned) - 1} further seeds" if len(planned) > 1 else ""
     return planned[0].name + further
 
@@ -202,6 +207,7 @@ def _started(
     root.mkdir(parents=True, exist_ok=True)
     log = root / "log.txt"
     with log.open("ab") as output:
+        logged = output.tell()
         process = subprocess.Popen(
             [*program(cores, os.getpid()), *arguments],
             stdout=output,
@@ -209,14 +215,23 @@ def _started(
             # Its own group: a signal from the terminal is passed on once.
             start_new_session=True,
         )
-    return _Job(name_of(planned), planned, process, cores, log)
+    return _Job(name_of(planned), planned, process, cores, log, logged)
 
 
-def last_error(log: Path) -> str:
-    """The last error that a log tells of, or its last line."""
-    lines = log.read_text(errors="replace").splitlines() or ["without a word"]
+def why_failed(log: Path, logged: int, code: int) -> str:
+    """The last error that a log tells of, or its last line, after the signal that ended it.
+
+    Args:
+      log: of a process; earlier ones may have written to it.
+      logged: its size in bytes when the process began.
+      code: the process's exit code; below 0 for a signal.
+    """
+    with log.open("rb") as file:
+        file.seek(logged)
+        lines = file.read().decode(errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
-    return errors[-1] if errors else lines[-1]
+    said = (errors or lines or ["without a word"])[-1]
+    return f"ended by signal {-code}: {said}" if code < 0 else said
 
 
 def begin(cores: list[int], parent: int, orphaned: int) -> NoReturn:

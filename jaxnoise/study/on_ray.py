@@ -16,12 +16,12 @@ from jaxnoise.study.local import (
     Clock,
     Command,
     Piece,
-    last_error,
     name_of,
     program,
     say,
     stop_asked,
     unfinished,
+    why_failed,
     without_first,
 )
 from jaxnoise.study.plan import PlannedRun
@@ -106,12 +106,15 @@ def _on_cluster(
     }
     make = ray.remote(max_retries=RETRIES, **asked_of)(make_piece)
     clock, failed = Clock(folder, runs), []
-    names, logs = {}, {}
+    names, logs, logged, made = {}, {}, {}, {}
     for piece in pieces:
         root = folder.run_folder(runs[piece[0]]).root.resolve()
         root.mkdir(parents=True, exist_ok=True)
-        task = make.remote(command(piece), str(root / "log.txt"), os.getcwd())
-        names[task], logs[task] = name_of([runs[i] for i in piece]), root / "log.txt"
+        log = root / "log.txt"
+        task = make.remote(command(piece), str(log), os.getcwd())
+        made[task] = [runs[i] for i in piece]
+        names[task], logs[task] = name_of(made[task]), log
+        logged[task] = log.stat().st_size if log.exists() else 0
     said = time.monotonic()
     with stop_asked() as asked:
         left = list(names)
@@ -124,8 +127,10 @@ def _on_cluster(
                     code = 1
                     say(f"{names[task]}: {str(error).splitlines()[0]}")
                 if code:
-                    failed.append(names[task])
-                    say(f"{names[task]}: failed: {last_error(logs[task])} ({logs[task]})")
+                    name = name_of([run for run in made[task] if not folder.is_finished(run)])
+                    failed.append(name)
+                    why = why_failed(logs[task], logged[task], code)
+                    say(f"{name}: failed: {why} ({logs[task]})")
                 else:
                     say(f"{names[task]}: finished, {clock.left()}")
                     after_each()

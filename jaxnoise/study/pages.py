@@ -9,6 +9,7 @@ from jaxnoise.files import write_whole
 from jaxnoise.report import write_comparison
 from jaxnoise.study.answers import VERDICTS, Answer, answers_of
 from jaxnoise.study.answers import as_markdown as answers_as_markdown
+from jaxnoise.study.claims import Claim
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.local import say
 from jaxnoise.study.plan import Comparison, PlannedRun, Study
@@ -55,18 +56,36 @@ def tables(
     study: Study, rows: Sequence[Row], folder: StudyFolder, runs: Sequence[PlannedRun]
 ) -> str:
     """The question, the answers to claims, all scores, and what they have cost, in Markdown."""
-    answered = answered_claims(study, rows)
+    answered = answered_claims(study, rows, folder, runs)
     parts = f"## Answers\n\n{answered}\n## Scores\n\n" if answered else ""
     scores = as_markdown(distinct(rows))
     return f"# {study.question}\n\n{parts}{scores}\n{_cost_of(folder, runs)}\n"
 
 
-def answered_claims(study: Study, rows: Sequence[Row]) -> str:
+def answered_claims(
+    study: Study, rows: Sequence[Row], folder: StudyFolder, runs: Sequence[PlannedRun]
+) -> str:
     """The answers in Markdown, and how many claims wait for runs; "" without any answer."""
     answers = answers_of(study.claims, rows)
-    waiting = len(study.claims) - len(answers)
-    more = f"\n{waiting} of {len(study.claims)} claims wait for runs.\n" if waiting else ""
-    return answers_as_markdown(answers) + more if answers else ""
+    if not answers:
+        return ""
+    answered = [answer.claim for answer in answers]
+    planned = {(run.comparison, run.arm) for run in runs}
+    left = {(run.comparison, run.arm) for run in runs if not folder.is_finished(run)}
+    # Of this budget: another one may have more arms.
+    asked = [claim for claim in study.claims if _arms_of(claim) <= planned]
+    waiting = [claim for claim in asked if claim not in answered and _arms_of(claim) & left]
+    alike = [claim for claim in asked if claim not in answered and not _arms_of(claim) & left]
+    says = answers_as_markdown(answers)
+    if waiting:
+        says += f"\n{len(waiting)} of {len(asked)} claims wait for runs.\n"
+    if alike:
+        says += f"\n{len(alike)} of {len(asked)} claims are about equal cost; steps cost alike.\n"
+    return says
+
+
+def _arms_of(claim: Claim) -> set[tuple[str, str]]:
+    return {(claim.comparison, arm) for pair in claim.pairs for arm in pair}
 
 
 def draw(

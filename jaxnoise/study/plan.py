@@ -53,6 +53,9 @@ def _check_settings(argument: str, settings: Settings) -> None:
     for key in ("seed", "evaluate.seed"):
         if key in settings:
             raise ArgumentError(argument, key, "another key: a Budget has the seeds")
+    section = settings.get("evaluate")
+    if isinstance(section, Mapping) and "seed" in section:
+        raise ArgumentError(argument, "evaluate.seed", "another key: a Budget has the seeds")
 
 
 def _check_names(argument: str, names: Iterable[str]) -> None:
@@ -156,14 +159,16 @@ class Study:
             for first in comparison.after:
                 one_of("after", first, earlier)
             earlier.append(name)
-        scored = [
-            (f"{name}_{further}", name)
-            for name, comparison in self.comparisons.items()
-            for further in (EQUAL_COST, *comparison.further)
-        ]
-        for both, name in scored:
-            if both in self.comparisons:
-                raise ArgumentError("comparisons", both, f"not what a score of {name!r} is called")
+        called = {name: name for name in self.comparisons}
+        for name, comparison in self.comparisons.items():
+            for further in (EQUAL_COST, *comparison.further):
+                both = f"{name}_{further}"
+                other = called.setdefault(both, name)
+                if other != name or both in self.comparisons:
+                    of = name if both in self.comparisons else other
+                    raise ArgumentError(
+                        "comparisons", both, f"not what a score of {of!r} is called"
+                    )
         if not isinstance(self.claims, tuple | list):
             raise ArgumentError("claims", describe(self.claims), "a tuple of claims")
         for claim in self.claims:
@@ -261,9 +266,11 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
                 seeds = {"seed": seed}
                 if "rater" not in config:
                     seeds["evaluate.seed"] = seed + 1
+                # A further score may give a whole section anew.
+                own = {key: value for key, value in seeds.items() if key == "evaluate.seed"}
                 seeded = _filled(replaced(config, seeds), {"folder": str(folder), "seed": seed})
                 further = {
-                    again: _read_model(name, arm, replaced(seeded, settings), built)
+                    again: _read_model(name, arm, replaced(replaced(seeded, settings), own), built)
                     for again, settings in comparison.further.items()
                 }
                 run = _read(name, arm, seeded, built)

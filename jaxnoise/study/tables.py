@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import floor, inf, log10, sqrt
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from jaxnoise.evaluation.score_keys import (
     without_average,
 )
 from jaxnoise.report.formats import with_deviation
+from jaxnoise.study.agreement import check_agreement
 from jaxnoise.study.claims import EQUAL_COST
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
@@ -116,7 +117,9 @@ def paired_difference(arm: Mapping[int, float], control: Mapping[int, float]) ->
         return Difference(mean, -np.inf, np.inf, None, 1)
     deviation = float(np.std(gaps, ddof=1))
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(gaps) - 1)) * deviation / sqrt(len(gaps))
-    effect = mean / deviation if deviation > 0 else None
+    # Equal differences are unlike by rounding, and no effect is that many deviations large.
+    size = max(abs(scores[seed]) for scores in (arm, control) for seed in seeds)
+    effect = mean / deviation if deviation > 1e-12 * size else None
     return Difference(mean, mean - reach, mean + reach, effect, len(gaps))
 
 
@@ -148,7 +151,11 @@ def rows_of(
       folder: of the study.
       runs: the plan.
       controls: comparison -> the arm that others are compared with.
+
+    Raises:
+      ConfigError: scores that do not mean the same.
     """
+    check_agreement(folder, runs)
     found: dict[tuple[str, str, str], dict[str, dict[int, float]]] = {}
     first: dict[tuple[str, str], dict[str, Any]] = {}
     seen: dict[tuple[str, str], set[int]] = {}
@@ -275,6 +282,17 @@ def _curves_of(folder: StudyFolder, run: PlannedRun) -> dict[str, tuple[list[int
     return curves
 
 
+def decimals(*scores: float) -> int:
+    """How many decimals show three digits of the largest of some scores; at least three.
+
+    Example:
+      >>> decimals(45.6, 0.7), decimals(0.00042, 0.00032)
+      (3, 6)
+    """
+    largest = max(map(abs, scores))
+    return max(3, 2 - floor(log10(largest))) if 0 < largest < inf else 3
+
+
 def as_csv(rows: Sequence[Row]) -> str:
     """One line for every arm, score and seed."""
     text = io.StringIO()
@@ -320,11 +338,13 @@ def _side_by_side(rows: Sequence[Row]) -> str:
 
 
 def _line(row: Row) -> str:
-    difference, effect = "control", ""
+    difference, effect, digits = "control", "", decimals(row.mean)
     if row.difference is not None:
         d = row.difference
-        interval = f" ({d.low:+.3f} to {d.high:+.3f})" if d.seeds > 1 else " (one seed)"
-        difference = f"{d.mean:+.3f}{interval}"
+        interval = f" ({d.low:+.{digits}f} to {d.high:+.{digits}f})"
+        difference = f"{d.mean:+.{digits}f}{interval if d.seeds > 1 else ' (one seed)'}"
         effect = "" if d.effect is None else f"{d.effect:+.1f}"
-    mean = with_deviation(row.mean, row.spread) if len(row.values) > 1 else f"{row.mean:.3f}"
+    mean = f"{row.mean:.{digits}f}"
+    if len(row.values) > 1:
+        mean = with_deviation(row.mean, row.spread)
     return f"| {row.arm} | {mean} | {len(row.values)} | {difference} | {effect} |"

@@ -93,7 +93,7 @@ class RunFolder:
             return
         try:
             held = json.loads(self.config.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"--workdir={self.root}: config.json is damaged: {error}") from error
         if not isinstance(held, dict):
             raise ConfigError(f"--workdir={self.root}: config.json holds no config")
@@ -164,16 +164,19 @@ class RunFolder:
         return copy
 
 
-def differences(held: dict[str, Any], config: dict[str, Any]) -> str:
+def differences(
+    held: dict[str, Any], config: dict[str, Any], free: tuple[str, ...] = VIEWING
+) -> str:
     """Names the settings of two configs that differ and change training, or "" for none.
 
     Args:
       held: a resolved config as read from JSON.
       config: a resolved config.
+      free: what keys may begin with that are not compared.
     """
     # A tuple is a list in JSON.
     there, here = (flatten(json.loads(json.dumps(each))) for each in (held, config))
-    viewing = tuple(key for key in VIEWING if key not in _keys_of_own_code(here))
+    viewing = tuple(key for key in free if key not in _keys_of_own_code(here))
     keys = sorted(
         key
         for key in there.keys() | here.keys()

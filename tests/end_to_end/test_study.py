@@ -112,13 +112,18 @@ def test_runs_are_made_once_and_compared(study, capsys, monkeypatch):
     assert "is a run of another config: train.batch" in capsys.readouterr().err
 
 
-def test_a_further_score_is_taken_of_a_run_that_is_finished(study):
+def test_a_further_score_is_taken_of_a_run_that_is_finished(study, capsys):
     """It needs `test_runs_are_made_once_and_compared` to have come first, or makes the run."""
     run = study.parent / "runs" / "digits" / "uniform" / "seed_0"
     flags = [f"--study={study}", f"--workdir={study.parent / 'runs'}", "--index=1"]
     assert main(flags) == 0
     made, further = (run / "result.json").stat(), read(run / "result_raw.json")
     (run / "result_raw.json").unlink()
+    (run / "checkpoints").rename(run / "elsewhere")
+    assert main(flags) == 2
+    told = "uniform/seed_0 lacks its score 'raw', and came from an archive without checkpoints"
+    assert told in capsys.readouterr().err
+    (run / "elsewhere").rename(run / "checkpoints")
     assert main(flags) == 0
     assert read(run / "result_raw.json") == further
     assert (run / "result.json").stat() == made
@@ -138,6 +143,16 @@ def test_seeds_that_train_together_are_as_alone(study, capsys):
     for mine, theirs in zip(one, other, strict=True):
         for key in mine.keys() - {"images_per_second"}:
             assert mine[key] == pytest.approx(theirs[key], rel=1e-4), key
+    # One that cannot begin does not stop the others.
+    damaged = study.parent / "damaged" / "digits" / "plain"
+    (damaged / "seed_1").mkdir(parents=True)
+    (damaged / "seed_1" / "config.json").write_text("{")
+    assert main([*flags, f"--workdir={damaged.parents[1]}", "--index=0,1"]) == 2
+    assert "plain/seed_1: config.json is damaged" in capsys.readouterr().err
+    assert sorted(path.name for path in (damaged / "seed_0").glob("result*")) == [
+        "result.json",
+        "result_raw.json",
+    ]
     # The next piece of work takes the file up, elsewhere, and finds nothing to do.
     again = study.parent / "again"
     assert main([*together, f"--workdir={again}"]) == 0
@@ -210,6 +225,7 @@ def test_a_stopped_study_saves_its_runs(study, stop):
         f"--study={study}",
         "--budget=long",
         f"--workdir={folder}",
+        f"--archive={folder}.tar",
     ]
     process = subprocess.Popen(
         command, cwd=command_line.ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -230,6 +246,9 @@ def test_a_stopped_study_saves_its_runs(study, stop):
     if stop == signal.SIGTERM:
         assert process.returncode == 130
         assert "stopping: the runs save their state" in said
+        # What goes with the machine is kept.
+        with tarfile.open(f"{folder}.tar") as tar:
+            assert any(name.endswith("commit_success.txt") for name in tar.getnames())
     # A study that was killed takes its runs with it, and they save their state.
     log = metrics.parent / "log.txt"
     while "last good checkpoint" not in log.read_text():

@@ -61,6 +61,16 @@ def test_a_main_effect_is_the_mean_over_its_pairs_seed_by_seed():
     )
 
 
+def test_small_scores_are_shown_with_three_digits():
+    rows = [
+        row("a", (0.00032, 0.00031, 0.00033), "denoised_error_0.1-1"),
+        row("b", (0.00042, 0.00043, 0.00042), "denoised_error_0.1-1"),
+    ]
+    claim = Claim("it is better", "digits", (("a", "b"),), "denoised_error_0.1-1")
+    line = as_markdown(answers_of([claim], rows)).splitlines()[2]
+    assert "| 0.000320 | 0.000423 | -0.000103 (-0.000141 to -0.000065) |" in line
+
+
 def test_what_has_not_been_run_is_not_answered():
     claims = [
         Claim("of an arm that is not there", "digits", (("a", "f"),)),

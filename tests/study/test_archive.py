@@ -6,6 +6,7 @@ import pytest
 from study import small_study
 
 from jaxnoise.errors import ConfigError
+from jaxnoise.files import exclusive
 from jaxnoise.study import Study, planned_runs
 from jaxnoise.study.archive import check_archive, pack, unpack
 from jaxnoise.study.folder import StudyFolder
@@ -63,6 +64,49 @@ def test_a_run_that_is_finished_here_stays_as_it_is(finished, tmp_path):
     assert folder.run_folder(runs[0]).rows() == ROWS
 
 
+def test_an_archive_brings_the_further_scores_of_the_same_run(finished, tmp_path):
+    """Such as of a folder that was taken up before the archive had them."""
+    folder, runs = finished
+    further = [runs[0].__class__(**{**vars(runs[0]), "further": {"raw": runs[0].run}})]
+    again = folder.run_folder(runs[0]).further("raw")
+    for own, score in (({"frechet_1step": 2.0}, 4.0), ({"frechet_1step": 2.5}, None)):
+        folder.run_folder(runs[0]).result.write_text('{"frechet_1step": 2.0}')
+        again.write_text('{"frechet_1step": 4.0}')
+        pack(folder, further, tmp_path / "study.jsonl")
+        again.unlink()
+        assert folder.lacking(further[0]) == ["raw"]
+        folder.run_folder(runs[0]).result.write_text(json.dumps(own))
+        unpack(tmp_path / "study.jsonl", folder, further)
+        found = folder.results(further[0])
+        # Another training's score is not this one's.
+        assert found[""] == own
+        assert found.get("raw", {}).get("frechet_1step") == score
+        again.unlink(missing_ok=True)
+
+
+def test_a_score_of_half_way_gives_way_to_the_archive(finished, tmp_path):
+    folder, runs = finished
+    pack(folder, runs, tmp_path / "study.jsonl")
+    half = {"frechet_1step": 9.0, "images_seen": 64}
+    folder.run_folder(runs[0]).result.write_text(json.dumps(half))
+    assert folder.results(runs[0]) == {}
+    unpack(tmp_path / "study.jsonl", folder, runs)
+    assert folder.results(runs[0])[""] == {"frechet_1step": 2.0}
+
+
+def test_what_another_process_makes_is_not_written_over(finished, tmp_path):
+    folder, runs = finished
+    pack(folder, runs, tmp_path / "study.jsonl")
+    own = folder.run_folder(runs[0])
+    own.result.unlink()
+    with exclusive(own.root):
+        unpack(tmp_path / "study.jsonl", folder, runs)
+        assert not own.result.exists()
+        assert own.rows() == ROWS
+    unpack(tmp_path / "study.jsonl", folder, runs)
+    assert len(own.rows()) == 2
+
+
 def test_what_is_not_finished_here_stays_in_the_file(finished, tmp_path):
     """Such as a run that a new further score is asked of, whose checkpoints are elsewhere."""
     folder, runs = finished
@@ -78,7 +122,7 @@ def test_a_run_of_another_config_is_refused_before_anything_is_written(finished,
     archive = tmp_path / "study.jsonl"
     pack(folder, runs, archive)
     archive.write_text(archive.read_text().replace('"seed": 0', '"seed": 7'))
-    with pytest.raises(ConfigError, match="is a run of another config: seed"):
+    with pytest.raises(ConfigError, match=r"is a run of another config: .*seed \(there 7"):
         unpack(archive, StudyFolder(tmp_path / "other"), runs)
     assert not (tmp_path / "other").exists()
 
@@ -125,6 +169,19 @@ def test_a_tar_brings_the_folder_back(packed, tmp_path):
     assert other.plan.read_bytes() == folder.plan.read_bytes()
     assert other.run_folder(runs[0]).rows() == ROWS
     assert {path.name for path in other.root.parent.iterdir()} == {"other"}
+
+
+def test_a_tar_goes_into_an_empty_folder_and_over_no_other_files(packed, tmp_path):
+    _, runs, archive = packed
+    other = StudyFolder(tmp_path / "other")
+    other.root.mkdir()
+    (other.root / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="other: must be new, empty or this study's, to take up"):
+        unpack(archive, other, runs)
+    assert [path.name for path in other.root.iterdir()] == ["notes.txt"]
+    (other.root / "notes.txt").unlink()
+    unpack(archive, other, runs)
+    assert other.is_finished(runs[0])
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -10,6 +10,19 @@ from jaxnoise.study import local, planned_runs
 from jaxnoise.study.folder import StudyFolder
 
 
+def test_why_a_run_failed_is_told_by_what_it_said_itself(tmp_path):
+    """Not by what was said before it was begun again."""
+    log = tmp_path / "log.txt"
+    log.write_text("error: stopped at step 33\n")
+    logged = log.stat().st_size
+    assert local.why_failed(log, logged, -9) == "ended by signal 9: without a word"
+    with log.open("a") as more:
+        more.write("error: one\nRESOURCE_EXHAUSTED\n")
+    assert local.why_failed(log, logged, 1) == "error: one"
+    log.write_text("error: stopped at step 33\nTraceback\nRuntimeError: out of memory\n")
+    assert local.why_failed(log, logged, -6) == "ended by signal 6: RuntimeError: out of memory"
+
+
 def test_a_run_waits_for_what_is_at_work_in_its_folder(tmp_path, capsys):
     """As a process does that outlives its killed study until it has saved its state."""
     folder = StudyFolder(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import command_line
@@ -131,6 +132,7 @@ def test_arms_that_cannot_be_compared_are_named(make, said):
         ("control", lambda: small_study.comparison(control="plane")),
         ("further", lambda: small_study.comparison(further={"raw": {"ema.rate": 0.0}})),
         ("further", lambda: small_study.comparison(further={"a/b": {}})),
+        ("further", lambda: small_study.comparison(further={"raw": {"evaluate": {"seed": 7}}})),
         ("shown", lambda: small_study.comparison(shown=("plane",))),
         ("arms", lambda: small_study.comparison(smoke=Budget((0,), {}, ("plane",)))),
         ("arms", lambda: small_study.comparison(arms=("plain", "uniform"))),
@@ -164,6 +166,16 @@ def test_arms_that_cannot_be_compared_are_named(make, said):
                 {
                     "digits": small_study.comparison(further={"raw": {}}),
                     "digits_raw": small_study.comparison(),
+                },
+            ),
+        ),
+        (
+            "comparisons",
+            lambda: Study(
+                "",
+                {
+                    "digits": small_study.comparison(further={"low_raw": {}}),
+                    "digits_low": small_study.comparison(further={"raw": {}}),
                 },
             ),
         ),
@@ -216,6 +228,11 @@ def test_further_scores_are_of_the_same_training():
         assert (again.evaluate.seed, again.seed) == (planned.run.evaluate.seed, planned.seed)
         assert again.sample.seed == 7
         assert differences(planned.run.config, again.config) == ""
+    # A section of its own is scored on the images of the seed as well.
+    own = small_study.get_study(further={"few": {"evaluate": {"n": 32, "few_samples": True}}})
+    for planned in planned_runs(own, "smoke", FOLDER):
+        again = planned.further["few"].evaluate
+        assert (again.n, again.seed) == (32, planned.seed + 1)
     with pytest.raises(ConfigError, match=r"digits/plain: config.evaluate.weight: unknown key"):
         planned_runs(
             small_study.get_study(further={"raw": {"evaluate.weight": "raw"}}), "smoke", FOLDER
@@ -228,6 +245,11 @@ def test_a_folder_keeps_its_runs_and_takes_more_of_them(tmp_path):
     more = small_study.get_study(smoke=Budget((0, 1, 2)))
     folder.claim(planned_runs(more, "smoke", FOLDER))
     assert len(json.loads(folder.plan.read_text())) == 6
+    # How runs are scored belongs to what is compared; how often does not.
+    for given, said in (({"evaluate.every": 4}, None), ({"evaluate.n": 80}, "evaluate.n")):
+        scored = planned_runs(small_study.get_study(smoke=Budget((0,), given)), "smoke", FOLDER)
+        with pytest.raises(ConfigError, match=said) if said else nullcontext():
+            folder.claim(scored)
     other = {"plain": {}, "uniform": {"law": {"name": "beta"}}}
     with pytest.raises(ConfigError, match=r"digits/uniform/seed_0 is a run of another config: law"):
         folder.claim(planned_runs(small_study.get_study(arms=other), "smoke", FOLDER))

@@ -1,15 +1,17 @@
 """Means, paired differences and intervals of a study."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 from study import small_study
 
+from jaxnoise.errors import ConfigError
 from jaxnoise.study import planned_runs
 from jaxnoise.study.folder import StudyFolder
-from jaxnoise.study.pages import scored_rows, show, tables
+from jaxnoise.study.pages import answered_claims, scored_rows, show, tables
 from jaxnoise.study.tables import as_csv, as_markdown, distinct, paired_difference, rows_of
 
 
@@ -23,6 +25,12 @@ def test_intervals_are_those_of_the_paired_t_test():
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
     assert found.effect == pytest.approx(np.mean(a - b) / np.std(a - b, ddof=1))
     assert found.seeds == 6
+
+
+def test_differences_that_are_unlike_by_rounding_alone_have_no_effect():
+    found = paired_difference({0: 1.1, 1: 1.2, 2: 1.3}, {0: 3.1, 1: 3.2, 2: 3.3})
+    assert found.effect is None
+    assert (found.mean, found.high - found.low) == pytest.approx((-2.0, 0.0), abs=1e-12)
 
 
 def test_one_seed_has_no_interval_and_no_seed_no_difference():
@@ -74,6 +82,74 @@ def test_rows_pair_arms_by_seed_and_leave_out_what_is_not_finished(finished):
         "128 images seen; Fréchet, raw pixels; 64 images drawn with the moving average of the "
         "weights, against 899 of digits"
     )
+
+
+@pytest.mark.parametrize(
+    "fact,said",
+    [
+        ({"n": 600}, "n was 600 for the one and 64"),
+        ({"weights": "raw"}, "weights was 'raw' for the one and 'ema'"),
+        ({"reference_count": 7}, "reference_count was 7 for the one and 899"),
+    ],
+)
+def test_scores_that_do_not_mean_the_same_are_not_averaged(fact, said, finished):
+    folder, runs = finished
+    path = folder.run_folder(runs[2]).result
+    path.write_text(json.dumps(json.loads(path.read_text()) | fact))
+    with pytest.raises(ConfigError, match=f"plain/seed_1 cannot be .*plain/seed_0: {said}"):
+        rows_of(folder, runs, {"digits": "plain"})
+
+
+def test_runs_on_other_images_are_not_compared(finished):
+    folder, runs = finished
+    for planned, fingerprint in zip(runs[:2], ("one", "two"), strict=True):
+        folder.run_folder(planned).data.write_text(json.dumps({"fingerprint": fingerprint}))
+    with pytest.raises(
+        ConfigError, match="the images' fingerprint was 'two' for the one and 'one'"
+    ):
+        rows_of(folder, runs, {"digits": "plain"})
+
+
+def test_a_score_of_half_way_is_in_no_table(finished):
+    folder, runs = finished
+    path = folder.run_folder(runs[1]).result
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"images_seen": 64}))
+    (plain,) = rows_of(folder, runs, {"digits": "plain"})
+    assert plain.values == {0: 3.0, 1: 5.0}
+
+
+def test_a_further_score_of_an_earlier_checkpoint_counts(finished):
+    folder, runs = finished
+    early = replace(runs[0].run, evaluate=replace(runs[0].run.evaluate, step=4))
+    planned = replace(runs[0], further={"half": early, "end": runs[0].run})
+    path = folder.run_folder(planned).result
+    half = json.loads(path.read_text()) | {"images_seen": 64}
+    for name in ("half", "end"):
+        folder.run_folder(planned).further(name).write_text(json.dumps(half))
+    assert folder.lacking(planned) == ["end"]
+
+
+def test_only_claims_whose_runs_are_not_finished_wait(finished):
+    """Not those of another budget's arms, nor those at equal cost where steps cost alike."""
+    folder, runs = finished
+    claims = (
+        small_study.claim(),
+        small_study.claim(further="equal_cost"),
+    )
+    study = small_study.get_study(claims)
+
+    def says():
+        rows = rows_of(folder, runs, {"digits": "plain"})
+        return answered_claims(study, rows, folder, runs).splitlines()[3:]
+
+    assert says() == ["", "1 of 2 claims wait for runs."]
+    others = [run for run in runs if run.arm == "plain"]
+    rows = rows_of(folder, runs, {"digits": "plain"})
+    assert answered_claims(study, rows, folder, others).count("wait") == 0
+    whole = folder.run_folder(runs[1]).result.read_text()
+    folder.run_folder(runs[3]).root.mkdir(parents=True)
+    folder.run_folder(runs[3]).result.write_text(whole)
+    assert says() == ["", "1 of 2 claims are about equal cost; steps cost alike."]
 
 
 def test_tables_say_all_of_it(finished):
