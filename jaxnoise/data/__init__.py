@@ -92,7 +92,7 @@ def open_images(
       split: a split or, for tensorflow-datasets, a slice of one such as "train[:90%]"; for folders
         and arrays a sub-folder's name, or "train" or "." for the folder itself.
       data_dir: the folder of arrays, or where data sets are kept: None for tensorflow-datasets'
-        default ($TFDS_DATA_DIR or ~/tensorflow_datasets). Digits need none.
+        default ($TFDS_DATA_DIR or ~/tensorflow_datasets), and for digits.
       archive: the original file, or a folder of the original files, to prepare one of these from,
         read only while it is not prepared; None to find or download them.
       size: side of square images in pixels, at most their own: the middle square of each is made
@@ -121,6 +121,9 @@ def open_images(
     if archive is not None and name not in _STAND_INS:
         allowed = f"None unless the data set is one of {', '.join(_STAND_INS)}"
         raise ArgumentError("archive", os.fspath(archive), allowed)
+    if data_dir is not None and name == "digits":
+        allowed = "None for 'digits', which need no files; 'folder' takes images of your own"
+        raise ArgumentError("data_dir", os.fspath(data_dir), allowed)
     check_decoding(size, channels, background)
     if name != "folder":
         if channels is not None:

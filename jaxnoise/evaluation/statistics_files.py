@@ -150,10 +150,15 @@ def load_statistics(path: str | Path, dimension: int | None = None) -> Statistic
     )
 
 
-def _read(path: str | Path) -> dict[str, Any]:
-    """The arrays that a statistics file may hold, as numpy reads them."""
+def check_file(path: str | Path) -> None:
+    """Raises ArgumentError unless there is a file to read."""
     if not user_path(path).is_file():
         raise ArgumentError("path", str(path), "an existing file")
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    """The arrays that a statistics file may hold, as numpy reads them."""
+    check_file(path)
     try:
         # Open here, because numpy leaves its own file open when the archive is damaged.
         with user_path(path).open("rb") as file, warnings.catch_warnings():

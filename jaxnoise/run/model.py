@@ -27,6 +27,7 @@ from jaxnoise.models.rater_file import SavedRater
 from jaxnoise.objectives import DenoisingObjective
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.run.extractor import open_extractor, open_split, samples_asked_for
+from jaxnoise.run.named_files import check_named_files
 from jaxnoise.run.open import OpenRun, does_not_fit, open_images, warn
 from jaxnoise.run.selection import open_selection, warn_of_other_training
 from jaxnoise.run.start import Start, open_start
@@ -253,16 +254,15 @@ def open_model(
       ConfigError: the batch does not divide, something cannot be had, or it does not fit.
     """
     own = images is None
+    check_named_files(run, scored=scored, selects=selects)
     devices, images, network = open_images(run, images)
     compared = open_split(run, images, "split") if scored else None
     reference_images = images if compared is None else compared
     held_out = open_split(run, images, "held_out") if scored else None
     extractor = open_extractor(run, reference_images, held_out) if scored else raw_pixels()
-    opened = (
-        open_selection(run, images, devices.size, network.num_classes)
-        if selects
-        else OpenSelection()
-    )
+    opened = OpenSelection()
+    if selects:
+        opened = open_selection(run, images, devices.size, network.num_classes)
     model = OpenModel(
         run=run,
         images=images,

@@ -1,6 +1,7 @@
 """A run whose images are open, on its devices: what every command that computes needs."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +100,9 @@ class OpenRun:
 
         Raises:
           ArgumentError: the network does not fit the images.
+          ConfigError: an optimizer of the user's own fails.
         """
+        check_optimizer(self.run, lambda: jax.eval_shape(self.init, self.key))
         return placed(self.new_state.eval_shape(), self.devices)
 
     @property
@@ -235,6 +238,37 @@ def check_network(run: Run, images: Images, network: Any) -> None:
             f"config.model.name={name!r}: must give {describe(x)} for {describe(x)}; "
             f"it gave {describe(found)!r:.80}"
         )
+
+
+def check_optimizer(run: Run, shapes: Callable[[], Params]) -> None:
+    """Traces a first update of a user's own optimizer.
+
+    Args:
+      run: a checked config.
+      shapes: gives those of the parameters.
+
+    Raises:
+      ConfigError: it fails, or its updates or its next state have not the shapes of the last.
+    """
+    name = run.config["optimizer"]["name"]
+    if ":" not in name:
+        return
+
+    def ask(params: Params) -> Any:
+        state = run.optimizer.init(params)
+        # As in a step.
+        with jax.numpy_dtype_promotion("standard"):
+            return (params, state), run.optimizer.update(params, state, params)
+
+    params = shapes()
+    try:
+        before, after = jax.eval_shape(ask, params)
+    except Exception as error:
+        raise ConfigError(f"config.optimizer.name={name!r}: {failure(name, error)}") from error
+    for what, old, new in zip(("updates", "a state"), before, after, strict=True):
+        if jax.tree.map(np.shape, old) != jax.tree.map(np.shape, new):
+            allowed = f"must give {what} of the shapes that it was given"
+            raise ConfigError(f"config.optimizer.name={name!r}: {allowed}")
 
 
 def check_objective(run: Run, images: Images) -> None:

@@ -63,6 +63,7 @@ def open_start(run: ModelRun, images: Images, wanted: Params) -> Start | None:
     given = run.train.init_from
     if given is None:
         return None
+    check_start(run)
     try:
         held = _read(user_path(given), run)
         shapes = {"/".join(path): leaf.shape for path, leaf in flatten_dict(wanted).items()}
@@ -79,9 +80,30 @@ def open_start(run: ModelRun, images: Images, wanted: Params) -> Start | None:
     return Start(network, hashlib.sha256(text.encode()).hexdigest())
 
 
-def _read(path: Path, run: ModelRun) -> _Held:
+def check_start(run: ModelRun) -> None:
+    """Looks for the weights that `train.init_from` names, and reads none of them.
+
+    Raises:
+      ConfigError: there are none.
+    """
+    given = run.train.init_from
+    if given is None:
+        return
+    try:
+        _check_place(user_path(given), run)
+    except ConfigError as error:
+        raise ConfigError(f"config.train.init_from={given!r}: {error}") from error
+
+
+def _check_place(path: Path, run: ModelRun) -> None:
+    """Raises ConfigError unless there is a run's folder, or a file of weights."""
     if path.is_dir():
-        return _of_run(path, run)
+        config = _json(RunFolder(path).config)
+        if not config:
+            raise ConfigError("is no run's folder: it has no config.json")
+        if "rater" in config:
+            raise ConfigError("holds a rater's run")
+        return
     if path.suffix not in (".safetensors", ".pkl"):
         what = "a run's folder, a .safetensors or a .pkl file"
         raise ConfigError(f"must be {what}" + ("" if path.exists() else "; there is nothing there"))
@@ -89,6 +111,11 @@ def _read(path: Path, run: ModelRun) -> _Held:
         raise ConfigError("there is no such file")
     if run.train.init_weights == "raw":
         raise ConfigError("train.init_weights='raw' has a use for a run's folder alone")
+
+
+def _read(path: Path, run: ModelRun) -> _Held:
+    if path.is_dir():
+        return _of_run(path, run)
     if path.suffix == ".pkl":
         found = load_edm(path)
         return _Held(_flat(found.variables), found.fields, found.image_shape)
@@ -97,17 +124,12 @@ def _read(path: Path, run: ModelRun) -> _Held:
 
 def _of_run(path: Path, run: ModelRun) -> _Held:
     folder = RunFolder(path)
-    config = _json(folder.config)
-    if not config:
-        raise ConfigError("is no run's folder: it has no config.json")
-    if "rater" in config:
-        raise ConfigError("holds a rater's run")
     names = ("ema", "params") if run.train.init_weights == "ema" else ("params",)
     found = Checkpoints(folder.checkpoints, on_skip=warn).part(names)[1]
     # Of several averages the first is the main one.
     found = found[0] if isinstance(found, list | tuple) else found
     shape = _json(folder.data).get("image_shape")
-    fields = completed(config).get("model", {})
+    fields = completed(_json(folder.config)).get("model", {})
     return _Held(_flat(found["network"]), fields, shape and tuple(shape))
 
 
@@ -135,7 +157,7 @@ def _json(path: Path) -> dict[str, Any]:
     """A JSON object of a file; empty where there is none."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

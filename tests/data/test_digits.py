@@ -30,6 +30,15 @@ def test_digits_have_no_test_split():
     assert caught.value.argument == "split"
 
 
+def test_digits_lie_in_no_folder():
+    with pytest.raises(ArgumentError) as caught:
+        open_images("digits", data_dir="photos")
+    assert str(caught.value) == (
+        "data_dir='photos': must be None for 'digits', which need no files; 'folder' takes images "
+        "of your own"
+    )
+
+
 def test_an_archive_is_for_cifar10_alone():
     with pytest.raises(ArgumentError, match=r"^archive="):
         open_images("digits", archive="/no/such.tar.gz")

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import re
 import sys
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from jaxnoise.cli import main
 from jaxnoise.errors import ConfigError
 from jaxnoise.objectives import SnrWeight
 from jaxnoise.objectives.denoising import DenoisingObjective
+from jaxnoise.run.model import open_model
 from jaxnoise.run.open import open_images
 
 pytestmark = pytest.mark.slow
@@ -150,6 +152,26 @@ class UnevenPairs(noise.CategoricalPairs):
         return levels[1:] ** self.power if self.power < 3 else {}[self.power]
 
 
+def drifting(mean: float = math.nan) -> noise.LogSnrLaw:
+    return noise.Laplace(mean, 1.0)
+
+
+def failing(where: str) -> optax.GradientTransformation:
+    """SGD that fails, or gives what does not fit, in one place."""
+
+    def init(params):
+        return jnp.zeros(3 if where == "init" else 2), {}["init"] if where == "init" else 0
+
+    def update(updates, state, params=None):
+        if where == "update":
+            raise ValueError("out of order")
+        if where == "shape":
+            updates = jax.tree.map(lambda u: jnp.stack([u, u]), updates)
+        return updates, state[:1] if where == "state" else state
+
+    return optax.GradientTransformation(init, update)
+
+
 def mean_distance(a, b):
     return jnp.mean((a - b) ** 2)
 
@@ -203,6 +225,10 @@ def test_every_choice_takes_code_of_ones_own():
         ({"name": f"{__name__}:not_a_law"}, "must be code that gives an object with LogSnrLaw"),
         ({"name": f"{__name__}:logistic", "mena": 1.0}, "did you mean config.law.mean"),
         ({"name": f"{__name__}:logistic", "mean": "high"}, "config.law.mean='high': must be a num"),
+        (
+            {"name": f"{__name__}:drifting"},
+            "config.law.mean: must be set, since its default is nan",
+        ),
         ({"name": "laplaze", "mu": 0.0, "b": 1.0}, "or 'module:attribute' of your own (did you"),
     ],
 )
@@ -279,3 +305,31 @@ def test_code_that_fails_when_traced_is_refused_before_anything_is_written(secti
     with pytest.raises(ConfigError, match=said) as caught:
         open_images(experiment.read(tiny.digits_config(**sections)), None)
     assert "\n" not in str(caught.value)
+
+
+OPTIMIZERS = [
+    ({"name": "optax:lion", "learning_rate": "fast"}, r"[A-Z]\w+Error: .*"),
+    ({"where": "init"}, r"KeyError: 'init' \(test_own_code.py, line \d+\)"),
+    ({"where": "update"}, r"ValueError: out of order \(test_own_code.py, line \d+\)"),
+    ({"where": "shape"}, "must give updates of the shapes that it was given"),
+    ({"where": "state"}, "must give a state of the shapes that it was given"),
+]
+
+
+@pytest.mark.parametrize(("section", "said"), OPTIMIZERS)
+def test_an_optimizer_that_fails_is_refused_before_anything_is_written(section, said):
+    section = {"name": f"{HERE}:failing"} | section
+    run = experiment.read(tiny.digits_config(optimizer=section))
+    with pytest.raises(ConfigError, match=f"^config.optimizer.name='{section['name']}': {said}$"):
+        open_model(run, selects=True)
+
+
+@pytest.mark.parametrize(("section", "said"), OPTIMIZERS[:3])
+def test_an_optimizer_that_fails_is_refused_for_a_rater(section, said):
+    from configs import digits_noise_rater
+
+    config = digits_noise_rater.get_config().to_dict()
+    config["optimizer"] = {"name": f"{HERE}:failing"} | section
+    name = config["optimizer"]["name"]
+    with pytest.raises(ConfigError, match=f"^config.optimizer.name='{name}': {said}$"):
+        experiment.read(config)
