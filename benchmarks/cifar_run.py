@@ -79,6 +79,9 @@ def main(arguments: list[str] | None = None) -> None:
     flags = parser.parse_args(arguments)
     if flags.data is None and not flags.quick:
         raise frame.refused("--data: must name a folder of images, or a tar of one")
+    if flags.out:
+        # Here and not at the end: what cannot be made would cost the run.
+        flags.out.mkdir(parents=True, exist_ok=True)
     seconds = 3 if flags.quick else flags.seconds
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)

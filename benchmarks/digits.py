@@ -53,14 +53,14 @@ class Arm:
     distances: tuple[float, ...]
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 on")
     parser.add_argument("--only", nargs="*", default=CONFIGS, choices=CONFIGS, metavar="CONFIG")
     parser.add_argument("--write", action="store_true", help="train nothing")
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     if not flags.write:
         # Seeds outside: a table that is cut short still compares all configs.
         for seed in range(flags.seeds):
@@ -72,6 +72,8 @@ def main() -> None:
         key=lambda arm: float(np.mean(arm.distances)),
     )
     found = [result for several in results.values() for result in several]
+    if not found:
+        sys.exit("no page: it needs a finished seed of a config")
     draw(arms, found[0]["frechet_floor"], ROOT / "docs" / "digits.png")
     (ROOT / "docs" / "digits.md").write_text(page(arms, found))
 

@@ -11,6 +11,7 @@ distribution of a rival's score at this x0, so that the best denoiser becomes
 In a pool of other images rivals do not know x0: F is of x alone, and cancels.
 """
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ def joint(candidates: int, x0: Floats, x: Floats) -> Floats:
     return selected
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args(arguments)
     x0, x = np.linspace(-3, 3, 1201), np.linspace(-9, 9, 3601)
     inside = (x > -0.5) & (x < 0)
     figure = blank_figure(7.0, 4.2)

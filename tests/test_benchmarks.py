@@ -8,8 +8,18 @@ from types import SimpleNamespace
 import jax
 import pytest
 
-from benchmarks import everything, frame, gpu, plain_config, scaling, steps
+from benchmarks import (
+    digits,
+    everything,
+    frame,
+    gpu,
+    plain_config,
+    scaling,
+    selection_optimum,
+    steps,
+)
 from benchmarks.collectives import collectives
+from docs.builders import evidence
 
 pytestmark = pytest.mark.slow
 
@@ -177,3 +187,37 @@ def test_what_cannot_be_taken_is_named(module, arguments, said, capsys, monkeypa
         import_module(f"benchmarks.{module}").main(["--quick", *arguments])
     assert end.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+def refuses(*arguments):
+    raise AssertionError("it was written")
+
+
+@pytest.mark.parametrize(
+    "module, writes, arguments, code",
+    [
+        (selection_optimum, "save", ["--help"], 0),
+        (selection_optimum, "save", ["--wrtie"], 2),
+        (evidence, "archives", ["--help"], 0),
+        (evidence, "archives", ["studies"], 2),
+    ],
+)
+def test_help_writes_no_page_and_no_picture(module, writes, arguments, code, monkeypatch):
+    monkeypatch.setattr(module, writes, refuses)
+    with pytest.raises(SystemExit) as end:
+        module.main(arguments)
+    assert end.value.code == code
+
+
+def test_without_finished_runs_there_is_no_page_of_the_digits(tmp_path, monkeypatch):
+    monkeypatch.setattr(digits, "RUNS", tmp_path)
+    with pytest.raises(SystemExit) as end:
+        digits.main(["--write"])
+    assert end.value.code == "no page: it needs a finished seed of a config"
+
+
+def test_the_folder_for_pictures_is_made_before_the_run(tmp_path):
+    out = tmp_path / "new" / "out"
+    with pytest.raises(SystemExit):
+        import_module("benchmarks.cifar_run").main(["--data=README.md", f"--out={out}"])
+    assert out.is_dir()
