@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxnoise import __version__, experiment
-from jaxnoise.commands import compare, study
 from jaxnoise.compilation import keep_programs
 from jaxnoise.config import files, overrides
 from jaxnoise.errors import ArgumentError, ConfigError, NonFiniteError
 from jaxnoise.files import cache_folder, check_folder, user_path
 from jaxnoise.training.loop import Interrupted
-from jaxnoise.training.parallel import connect, use_all_cores
+from jaxnoise.training.parallel import check_devices, connect, use_all_cores
 from jaxnoise.training.records import RunFolder
 
 MODES = ("train", "sample", "evaluate", "plot", "dry_run", "export", "compare")
@@ -31,12 +30,20 @@ EXIT_CODES = {NonFiniteError: 1, KeyboardInterrupt: 130, Interrupted: 143}
 ERRORS = (ConfigError, ArgumentError, NonFiniteError, Interrupted, OSError, KeyboardInterrupt)
 
 
+def command(name: str) -> Any:
+    """The module of a command, and what it draws with: files, whatever a notebook has chosen."""
+    # A back end that is not installed stops matplotlib when it is imported, as commands do.
+    os.environ["MPLBACKEND"] = "agg"
+    return import_module(f"jaxnoise.commands.{name}")
+
+
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message} (settings are --config.key=value)")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
+    engines = command("study").ENGINES
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"jaxnoise {__version__}")
     parser.add_argument("--config", help="config file, or a shipped one's name; digits_poly")
@@ -47,12 +54,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--budget", help="how much of a study is run; smoke by default")
     parser.add_argument("--index", help="make this run of a study alone, from 0; or seeds: 0,3,6")
     parser.add_argument("--jobs", type=int, help="runs of a study at a time; 1 by default")
-    parser.add_argument("--engine", choices=study.ENGINES, help="where a study's runs are made")
+    parser.add_argument("--engine", choices=engines, help="where a study's runs are made")
     parser.add_argument("--minutes", type=float, help="stop a study's runs after so long")
     parser.add_argument("--archive", help="a study as one .tar or .jsonl: taken up, and written")
     parser.add_argument("--distributed", action="store_true", help="one of several processes")
     flags = parser.parse_args(argv)
-    for name in ("config", "workdir", "study", "index", "archive"):
+    for name in ("config", "workdir", "study", "budget", "index", "archive"):
         if getattr(flags, name) == "":
             raise ConfigError(f"--{name}=: must not be empty")
     compared = flags.mode == "compare"
@@ -122,24 +129,26 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise ConfigError(
                     f"--config.{next(iter(settings))}: has no place beside --mode=compare"
                 )
-            compare.main([user_path(run) for run in flags.runs], user_path(flags.workdir or "runs"))
+            runs, out = [user_path(run) for run in flags.runs], user_path(flags.workdir or "runs")
+            command("compare").main(runs, out)
             return 0
         keep_programs(cache_folder() / "programs")
         if flags.study:
             if settings:
                 raise ConfigError(f"--config.{next(iter(settings))}: a study has its own settings")
-            return study.main(flags, lambda planned: use_shared_cores(planned.config))
-        config = overrides.apply(files.load(flags.config), settings)
+            return int(command("study").main(flags, lambda run: use_shared_cores(run.config)))
+        config = overrides.apply(files.load(flags.config, settings), settings)
         if flags.distributed:
             connect()
         else:
             use_shared_cores(config)
+        check_devices()
         run = experiment.read(config)
         name = Path(flags.config.partition(":")[0]).stem
         folder = RunFolder(user_path(flags.workdir or f"runs/{name}"), experiment.completed)
         if flags.mode != "dry_run":
             check_folder("--workdir", folder.root)
-        import_module(f"jaxnoise.commands.{flags.mode}").main(run, folder)
+        command(flags.mode).main(run, folder)
     except ERRORS as error:
         parts = (str(error) or "interrupted", *getattr(error, "__notes__", ()))
         print("error: " + " ".join("; ".join(parts).split()), file=sys.stderr)

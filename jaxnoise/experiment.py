@@ -12,7 +12,7 @@ from jaxnoise.config import noise as noise_choices
 from jaxnoise.config.extractors import EXTRACTORS
 from jaxnoise.config.models import MODELS, RATERS, Fitted
 from jaxnoise.config.optimizers import OPTIMIZERS, meta_adamw
-from jaxnoise.config.sections import Sections
+from jaxnoise.config.sections import Sections, plain_config
 from jaxnoise.config.selection import SELECTIONS, OpenSelection
 from jaxnoise.config.settings import (
     DataSettings,
@@ -28,6 +28,7 @@ from jaxnoise.evaluation.extractors import Extractor
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
 from jaxnoise.optim import follows_gradient
 from jaxnoise.sampling.samplers import Sampler
+from jaxnoise.user_code import failure
 
 COMMON = (
     "seed",
@@ -134,7 +135,7 @@ def read(config: Mapping[str, Any]) -> ModelRun | RaterRun:
     Raises:
       ConfigError: one line that names the key, the value and what is allowed.
     """
-    config = config.to_dict() if hasattr(config, "to_dict") else config
+    config = plain_config(config)
     sections = Sections(config)
     rates = sections.has("rater")
     own, unused = (OF_RATER, OF_MODEL) if rates else (OF_MODEL, OF_RATER)
@@ -187,13 +188,14 @@ def _read_model(sections: Sections, common: dict[str, Any]) -> ModelRun:
         )
     rates = sections.build("ema", ema_rates)
     sample = sections.build("sample", SampleSettings)
+    # Before the section that it lies in, which has no key for a value in its place.
+    extractor = sections.choose("evaluate.extractor", EXTRACTORS, default="raw_pixels")
     evaluate = sections.build("evaluate", EvaluateSettings)
     if evaluate.every % train.steps_per_dispatch:
         raise ConfigError(
             f"config.evaluate.every={evaluate.every}: must be a multiple of "
             f"train.steps_per_dispatch={train.steps_per_dispatch}"
         )
-    extractor = sections.choose("evaluate.extractor", EXTRACTORS, default="raw_pixels")
     sections.check_all_read()
     return ModelRun(
         **common,
@@ -212,6 +214,9 @@ def _read_model(sections: Sections, common: dict[str, Any]) -> ModelRun:
 
 def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
     train: TrainSettings = common["train"]
+    # Before the section that they lie in, which has no key for a value in their place.
+    judged = sections.has("meta.outer_law")
+    meta_optimizer = sections.build("meta.optimizer", meta_adamw)
     meta = sections.build("meta", MetaSettings)
     try:
         meta.images_per_step(train.batch)
@@ -268,15 +273,20 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
             f"config.pacing.name={name!r}: must be one that no loss moves, for a rater"
         )
     optimizer = sections.choose("optimizer", OPTIMIZERS, total_steps=steps)
-    if not follows_gradient(optimizer):
-        name = sections.resolved["optimizer"]["name"]
+    name = sections.resolved["optimizer"]["name"]
+    try:
+        moves = follows_gradient(optimizer)
+    except Exception as error:
+        if ":" not in name:
+            raise
+        raise ConfigError(f"config.optimizer.name={name!r}: {failure(name, error)}") from error
+    if not moves:
         raise ConfigError(
             f"config.optimizer.name={name!r}: must be one whose update has a derivative by its "
             "gradient, for a rater; that of a sign is 0, and so is every meta-gradient through it"
         )
     rater = sections.choose("rater", RATERS)
-    outer = _outer(sections, objective)
-    meta_optimizer = sections.build("meta.optimizer", meta_adamw)
+    outer = _outer(sections, objective) if judged else None
     sections.check_all_read()
     return RaterRun(
         **common,
@@ -291,10 +301,8 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
     )
 
 
-def _outer(sections: Sections, objective: Any) -> DenoisingObjective | None:
-    """The inner models' objective under the law of `meta.outer_law`, unpaced; None without one."""
-    if not sections.has("meta.outer_law"):
-        return None
+def _outer(sections: Sections, objective: Any) -> DenoisingObjective:
+    """The inner models' objective under the law of `meta.outer_law`, unpaced."""
     if not isinstance(objective, DenoisingObjective):
         raise ConfigError(
             "config.meta.outer_law: has no use where objective.name='consistency', whose levels "

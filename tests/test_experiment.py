@@ -111,6 +111,41 @@ def test_reading_a_resolved_config_gives_it_back():
         ({"optimizer.b0": 0.9}, ["config.optimizer.b0: is no key", "optimizer.b1"]),
         ({"objective.teacher_mu0": 0.9}, ["objective.teacher_mu0=0.9", "objective.teacher='ema'"]),
         ({"evaluate.every": 2, "evaluate.n": 0}, ["evaluate.every=2", "evaluate.n"]),
+        (
+            {"evaluate.metrics": ("frechet", "kernel"), "evaluate.n": 0},
+            ["metrics=('frechet', 'kernel'): must be ('frechet',) where evaluate.n is 0"],
+        ),
+        (
+            {"evaluate.split": "test", "evaluate.n": 0},
+            ["config.evaluate.split='test': must be None where evaluate.n is 0"],
+        ),
+        (
+            {"evaluate.few_samples": True, "evaluate.n": 0},
+            ["config.evaluate.few_samples=True: must be False where evaluate.n is 0"],
+        ),
+        (
+            {"train.init_weights": "raw"},
+            ["config.train.init_weights='raw': must be 'ema' unless train.init_from is given"],
+        ),
+        (
+            {"train.steps": 2**31},
+            ["config.train.steps=2147483648", "train.steps + train.further_steps is below 2^31"],
+        ),
+        ({"train.further_steps": 2**31 - 8}, ["config.train.further_steps=2147483640"]),
+        (
+            {"evaluate.extractor": "inception"},
+            [
+                "config.evaluate.extractor='inception': must be a section (a mapping of keys), "
+                "as in --config.evaluate.extractor.name='inception'"
+            ],
+        ),
+        ({"rater": "conv"}, ["config.rater='conv': must be a section", "config.rater.name='conv'"]),
+        ({"train.steps": {"a": 1}}, ["config.train.steps={'a': 1}: must be an integer"]),
+        ({"train.keep_checkpoints": {}}, ["config.train.keep_checkpoints={}: must be an integer"]),
+        (
+            {"objective.weight": {"name": "uniform"}},
+            ["config.objective.weight={'name': 'uniform'}: must be a string"],
+        ),
         ({"evaluate.weights": "average"}, ["evaluate.weights='average'", "ema, raw"]),
         ({"evaluate.levels": -1}, ["evaluate.levels=-1", "at least 1"]),
         ({"evaluate.levels": 4, "evaluate.n": 0}, ["evaluate.levels=4", "evaluate.n is 0"]),
@@ -242,7 +277,11 @@ def denoising(name="digits_cosine", **overrides):
         ({"law.b": 0.0}, ["config.law.b=0.0", "> 0"]),
         ({"law.name": "laplce"}, ["config.law.name='laplce'", "did you mean 'laplace'"]),
         ({"law.scale": 0.0}, ["config.law.scale=0.0", "> 0"]),
-        ({"law.shift": float("nan")}, ["config.law.shift=nan", "finite"]),
+        ({"law.shift": float("nan")}, ["config.law.shift=nan: must be a number, and not nan"]),
+        (
+            {"law.mixed": "laplace"},
+            ["config.law.mixed='laplace': must be a section", "config.law.mixed.name='laplace'"],
+        ),
         ({"law.low": 2.0, "law.high": 1.0}, ["config.law.high=1.0", "low=2.0"]),
         ({"law.quantiles": (0.5, 0.2)}, ["config.law.quantiles=(0.5, 0.2)", "ascending"]),
         ({"law.gamma": 1.0}, ["config.law.gamma", "'laplace'"]),
@@ -350,6 +389,10 @@ def test_the_teacher_of_consistency_models_has_the_curriculum_s_s0():
     )
     # mu = exp(s0 ln(mu0) / N'), N' = 2 pairs at the start.
     assert float(checked.objective.teacher_rate(jnp.int32(0))) == pytest.approx(0.9 ** (3 / 2))
+
+
+def test_the_last_step_is_the_largest_number_of_steps():
+    assert denoising(**{"train.further_steps": 2**31 - 9}).train.last_step == 2**31 - 1
 
 
 WRONG = (None, float("nan"), float("inf"), -1, 0, 1e-60, 10**5, 1e30, "", [], True, "x")

@@ -8,38 +8,63 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ml_collections.config_dict import RequiredValueError
+from ml_collections.config_dict import ConfigDict, FrozenConfigDict, RequiredValueError
 
+from jaxnoise.config.overrides import fill
+from jaxnoise.config.sections import plain_config
 from jaxnoise.errors import ConfigError
 from jaxnoise.files import user_path
 
 Made = TypeVar("Made")
 
 
-def load(spec: str) -> Mapping[str, Any]:
+def load(spec: str, settings: Mapping[str, str] | None = None) -> Mapping[str, Any]:
     """Runs a config file.
 
     Args:
       spec: "path/to/file.py", or "path/to/file.py:argument" for a `get_config` that takes one; or
         the name of a shipped config, such as "digits_poly".
+      settings: of the command line, dotted keys and the text of their values: what a ConfigDict
+        requires may come from there, and its references follow them. To be applied all the same.
 
     Returns:
-      What its `get_config` returns: a ConfigDict or a dict.
+      What its `get_config` returns, as a nested dict.
 
     Raises:
-      ConfigError: no such file, no `get_config` in it, or no mapping from it.
+      ConfigError: no such file, no `get_config` in it, no mapping from it, or one in which a value
+        is required.
     """
     config = _made("--config", spec, "get_config", "configs")
-    if hasattr(config, "to_dict"):
+    if isinstance(config, ConfigDict) and not isinstance(config, FrozenConfigDict):
         try:
-            config = config.to_dict()
-        except RequiredValueError as error:
-            raise ConfigError(f"--config={spec}: {' '.join(str(error).split())}") from error
+            fill(config, settings or {})
+        except Exception as error:
+            raise ConfigError(f"--config={spec}: {type(error).__name__}: {error}") from error
+    try:
+        config = plain_config(config)
+    except RequiredValueError as error:
+        keys = ", ".join(f"config.{key}" for key in _required(config))
+        where = "must be set, in the file or on the command line"
+        raise ConfigError(f"--config={spec}: {keys}: {where}") from error
+    except ConfigError as error:
+        raise ConfigError(f"--config={spec}: {error}") from error
     if not isinstance(config, Mapping) or not _has_names(config):
         raise ConfigError(
             f"--config={spec}: get_config gave {type(config).__name__}, no mapping of names"
         )
     return config
+
+
+def _required(config: Any, prefix: str = "") -> Iterator[str]:
+    """The keys of a ConfigDict whose values are to come from elsewhere."""
+    for key in config:
+        try:
+            value = config[key]
+        except RequiredValueError:
+            yield f"{prefix}{key}"
+        else:
+            if isinstance(value, Mapping | ConfigDict):
+                yield from _required(value, f"{prefix}{key}.")
 
 
 def _has_names(config: Mapping[Any, Any]) -> bool:

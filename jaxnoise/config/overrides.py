@@ -64,6 +64,25 @@ def apply(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, 
     return replaced(config, {path: _value(text) for path, text in overrides.items()})
 
 
+def fill(config: Any, overrides: Mapping[str, str]) -> None:
+    """Sets values that a ConfigDict has, so that its references to them follow; changes it.
+
+    Keys that are new, and whole sections, are left to `apply`.
+
+    Args:
+      config: a ConfigDict.
+      overrides: dotted keys and the text of their values.
+    """
+    for path, text in overrides.items():
+        *parents, last = path.split(".")
+        node, value = config, _value(text)
+        for parent in parents:
+            node = node[parent] if hasattr(node, "ignore_type") and parent in node else None
+        if hasattr(node, "ignore_type") and last in node and not isinstance(value, Mapping):
+            with node.ignore_type():
+                node[last] = value
+
+
 def replaced(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """A config with values in place; a mapping takes the place of a whole section.
 
@@ -85,11 +104,11 @@ def replaced(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str
     changed = _copied(config)
     for path, value in settings.items():
         *parents, last = path.split(".")
-        node = changed
+        node, above = changed, "config"
         for parent in parents:
-            node = node.setdefault(parent, {})
+            node, above = node.setdefault(parent, {}), f"{above}.{parent}"
             if not isinstance(node, dict):
-                raise ConfigError(f"config.{path}: config.{parent} is a value, not a section")
+                raise ConfigError(f"config.{path}: {above} is a value, not a section")
         node[last] = _copied(value) if isinstance(value, Mapping) else value
     return changed
 

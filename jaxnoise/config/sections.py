@@ -15,6 +15,7 @@ from math import inf
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.user_code import failure
@@ -71,11 +72,15 @@ class Sections:
         return self._build(path, dict(self._section(path)), make, {}, context)
 
     def has(self, path: str) -> bool:
-        """Whether the config has a section at `path`."""
-        node: Any = self._config
-        for part in path.split("."):
-            node = node.get(part) if isinstance(node, Mapping) else None
-        return isinstance(node, Mapping)
+        """Whether the config has a section at `path`.
+
+        Args:
+          path: of a section whose key `name` chooses.
+
+        Raises:
+          ConfigError: a value stands there.
+        """
+        return self._at(path, named=True) is not None
 
     def name(self, path: str, choices: Collection[str], default: str | None = None) -> str:
         """The section's key `name`, checked.
@@ -83,7 +88,7 @@ class Sections:
         Raises:
           ConfigError: it is not one of `choices`.
         """
-        name = self._section(path).get("name", default)
+        name = self._section(path, named=True).get("name", default)
         if not isinstance(name, str) or name not in choices:
             near = get_close_matches(str(name), list(choices), n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -137,12 +142,27 @@ class Sections:
 
         visit(self._config, "")
 
-    def _section(self, path: str) -> Mapping[str, Any]:
+    def _at(self, path: str, named: bool = False) -> Mapping[str, Any] | None:
+        """The mapping at `path`, None where there is nothing; a value there is an error."""
         node: Any = self._config
+        above = ""
         for part in path.split("."):
-            node = node.get(part, {}) if isinstance(node, Mapping) else None
+            if part not in node:
+                return None
+            node, above = node[part], f"{above}.{part}"
             if not isinstance(node, Mapping):
-                raise ConfigError(f"config.{path}: must be a section (a mapping of keys)")
+                shown = " ".join(repr(node).split())
+                # What was meant is plain where the section has a key `name`.
+                named = named and above == f".{path}" and isinstance(node, str)
+                hint = f", as in --config.{path}.name={shown}" if named else ""
+                raise ConfigError(
+                    f"config{above}={shown}: must be a section (a mapping of keys){hint}"
+                )
+        found: Mapping[str, Any] = node
+        return found
+
+    def _section(self, path: str, named: bool = False) -> Mapping[str, Any]:
+        node = self._at(path, named) or {}
         self._read.add(path)
         # A nested section is read by a call of its own.
         return {k: v for k, v in node.items() if not isinstance(v, Mapping)}
@@ -165,12 +185,18 @@ class Sections:
                     whole = f'--config.{path}="{named}"'
                     message += f" (for {named['name']!r}; {whole} drops the other keys)"
                 raise ConfigError(message)
+        # A mapping where a value belongs is no nested section, which another call would read.
+        nested = {k: v for k, v in (self._at(path) or {}).items() if isinstance(v, Mapping)}
+        given = nested | section
         arguments = {}
         for key, parameter in parameters.items():
-            if key in section:
-                arguments[key] = _coerce(f"{path}.{key}", section[key], parameter.annotation)
+            if key in given:
+                arguments[key] = _coerce(f"{path}.{key}", given[key], parameter.annotation)
             elif parameter.default is inspect.Parameter.empty:
                 raise ConfigError(f"config.{path}.{key}: must be set")
+            elif _has_nan(parameter.default):
+                # A kept config that holds it is never equal to another: no such run goes on.
+                raise ConfigError(f"config.{path}.{key}: must be set, since its default is nan")
             else:
                 arguments[key] = parameter.default
         self._record(path, {**arguments, **named})
@@ -226,11 +252,45 @@ def _settable(annotation: Any) -> Any:
     return annotation
 
 
+def plain_config(config: Any) -> Any:
+    """A config with dicts in the place of ConfigDicts, at every level.
+
+    Args:
+      config: a nested mapping; anything else comes back as it is.
+
+    Raises:
+      ConfigError: it holds itself, and so has no end.
+    """
+
+    def plain(node: Any) -> Any:
+        node = node.to_dict() if hasattr(node, "to_dict") else node
+        return {k: plain(v) for k, v in node.items()} if isinstance(node, Mapping) else node
+
+    try:
+        return plain(config)
+    except RecursionError as error:
+        raise ConfigError("config: must be sections of values; it holds itself") from error
+
+
 def is_plain(value: Any) -> bool:
     """Whether a config can hold a value, and JSON can keep it."""
     if isinstance(value, (tuple, list)):
         return all(map(is_plain, value))
     return isinstance(value, _PLAIN)
+
+
+def _has_nan(value: Any) -> bool:
+    """Whether a value is not a number, or holds one that is not."""
+    if isinstance(value, (tuple, list)):
+        return any(map(_has_nan, value))
+    return isinstance(value, float) and value != value
+
+
+def _from_numpy(value: Any) -> Any:
+    """A number of numpy's as Python's, which JSON can keep; in a tuple too."""
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_from_numpy, value)) if type(value) in (tuple, list) else value
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _unknown(key: str, allowed: list[str], prefix: str) -> str:
@@ -244,9 +304,9 @@ def _unknown(key: str, allowed: list[str], prefix: str) -> str:
 
 def _coerce(path: str, value: Any, kind: Any) -> Any:
     """`value` as `kind`: an int is taken for a float, a list for a tuple; nothing else changes."""
-    wanted = kind_in_words(kind)
+    value, wanted = _from_numpy(value), kind_in_words(kind)
     if kind in (inspect.Parameter.empty, Any):
-        if is_plain(value):
+        if is_plain(value) and not _has_nan(value):
             return value
         wanted = "a number, a string, True, False, None or a tuple of them"
     elif isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
@@ -263,10 +323,10 @@ def _coerce(path: str, value: Any, kind: Any) -> Any:
             item = typing.get_args(kind)[0]
             return tuple(_coerce(path, v, item) for v in value)
     elif kind is float:
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == value:
             # An integer may be too large even for a float.
             size = abs(value) if value else 1
-            if _SMALLEST <= size <= _LARGEST or size == inf or size != size:
+            if _SMALLEST <= size <= _LARGEST or size == inf:
                 return float(value)
             wanted = f"0 or of a size that float32 holds, {_SMALLEST:.3g} to {_LARGEST:.3g}"
     elif kind is int:
@@ -278,6 +338,8 @@ def _coerce(path: str, value: Any, kind: Any) -> Any:
         return value
     if isinstance(value, str) and not value:
         wanted += ", and not empty"
+    if _has_nan(value):
+        wanted += ", and not nan"
     raise ConfigError(f"config.{path}={' '.join(repr(value).split())}: must be {wanted}")
 
 

@@ -176,7 +176,13 @@ class TrainSettings:
                 f"a multiple of train.log_every={self.log_every}, so that resumed rows are whole",
             )
         one_of("mapping", self.mapping, ("auto", "pmap", "shard_map"))
+        if self.last_step >= 2**31:  # they are counted in int32
+            name = "steps" if self.steps >= 2**31 else "further_steps"
+            allowed = "so low that train.steps + train.further_steps is below 2^31"
+            raise ArgumentError(name, getattr(self, name), allowed)
         one_of("init_weights", self.init_weights, ("ema", "raw"))
+        if self.init_weights == "raw" and self.init_from is None:
+            raise ArgumentError("init_weights", "raw", "'ema' unless train.init_from is given")
         if not 0 <= self.label_dropout < 1:
             raise ArgumentError("label_dropout", self.label_dropout, "a number in [0, 1)")
 
@@ -257,19 +263,17 @@ class EvaluateSettings:
         one_of("weights", self.weights, ("ema", "raw"))
         if self.levels < 0:
             raise ArgumentError("levels", self.levels, "at least 1, or 0 for none")
-        if self.levels and self.n == 0:
-            raise ArgumentError("levels", self.levels, "0 where evaluate.n is 0")
-        for name, other in (
-            ("split", "reference"),
-            ("held_out", "split"),
-        ):
+        for name, other in (("split", "reference"), ("held_out", "split")):
             if None not in (getattr(self, name), getattr(self, other)):
                 allowed = f"None where evaluate.{other} is given"
                 raise ArgumentError(name, getattr(self, name), allowed)
         if self.every < 0:
             raise ArgumentError("every", self.every, "at least 1, or 0 for the end only")
-        if self.every and self.n == 0:
-            raise ArgumentError("every", self.every, "0 where evaluate.n is 0")
+        # Not `held_out` and the like, which recipes set that are tried without a score.
+        for name in ("every", "levels", "metrics", "split", "few_samples") if self.n == 0 else ():
+            unset = type(self).__dataclass_fields__[name].default
+            if getattr(self, name) != unset:
+                raise ArgumentError(name, getattr(self, name), f"{unset!r} where evaluate.n is 0")
         for metric in self.metrics:
             one_of("metrics", metric, METRICS)
         if "frechet" not in self.metrics:

@@ -54,8 +54,9 @@ def _consistency(
 def _denoising(
     sections: Sections, total_steps: int
 ) -> tuple[DenoisingObjective, DenoisingObjective]:
+    mixed = sections.has("law.mixed")
     law = sections.choose("law", noise_choices.LOG_SNR_LAWS)
-    if sections.has("law.mixed"):
+    if mixed:
         other, share = sections.choose("law.mixed", noise_choices.MIXED_LAWS)
         law = noise.mixture([law, other], [1 - share, share])
     pacing = sections.choose(

@@ -202,8 +202,9 @@ class UNet(nn.Module):
             if not 0 < self.fourier_scale < math.inf:
                 raise ArgumentError("fourier_scale", self.fourier_scale, "a finite number > 0")
         taps = self.resample_filter
-        if not taps or len(taps) % 2 or sum(taps) <= 0:
-            raise ArgumentError("resample_filter", taps, "an even number of weights, sum > 0")
+        if not taps or len(taps) % 2 or not 0 < sum(taps) < math.inf:
+            allowed = "an even number of finite weights, sum > 0"
+            raise ArgumentError("resample_filter", taps, allowed)
         one_of("dtype", jnp.dtype(self.dtype).name, ("float32", "bfloat16", "float64"))
 
     def _check_input(self, x: jax.Array, labels: jax.Array | None) -> None:

@@ -204,6 +204,19 @@ def use_all_cores(batch: int) -> None:
     os.environ["XLA_FLAGS"] = f"{flags} --{option}={count}".strip()
 
 
+def check_devices() -> None:
+    """Asks for the devices, so that those that are not there are named in one line.
+
+    Raises:
+      ConfigError: there are none of the platforms that $JAX_PLATFORMS names.
+    """
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        named = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}"
+        raise ConfigError(f"{named}: must name what can be used here ({error})") from error
+
+
 def connect() -> None:
     """Joins the processes of one run; call before anything asks for devices.
 

@@ -1,8 +1,10 @@
 import sys
+from pathlib import Path
 
 import pytest
 
 from jaxnoise.config.files import load
+from jaxnoise.config.overrides import apply
 from jaxnoise.errors import ConfigError
 from jaxnoise.study.plan import load_study
 
@@ -20,6 +22,61 @@ def test_a_config_dict_becomes_a_plain_mapping(tmp_path):
         "def get_config():\n    return ConfigDict({'a': {'b': (1, 2)}})\n",
     )
     assert load(path) == {"a": {"b": (1, 2)}}
+
+
+REQUIRING = """
+from ml_collections import ConfigDict, config_dict
+
+def get_config():
+    config = ConfigDict({"steps": 4, "name": "of one type", "part": {}})
+    config.part.size = config_dict.required_placeholder(int)
+    config.part.warmup = config.get_ref("steps")
+    return %s
+"""
+
+
+@pytest.mark.parametrize("given", ["config", "{'a': config}"])
+def test_what_is_required_is_named(tmp_path, given):
+    path = write(tmp_path, REQUIRING % given)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    key = "config.part.size" if given == "config" else "config.a.part.size"
+    where = "must be set, in the file or on the command line"
+    assert str(caught.value) == f"--config={path}: {key}: {where}"
+
+
+def test_settings_fill_what_is_required_and_references_follow_them(tmp_path):
+    path = write(tmp_path, REQUIRING % "config")
+    settings = {
+        "part.size": "8",
+        "steps": "6",
+        "name": "3",
+        "new.key": "1",
+        "part.none.at_all": "2",
+    }
+    config = load(path, settings)
+    assert config == {"steps": 6, "name": 3, "part": {"size": 8, "warmup": 6}}
+    whole = {"part": "{'size': 1}", "part.warmup": "2"}
+    assert apply(load(path, whole | {"part.size": "8"}), whole)["part"] == {"size": 1, "warmup": 2}
+    frozen = write(tmp_path, REQUIRING.replace("config_dict.required_placeholder(int)", "1"))
+    Path(frozen).write_text(Path(frozen).read_text() % "config_dict.FrozenConfigDict(config)")
+    assert load(frozen, settings)["part"] == {"size": 1, "warmup": 4}
+
+
+@pytest.mark.parametrize("kind", ["dict", "ConfigDict"])
+def test_config_dicts_in_sections_become_plain_and_none_holds_itself(tmp_path, kind):
+    head = "from ml_collections import ConfigDict\ndef get_config():\n"
+    path = write(
+        tmp_path, f"{head}    return {kind}(dict(a={kind}(dict(b=ConfigDict(dict(c=1))))))\n"
+    )
+    found = load(path)
+    assert found == {"a": {"b": {"c": 1}}}
+    assert type(found["a"]["b"]) is dict
+    path = write(tmp_path, f"{head}    c = {kind}(dict(a=1))\n    c['c'] = c\n    return c\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    said = "config: must be sections of values; it holds itself"
+    assert str(caught.value) == f"--config={path}: {said}"
 
 
 def test_an_argument_after_a_colon(tmp_path):

@@ -40,6 +40,11 @@ def test_the_config_given_stays_as_it_was():
     assert config == {"a": {"b": 1}}
 
 
-def test_a_value_is_no_section():
-    with pytest.raises(ConfigError, match=r"config\.a is a value, not a section"):
-        apply({"a": 1}, {"a.b": "2"})
+@pytest.mark.parametrize(
+    ("config", "key", "value"),
+    [({"a": 1}, "a.b", "config.a"), ({"a": {"b": 1}}, "a.b.c", "config.a.b")],
+)
+def test_a_value_is_no_section(config, key, value):
+    with pytest.raises(ConfigError) as caught:
+        apply(config, {key: "2"})
+    assert str(caught.value) == f"config.{key}: {value} is a value, not a section"

@@ -175,7 +175,17 @@ def test_schedules_of_inner_models_are_laid_out_over_their_lives():
         ({"meta.outer_batch": 24}, ["config.meta.outer_batch=24", "multiple", "16"]),
         ({"meta.outer_batch": 0}, ["config.meta.outer_batch=0"]),
         ({"meta": {}}, ["config.meta.outer_batch: must be set"]),
-        ({"meta": None}, ["config.meta: must be a section"]),
+        ({"meta": None}, ["config.meta=None: must be a section (a mapping of keys)"]),
+        (
+            {"meta.outer_law": "cosine"},
+            ["config.meta.outer_law='cosine': must be a section", "meta.outer_law.name='cosine'"],
+        ),
+        (
+            {"meta.optimizer": "adam"},
+            ["config.meta.optimizer='adam': must be a section (a mapping of keys)"],
+        ),
+        ({"rater": "conv"}, ["config.rater='conv': must be a section", "config.rater.name='conv'"]),
+        ({"rater": None}, ["config.rater=None: must be a section (a mapping of keys)"]),
         ({"meta.held_out": 1.0}, ["config.meta.held_out=1.0", "(0, 1)"]),
         ({"meta.candidates": 1}, ["config.meta.candidates=1", "at least 2"]),
         ({"meta.temperature": 0}, ["config.meta.temperature=0.0", "> 0"]),

@@ -172,6 +172,7 @@ def test_a_finished_run_is_scored_again_and_a_damaged_one_falls_back(whole):
         (["--config=configs/digits_ploy.py"], ["configs/digits_ploy.py"]),
         (["--mode=trian"], ["mode", "train"]),
         (["stray"], ["stray"]),
+        (["--study=high_noise", "--budget="], ["error: --budget=: must not be empty\n"]),
     ],
     ids=lambda value: "-".join(value)[:40],
 )
@@ -185,6 +186,34 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, parts, tmp_path, capsy
     for part in parts:
         assert part in err
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_file_requires_may_come_from_the_command_line(tmp_path, capsys):
+    path = tmp_path / "arm.py"
+    path.write_text(
+        "from ml_collections import config_dict\n"
+        "from configs import digits_poly\n"
+        "def get_config():\n"
+        "    config = digits_poly.get_config()\n"
+        "    config.law.curve = config_dict.required_placeholder(float)\n"
+        "    return config\n"
+    )
+    assert run.main([f"--config={path}", "--mode=plot", "--config.law.curve=0"]) == 2
+    assert capsys.readouterr().err == "error: config.law.curve=0.0: must be a finite number > 0\n"
+
+
+def test_devices_that_are_not_there_are_named_whatever_a_notebook_draws_with(tmp_path):
+    arguments = (CONFIG, f"--workdir={tmp_path / 'run'}", "--mode=plot")
+    code, out, err = command_line.run(*arguments, JAX_PLATFORMS="none_such", MPLBACKEND="Foo")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: JAX_PLATFORMS=none_such: must name what can be used here (")
+    assert len(err.splitlines()) == 1
+
+
+def test_comparing_asks_for_no_devices(monkeypatch, capsys):
+    monkeypatch.delattr("jaxnoise.cli.check_devices")
+    assert run.main(["--mode=compare"]) == 2
+    assert capsys.readouterr().err.startswith("error: --runs")
 
 
 def test_what_is_noted_on_an_error_is_in_its_line(tmp_path, monkeypatch, capsys):

@@ -230,6 +230,8 @@ def test_forward_over_reverse_and_plain_forward_mode_agree(batch):
         ("fourier_scale", 0.0),
         ("encoder", "skip"),
         ("resample_filter", (1, 2, 1)),
+        ("resample_filter", (math.nan, math.nan)),
+        ("resample_filter", (1, math.inf)),
         ("channel_mult_noise", 0),
         ("channel_mult_emb", 0),
         ("skip_scale", -1.0),

@@ -28,9 +28,11 @@ def test_another_config_is_refused_with_the_keys_that_differ(tmp_path):
     assert json.loads(folder.config.read_text())["law"]["name"] == "polynomial"
 
 
-def test_unreadable_config_is_one_line(tmp_path):
+# The last one nests more deeply than Python can follow.
+@pytest.mark.parametrize("text", ["{", "[" * 100_000], ids=["cut", "deep"])
+def test_unreadable_config_is_one_line(text, tmp_path):
     folder = RunFolder(tmp_path)
-    folder.config.write_text("{")
+    folder.config.write_text(text)
     with pytest.raises(ConfigError, match="is damaged"):
         folder.claim(CONFIG)
 
