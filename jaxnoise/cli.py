@@ -6,6 +6,7 @@ Installed, the command is also called `jaxnoise`.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,9 +32,15 @@ ERRORS = (ConfigError, ArgumentError, NonFiniteError, Interrupted, OSError, Keyb
 
 
 def command(name: str) -> Any:
-    """The module of a command, and what it draws with: files, whatever a notebook has chosen."""
-    # A back end that is not installed stops matplotlib when it is imported, as commands do.
-    os.environ["MPLBACKEND"] = "agg"
+    """The module of a command, whatever a notebook draws with."""
+    if "matplotlib" not in sys.modules:
+        # A back end that is not installed here would stop the import; files need none.
+        chosen = os.environ.pop("MPLBACKEND", None)
+        matplotlib: Any = import_module("matplotlib")
+        if chosen is not None:
+            os.environ["MPLBACKEND"] = chosen
+            with contextlib.suppress(ValueError):
+                matplotlib.rcParams["backend"] = chosen
     return import_module(f"jaxnoise.commands.{name}")
 
 

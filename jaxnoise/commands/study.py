@@ -56,7 +56,8 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
         if archive is not None:
             unpack(archive, folder, runs)
         folder.claim(runs)
-        check_agreement(folder, runs)
+        if own is None:
+            check_agreement(folder, runs)
     if own is not None:
         make([runs[index] for index in own], folder, prepare)
         return 0

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ml_collections.config_dict import ConfigDict, FrozenConfigDict, RequiredValueError
+from ml_collections.config_dict import ConfigDict, RequiredValueError
 
 from jaxnoise.config.overrides import fill
 from jaxnoise.config.sections import plain_config
@@ -35,12 +35,8 @@ def load(spec: str, settings: Mapping[str, str] | None = None) -> Mapping[str, A
         is required.
     """
     config = _made("--config", spec, "get_config", "configs")
-    if isinstance(config, ConfigDict) and not isinstance(config, FrozenConfigDict):
-        try:
-            fill(config, settings or {})
-        except Exception as error:
-            raise ConfigError(f"--config={spec}: {type(error).__name__}: {error}") from error
     try:
+        fill(config, settings or {})
         config = plain_config(config)
     except RequiredValueError as error:
         keys = ", ".join(f"config.{key}" for key in _required(config))
@@ -48,6 +44,9 @@ def load(spec: str, settings: Mapping[str, str] | None = None) -> Mapping[str, A
         raise ConfigError(f"--config={spec}: {keys}: {where}") from error
     except ConfigError as error:
         raise ConfigError(f"--config={spec}: {error}") from error
+    except Exception as error:
+        # What a reference computes, of a value that it does not fit.
+        raise ConfigError(f"--config={spec}: {type(error).__name__}: {error}") from error
     if not isinstance(config, Mapping) or not _has_names(config):
         raise ConfigError(
             f"--config={spec}: get_config gave {type(config).__name__}, no mapping of names"

@@ -4,6 +4,13 @@ import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ml_collections.config_dict import (
+    ConfigDict,
+    FieldReference,
+    FrozenConfigDict,
+    RequiredValueError,
+)
+
 from jaxnoise.errors import ConfigError
 
 PREFIX = "--config."
@@ -75,12 +82,25 @@ def fill(config: Any, overrides: Mapping[str, str]) -> None:
     """
     for path, text in overrides.items():
         *parents, last = path.split(".")
-        node, value = config, _value(text)
+        node = config
         for parent in parents:
-            node = node[parent] if hasattr(node, "ignore_type") and parent in node else None
-        if hasattr(node, "ignore_type") and last in node and not isinstance(value, Mapping):
+            node = _inside(node, parent)
+        # Two sections may be one object, in which `apply` changes one alone.
+        if isinstance(_inside(node, last), FieldReference):
             with node.ignore_type():
-                node[last] = value
+                node[last] = _value(text)
+
+
+def _inside(node: Any, key: str) -> Any:
+    """What a section holds, a reference as it is; None where there is no such key to be set."""
+    if isinstance(node, FieldReference):
+        try:
+            node = node.get()
+        except RequiredValueError:
+            return None
+    if isinstance(node, ConfigDict) and not isinstance(node, FrozenConfigDict):
+        return dict(node.items(preserve_field_references=True)).get(key)
+    return node.get(key) if isinstance(node, Mapping) else None
 
 
 def replaced(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

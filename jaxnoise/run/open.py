@@ -20,6 +20,7 @@ from jaxnoise.experiment import ModelRun, Run, completed
 from jaxnoise.figures.noise_plans import save_noise
 from jaxnoise.objectives.objective import Objective
 from jaxnoise.run.scale import check_scale
+from jaxnoise.training.drawing import AXIS
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.records import differences, flatten
 from jaxnoise.training.state import Params
@@ -262,7 +263,9 @@ def check_optimizer(run: Run, shapes: Callable[[], Params]) -> None:
 
     params = shapes()
     try:
-        before, after = jax.eval_shape(ask, params)
+        # Along the axis of devices, which it may average over.
+        alone = jax.vmap(ask, in_axes=None, axis_name=AXIS, axis_size=1)
+        before, after = jax.eval_shape(alone, params)
     except Exception as error:
         raise ConfigError(f"config.optimizer.name={name!r}: {failure(name, error)}") from error
     for what, old, new in zip(("updates", "a state"), before, after, strict=True):

@@ -9,8 +9,9 @@ from jaxnoise.report.scores import PROTOCOL_KEYS
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
 
-# Guidance may be what arms differ in.
-_OF_ALL = tuple(key for key in (*PROTOCOL_KEYS, "weights", "reference_count") if key != "guidance")
+# What arms may differ in, such as with a moving average and without.
+_OF_ARM = ("guidance", "weights")
+_OF_ALL = tuple(key for key in (*PROTOCOL_KEYS, "reference_count") if key not in _OF_ARM)
 
 
 def check_agreement(folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
@@ -22,8 +23,8 @@ def check_agreement(folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
 
     Raises:
       ConfigError: two results of a comparison with unlike protocols, such as one with features
-        that could not be had for the other; two seeds of an arm with unlike guidance; or runs whose
-        configs name the same images, which were others.
+        that could not be had for the other; two seeds of an arm with unlike guidance or weights; or
+        runs whose configs name the same images, which were others.
     """
     first: dict[tuple[str, ...], tuple[PlannedRun, dict[str, Any]]] = {}
 
@@ -42,9 +43,13 @@ def check_agreement(folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
     for planned in runs:
         for further, result in folder.results(planned).items():
             place = planned.comparison, further
-            compare(place, planned, {key: result[key] for key in _OF_ALL if key in result})
-            held = {"guidance": result["guidance"]} if "guidance" in result else {}
-            compare((*place, planned.arm), planned, held)
+            of_all = {key: result[key] for key in _OF_ALL if key in result}
+            # The same images may lie in a folder of another name.
+            if of_all.get("reference_sha256"):
+                of_all.pop("reference", None)
+            compare(place, planned, of_all)
+            of_arm = {key: result[key] for key in _OF_ARM if key in result}
+            compare((*place, planned.arm), planned, of_arm)
         data = folder.run_folder(planned).data
         if data.exists():
             images = json.dumps(planned.run.config["data"], sort_keys=True)

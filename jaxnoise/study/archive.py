@@ -101,19 +101,27 @@ def _take_up(
                     f"--workdir={folder.root} does not; give another --workdir"
                 )
         return
-    if folder.root.is_dir() and any(folder.root.iterdir()):
-        raise ConfigError(
-            f"--workdir={folder.root}: must be new, empty or this study's, to take up an archive; "
-            "it holds other files"
-        )
-    folder.root.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f"{folder.root.name}.", dir=folder.root.parent))
+    # Behind a link, if it is one.
+    root = folder.root.resolve()
+    root.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f"{root.name}.", dir=root.parent))
     try:
         whole = part / "study"
         whole.mkdir()
         tar.extractall(whole, filter="data")
-        # At once, whatever kills this.
-        whole.replace(folder.root)
+        if not root.exists():
+            # At once, whatever kills this.
+            whole.replace(root)
+            return
+        there = [path.name for path in whole.iterdir() if (root / path.name).exists()]
+        if there:
+            raise ConfigError(
+                f"--workdir={folder.root}: holds {there[0]!r} without a plan.json, as where taking "
+                "up an archive was killed; give another --workdir"
+            )
+        # The plan last: with it the folder is whole.
+        for path in sorted(whole.iterdir(), key=lambda path: path.name == folder.plan.name):
+            path.replace(root / path.name)
     finally:
         shutil.rmtree(part)
 

@@ -19,6 +19,8 @@ VIEWING = (
     *(key for key in records.VIEWING if key not in _SCORING),
     "evaluate.every",
     "evaluate.fallback",
+    "evaluate.reference",
+    "evaluate.extractor.path",
     "sample.batch",
 )
 """Settings in which a run of a study may differ from its plan."""

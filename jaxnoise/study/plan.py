@@ -261,6 +261,7 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
                 raise ConfigError(f"study arm {name}/{arm}: is the same as {name}/{seen[resolved]}")
             seen[resolved] = arm
             arms[arm] = config
+        check_protocols(name, {arm: _read(name, arm, each, built) for arm, each in arms.items()})
         for seed in given.seeds:
             for arm, config in arms.items():
                 seeds = {"seed": seed}
@@ -281,6 +282,20 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
             if planned_run.comparison == claim.comparison:
                 check_score(claim, planned_run.run, planned_run.further)
     return planned
+
+
+def check_protocols(comparison: str, runs: Mapping[str, Run]) -> None:
+    """Raises ConfigError where scores of the arms would not mean the same."""
+    scored = {arm: run for arm, run in runs.items() if isinstance(run, experiment.ModelRun)}
+    for key in ("n", "split", "reference", "extractor"):
+        found = {arm: run.config["evaluate"][key] for arm, run in scored.items()}
+        first = next(iter(found), "")
+        for arm, value in found.items():
+            if value != found[first]:
+                raise ConfigError(
+                    f"study arm {comparison}/{arm}: config.evaluate.{key}={value!r}: must be as in "
+                    f"{comparison}/{first}, {found[first]!r}, or their scores cannot be compared"
+                )
 
 
 def _filled(value: Any, names: Mapping[str, Any]) -> Any:

@@ -55,12 +55,29 @@ def test_settings_fill_what_is_required_and_references_follow_them(tmp_path):
         "part.none.at_all": "2",
     }
     config = load(path, settings)
-    assert config == {"steps": 6, "name": 3, "part": {"size": 8, "warmup": 6}}
+    # What nothing refers to is left to `apply`.
+    assert config == {"steps": 6, "name": "of one type", "part": {"size": 8, "warmup": 6}}
+    within = write(tmp_path, REQUIRING % "{'a': config}")
+    assert load(within, {"a.part.size": "8", "a.steps": "6"})["a"]["part"]["warmup"] == 6
+    halved = REQUIRING.replace('get_ref("steps")', 'get_ref("steps") // 2') % "config"
+    path = write(tmp_path, halved)
+    with pytest.raises(ConfigError, match=r"TypeError: unsupported operand"):
+        load(path, {"part.size": "8", "steps": "many"})
     whole = {"part": "{'size': 1}", "part.warmup": "2"}
     assert apply(load(path, whole | {"part.size": "8"}), whole)["part"] == {"size": 1, "warmup": 2}
     frozen = write(tmp_path, REQUIRING.replace("config_dict.required_placeholder(int)", "1"))
     Path(frozen).write_text(Path(frozen).read_text() % "config_dict.FrozenConfigDict(config)")
     assert load(frozen, settings)["part"] == {"size": 1, "warmup": 4}
+
+
+def test_a_section_in_two_places_is_changed_in_the_one_that_is_named(tmp_path):
+    """Two names of one object are no reference."""
+    body = "    c = ConfigDict({'law': {'b': 1.0}})\n    c.outer = c.law\n"
+    frozen = "    c.part = FrozenConfigDict({'a': 1})\n    return c\n"
+    head = "from ml_collections import ConfigDict, FrozenConfigDict\ndef get_config():\n"
+    settings = {"outer.b": "2.0", "part.a": "3"}
+    found = apply(load(write(tmp_path, head + body + frozen), settings), settings)
+    assert found == {"law": {"b": 1.0}, "outer": {"b": 2.0}, "part": {"a": 3}}
 
 
 @pytest.mark.parametrize("kind", ["dict", "ConfigDict"])

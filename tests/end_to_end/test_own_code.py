@@ -23,6 +23,7 @@ from jaxnoise.objectives import SnrWeight
 from jaxnoise.objectives.denoising import DenoisingObjective
 from jaxnoise.run.model import open_model
 from jaxnoise.run.open import open_images
+from jaxnoise.training.drawing import AXIS
 
 pytestmark = pytest.mark.slow
 
@@ -322,6 +323,16 @@ def test_an_optimizer_that_fails_is_refused_before_anything_is_written(section, 
     run = experiment.read(tiny.digits_config(optimizer=section))
     with pytest.raises(ConfigError, match=f"^config.optimizer.name='{section['name']}': {said}$"):
         open_model(run, selects=True)
+
+
+def agreeing(learning_rate: float = 0.1) -> optax.GradientTransformation:
+    """Sees the devices, as in a step."""
+    return optax.stateless(lambda updates, params: jax.lax.pmean(updates, AXIS))
+
+
+def test_an_optimizer_may_average_over_the_devices():
+    run = experiment.read(tiny.digits_config(optimizer={"name": f"{HERE}:agreeing"}))
+    assert open_model(run, selects=True).abstract_state.opt_state is not None
 
 
 @pytest.mark.parametrize(("section", "said"), OPTIMIZERS[:3])

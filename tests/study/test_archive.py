@@ -171,17 +171,20 @@ def test_a_tar_brings_the_folder_back(packed, tmp_path):
     assert {path.name for path in other.root.parent.iterdir()} == {"other"}
 
 
-def test_a_tar_goes_into_an_empty_folder_and_over_no_other_files(packed, tmp_path):
+def test_a_tar_goes_into_a_folder_that_is_there_and_over_nothing_in_it(packed, tmp_path):
     _, runs, archive = packed
-    other = StudyFolder(tmp_path / "other")
-    other.root.mkdir()
-    (other.root / "notes.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="other: must be new, empty or this study's, to take up"):
-        unpack(archive, other, runs)
-    assert [path.name for path in other.root.iterdir()] == ["notes.txt"]
-    (other.root / "notes.txt").unlink()
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / "slurm-1.out").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "place")
+    other = StudyFolder(tmp_path / "link")
     unpack(archive, other, runs)
     assert other.is_finished(runs[0])
+    assert (tmp_path / "link").is_symlink()
+    # As where the taking up was killed.
+    other.plan.unlink()
+    with pytest.raises(ConfigError, match=r"link: holds 'digits' without a plan\.json"):
+        unpack(archive, other, runs)
+    assert {path.name for path in other.root.iterdir()} == {"digits", "slurm-1.out"}
 
 
 @pytest.mark.parametrize("begun", [False, True])

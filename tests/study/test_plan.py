@@ -239,6 +239,16 @@ def test_further_scores_are_of_the_same_training():
         )
 
 
+def test_arms_whose_scores_would_not_mean_the_same_are_refused():
+    arms = {"plain": {}, "few": {"evaluate.n": 80, "law": {"name": "uniform"}}}
+    said = r"^study arm digits/few: config\.evaluate\.n=80: must be as in digits/plain, 64, or"
+    with pytest.raises(ConfigError, match=said):
+        planned_runs(small_study.get_study(arms=arms), "smoke", FOLDER)
+    # Whether an average helps is a question.
+    arms = {"plain": {}, "raw": {"evaluate.weights": "raw"}, "none": {"ema.rate": 0.0}}
+    assert len(planned_runs(small_study.get_study(arms=arms), "smoke", FOLDER)) == 6
+
+
 def test_a_folder_keeps_its_runs_and_takes_more_of_them(tmp_path):
     folder = StudyFolder(tmp_path / "study")
     folder.claim(planned_runs(small_study.get_study(), "smoke", FOLDER))

@@ -89,6 +89,7 @@ def test_rows_pair_arms_by_seed_and_leave_out_what_is_not_finished(finished):
     [
         ({"n": 600}, "n was 600 for the one and 64"),
         ({"weights": "raw"}, "weights was 'raw' for the one and 'ema'"),
+        ({"reference": "others"}, "reference was 'others' for the one and 'digits'"),
         ({"reference_count": 7}, "reference_count was 7 for the one and 899"),
     ],
 )
@@ -98,6 +99,15 @@ def test_scores_that_do_not_mean_the_same_are_not_averaged(fact, said, finished)
     path.write_text(json.dumps(json.loads(path.read_text()) | fact))
     with pytest.raises(ConfigError, match=f"plain/seed_1 cannot be .*plain/seed_0: {said}"):
         rows_of(folder, runs, {"digits": "plain"})
+
+
+def test_arms_may_differ_in_weights_and_folders_in_their_names(finished):
+    folder, runs = finished
+    for planned, weights, name in zip(runs, ("ema", "raw", "ema"), "aba", strict=False):
+        path = folder.run_folder(planned).result
+        facts = {"weights": weights, "reference": name, "reference_sha256": "1f"}
+        path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+    assert len(rows_of(folder, runs, {"digits": "plain"})) == 2
 
 
 def test_runs_on_other_images_are_not_compared(finished):
