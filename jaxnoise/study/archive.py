@@ -238,8 +238,12 @@ def _restore(
     for run in held:
         root = folder.root / run["run"]
         root.mkdir(parents=True, exist_ok=True)
-        # What another process is making is not written over.
-        with contextlib.suppress(ConfigError), exclusive(root):
+        with contextlib.ExitStack() as held_alone:
+            try:
+                held_alone.enter_context(exclusive(root))
+            except ConfigError:
+                # What another process is making is not written over.
+                continue
             files = run["files"]
             if _is_there(root, run["run"], folder, planned):
                 # Of the same run only further scores can be missing.
