@@ -91,9 +91,9 @@ assert score["frechet_black"] > score["frechet_floor"] > 0
 """
 
 SAY_WHAT_IS_NEEDED = """
-for name in ("digits", "cifar10", "mnist"):
+for name, data_dir in (("digits", None), ("cifar10", sys.argv[1]), ("mnist", sys.argv[1])):
     try:
-        data.open_images(name, data_dir=sys.argv[1])
+        data.open_images(name, data_dir=data_dir)
     except data.ConfigError as error:
         print(error)
 """
