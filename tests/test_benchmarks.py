@@ -6,6 +6,7 @@ from importlib import import_module, util
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
 from benchmarks import (
@@ -13,6 +14,7 @@ from benchmarks import (
     everything,
     frame,
     gpu,
+    gradient_variance,
     plain_config,
     scaling,
     selection_optimum,
@@ -221,3 +223,18 @@ def test_the_folder_for_pictures_is_made_before_the_run(tmp_path):
     with pytest.raises(SystemExit):
         import_module("benchmarks.cifar_run").main(["--data=README.md", f"--out={out}"])
     assert out.is_dir()
+
+
+def test_the_trace_under_an_adaptive_law_has_a_closed_form():
+    """Three in four draws are clean under p, one in two under b: r is 2/3 and 2."""
+    sigma = np.array([0.05, 0.05, 0.05, 20.0])
+    clean, noisy, every = gradient_variance.rows_of(
+        sigma,
+        importance=np.array([2 / 3, 2 / 3, 2 / 3, 2]),
+        losses=np.array([1.0, 2.0, 3.0, 8.0]),
+        squares=np.array([9.0, 9.0, 9.0, 3.0]),
+    )
+    # E_b |g|^2 = 6; E_p r^2 |g|^2 = 3/4 4/9 9 + 1/4 4 3 = 6.
+    assert clean == ("<0.1", *map(pytest.approx, (1.5, 2.0, 0.75, 0.5)))
+    assert noisy == (">10", *map(pytest.approx, (0.5, 8.0, 0.25, 0.5)))
+    assert every == ("all", *map(pytest.approx, (1.0, 5.0, 1.0, 1.0)))

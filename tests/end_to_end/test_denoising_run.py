@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
+from benchmarks import gradient_variance
 from jaxnoise import experiment
 from jaxnoise.commands import dry_run, evaluate, plot, sample, train
 from jaxnoise.config import overrides
@@ -219,3 +220,6 @@ def test_a_law_that_learns_itself_is_recorded_and_drawn(tmp_path):
     assert np.abs(np.subtract(laws[3], laws[0])).max() > 1e-3
     assert tiny.read_png(folder.law).shape[:2] == (480, 1152)
     assert "how the law that learns itself moved" in folder.report.read_text()
+    measured = gradient_variance.measured(folder.root, step=None, examples=8)
+    assert all(column.shape == (8,) and (column > 0).all() for column in measured)
+    assert (measured[1] != 1).any()
