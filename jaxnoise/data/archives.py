@@ -59,7 +59,10 @@ def located(name: str, root: Path, given: str | os.PathLike[str] | None) -> dict
     expected = expected_archives(name)
     if given is not None:
         path = user_path(given)
-        if path.is_file() and len(expected) == 1:
+        if path.is_file() and len(expected) > 1:
+            names = ", ".join(archive.filename for archive in expected)
+            raise ConfigError(f"data.archive: must be the folder that holds {names}, not a file")
+        if path.is_file():
             found = {expected[0].filename: path}
         else:
             found = {archive.filename: path / archive.filename for archive in expected}

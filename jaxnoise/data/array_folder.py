@@ -100,7 +100,10 @@ def open_arrays(
         none = np.zeros(sum(map(len, shards)), np.int32)
         return ArrayFolder("arrays", images, shards, none, 0, scale=scale)
     stored = [_open_labels(p, len(s), i) for p, s, i in zip(labels, shards, images, strict=True)]
-    distinct, joined = np.unique(np.concatenate(stored), return_inverse=True)
+    # Of signed and unsigned numbers numpy would make floats.
+    kind = np.result_type(*stored)
+    wide = [x.astype(np.uint64) for x in stored] if kind.kind == "f" else stored
+    distinct, joined = np.unique(np.concatenate(wide), return_inverse=True)
     names = tuple(map(str, distinct.tolist()))
     classes = joined.astype(np.int32)
     return ArrayFolder("arrays", images, shards, classes, len(names), names, scale)

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, ImageColor, UnidentifiedImageError
 
 from jaxnoise.data.images import first_line
 from jaxnoise.data.resized import resized
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, describe
 
 RULE = "decoded by rule 2"
 """Part of every fingerprint; another number where the same file would give other pixels."""
@@ -147,9 +147,10 @@ class Decoding:
 
 def check_decoding(size: int | None, channels: int | None, background: str) -> None:
     """Raises ArgumentError unless these are what `Decoding` takes."""
-    if size is not None and size < 1:
-        raise ArgumentError("size", size, "at least 1, or None")
-    if channels not in (None, 1, 3):
+    whole = isinstance(size, int | np.integer) and not isinstance(size, bool)
+    if size is not None and not (whole and size >= 1):
+        raise ArgumentError("size", describe(size), "an integer of at least 1, or None")
+    if channels not in (None, 1, 3) or isinstance(channels, bool):
         raise ArgumentError("channels", channels, "1 (grey), 3 (RGB) or None")
     color_of(background)
 
@@ -167,7 +168,7 @@ def color_of(background: str) -> tuple[int, int, int]:
     """
     try:
         color: tuple[int, ...] = ImageColor.getrgb(background)
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):  # no colour, and no string
         color = ()
     if len(color) != 3:
         allowed = "a colour's name such as 'white', or '#rrggbb'"
@@ -245,11 +246,18 @@ def _pixels(image: Image.Image, background: tuple[int, int, int]) -> NDArray[np.
             f"has 32-bit pixels (mode {image.mode}), whose range it does not tell: save it with 8 "
             "or 16 bits"
         )
-    if deep and image.has_transparency_data:
-        raise UnusableError("is 16-bit grey with a transparent value: save it without")
+    stored = {tile[3] for tile in image.tile if isinstance(tile[3], str)}
+    if "transparency" in image.info and (deep or "RGB;16B" in stored):
+        kind = "grey" if deep else "RGB"
+        raise UnusableError(f"is 16-bit {kind} with a transparent value: save it without")
+    for few_bits, step in (("L;2", 85), ("L;4", 17)):
+        # Pillow scales the pixels, and not the value that is transparent.
+        if few_bits in stored and isinstance(image.info.get("transparency"), int):
+            image.info["transparency"] *= step
     tags = getattr(image, "tag_v2", {}) if deep else {}  # of TIFF, lost when turned
     bits, inverted = tags.get(_BITS, (16,))[0], tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
-    grey = deep or image.mode in _GREY
+    # Pillow reads 16-bit grey with opacity as RGBA.
+    grey = deep or image.mode in _GREY or "LA;16B" in stored
     kind = "L" if grey else "CMYK" if image.mode == "CMYK" else "RGB"
     to_srgb = None if image.mode == "LAB" else _to_srgb(image.info.get("icc_profile"), kind)
     image = _turned(image)

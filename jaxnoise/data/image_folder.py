@@ -10,7 +10,7 @@ from jaxnoise.data.cached_images import CachedImages, Example, Undecoded, decode
 from jaxnoise.data.decoding import Decoding
 from jaxnoise.data.fingerprints import contents
 from jaxnoise.data.images import digest
-from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.errors import ArgumentError, ConfigError, describe
 from jaxnoise.files import user_path
 
 ENDINGS = (
@@ -129,6 +129,8 @@ def open_folder(
     """
     if data_dir is None or not user_path(data_dir).is_dir():
         raise ArgumentError("data_dir", data_dir and str(data_dir), "a folder of image files")
+    if not isinstance(split, str):
+        raise ArgumentError("split", describe(split), "the name of a sub-folder, or 'train'")
     decoding = Decoding(size, channels, background)
     folder = user_path(data_dir)
     root = _root(folder, split)

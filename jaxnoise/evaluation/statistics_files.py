@@ -197,6 +197,7 @@ def _problem(mean: Any, covariance: Any, dimension: int | None) -> str:
             return f"an .npz whose {key} is finite"
     if np.abs(covariance - covariance.T).max() > TOLERANCE * np.abs(covariance).max():
         return "an .npz whose sigma is symmetric"
+    covariance = np.asarray(covariance, np.float64)  # linalg takes no float128; float16 overflows
     slack = TOLERANCE * np.linalg.norm(covariance) + np.finfo(np.float64).tiny
     try:
         np.linalg.cholesky((covariance + covariance.T) / 2 + slack * np.eye(mean.size))

@@ -96,6 +96,9 @@ def load_edm(path: str | os.PathLike[str]) -> EdmNetwork:
     ]
     if not all(isinstance(value, int) for value in settings):
         raise ConfigError(f"{path} does not say of what images and labels its network is")
+    if found.settings.get("sigma_data", 0.5) != 0.5:
+        given = found.settings["sigma_data"]
+        raise ConfigError(f"{path} is of sigma_data {given}; only networks of .5 can be taken over")
     side, channels, classes = settings
     flat: dict[Path, Array] = {}
     unknown, taps = [], None
@@ -129,6 +132,8 @@ def _place(name: str, value: Array, side: int) -> Path | None:
     if found is None or int(found[1]) < 1 or parts[0] not in ("enc", "dec"):
         return None
     level, kind = (side // int(found[1])).bit_length() - 1, found[2]
+    if level and parts[0] == "dec" and "aux" in kind:
+        return None  # outputs of lower levels, which ours has not
     if len(parts) == 3:
         alone = {
             ("enc", "conv"): "input",

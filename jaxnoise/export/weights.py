@@ -28,7 +28,8 @@ def save_weights(params: dict[str, Any]) -> bytes:
     from safetensors.numpy import save
 
     flat = flatten_dict(params, sep="/")
-    arrays = {name: np.ascontiguousarray(flat[name], np.float32) for name in sorted(flat)}
+    # Not ascontiguousarray, which makes a number an array of one.
+    arrays = {name: np.asarray(flat[name], np.float32, order="C") for name in sorted(flat)}
     return bytes(save(arrays))
 
 

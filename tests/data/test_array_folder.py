@@ -121,6 +121,15 @@ def test_a_split_is_a_sub_folder_and_train_may_be_the_folder(tmp_path):
         assert caught.value.argument == "split"
 
 
+def test_labels_of_signed_and_of_unsigned_shards_stay_integers(tmp_path):
+    write(tmp_path, PIXELS[:4], cuts=[2])
+    np.save(tmp_path / "labels_00000.npy", np.array([4, 7]))
+    np.save(tmp_path / "labels_00001.npy", np.array([2**53 + 1, 2**53], np.uint64))
+    images = opened(tmp_path)
+    np.testing.assert_array_equal(images.load(np.arange(4))[1], [0, 1, 3, 2])
+    assert images.class_names == ("4", "7", "9007199254740992", "9007199254740993")
+
+
 @pytest.mark.parametrize(
     "stored,names",
     [([1, 2, 3], ("1", "2", "3")), ([7, 20240101, 2**40], ("7", "20240101", "1099511627776"))],

@@ -263,14 +263,50 @@ def test_thirty_two_bits_are_refused(kind, mode):
         Decoding()(file)
 
 
-def huge():
+def png(width, height, bits, kind, pixels, transparent=None):
+    """As Pillow writes none: `pixels` are rows with a filter's byte before each."""
+
     def chunk(name, data):
         body = name + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
-    header = struct.pack(">IIBBBBB", 20000, 20000, 8, 2, 0, 0, 0)
-    ends = chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + ends
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    extra = b"" if transparent is None else chunk(b"tRNS", transparent)
+    ends = chunk(b"IDAT", zlib.compress(pixels)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + extra + ends
+
+
+@pytest.mark.parametrize(
+    "bits, row, level, expected",
+    [
+        (4, b"\x05\xaf", b"\0\x0f", [0, 85, 170, 0]),
+        (4, b"\x05\xaf", b"\0\x05", [0, 0, 170, 255]),
+        (2, b"\x1b", b"\0\x01", [0, 0, 170, 255]),
+        (2, b"\x1b", b"\0\x03", [0, 85, 170, 0]),
+        (8, b"\x00\x55\xaa\xff", b"\0\xaa", [0, 85, 0, 255]),
+    ],
+)
+def test_a_transparent_grey_of_few_bits_shows_the_background(bits, row, level, expected):
+    file = io.BytesIO(png(4, 1, bits, 0, b"\0" + row, level))
+    assert Decoding(background="black")(file)[0, :, 0].tolist() == expected
+
+
+def test_sixteen_bit_grey_with_opacity_is_grey():
+    pairs = np.array([[0, 65535], [257, 65535], [514, 0], [65535, 65535]], ">u2")
+    pixels = Decoding()(io.BytesIO(png(4, 1, 16, 4, b"\0" + pairs.tobytes())))
+    assert pixels[0].tolist() == [[0], [1], [255], [255]]
+
+
+@pytest.mark.parametrize("kind, name", [(0, "grey"), (2, "RGB")])
+def test_sixteen_bits_with_a_transparent_value_are_refused(kind, name):
+    values = 1 if kind == 0 else 3
+    data = png(1, 1, 16, kind, b"\0" + b"\x12\x34" * values, b"\x12\x34" * values)
+    with pytest.raises(UnusableError, match=f"is 16-bit {name} with a transparent value"):
+        Decoding()(io.BytesIO(data))
+
+
+def huge():
+    return png(20000, 20000, 8, 2, b"")
 
 
 @pytest.mark.parametrize(
@@ -393,7 +429,13 @@ def test_pixels_that_are_cut_off_are_refused(file_format, mode, tmp_path):
 @pytest.mark.parametrize(
     "keywords, message",
     [
-        ({"size": 0}, "size=0: must be at least 1, or None"),
+        ({"size": 0}, "size=0: must be an integer of at least 1, or None"),
+        ({"size": 4.0}, r"size=4.0: must be an integer"),
+        ({"size": True}, r"size=True: must be an integer"),
+        ({"size": "4"}, r"size='4': must be an integer"),
+        ({"channels": True}, r"channels=True: must be 1 \(grey\), 3 \(RGB\) or None"),
+        ({"background": None}, "background=None: must be a colour's name"),
+        ({"background": (1, 2, 3)}, r"background=\(1, 2, 3\): must be a colour's name"),
         ({"channels": 2}, r"channels=2: must be 1 \(grey\), 3 \(RGB\) or None"),
         ({"background": "whitee"}, "background='whitee': must be a colour's name"),
         ({"background": "#33669980"}, "background='#33669980': must be a colour's name"),

@@ -233,6 +233,8 @@ def test_what_is_wrong_is_one_line_that_names_the_file(tmp_path):
     with pytest.raises(ConfigError, match=r"holds no image file .*, but 1 file \(1 \.txt\)"):
         open_folder(tmp_path)
     write(tmp_path, PIXELS[:1], "a.png")
+    with pytest.raises(ArgumentError, match="split=None: must be the name of a sub-folder"):
+        open_images("folder", data_dir=tmp_path, split=None)
     with pytest.raises(ArgumentError, match="split='test': must be a sub-folder"):
         open_folder(tmp_path, "test")
     (tmp_path / "notes.txt").rename(tmp_path / "b.png")

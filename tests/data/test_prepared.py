@@ -150,6 +150,12 @@ def test_an_archive_that_is_not_there_is_named(archive, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_one_file_of_several_is_no_archive(tmp_path):
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"data\.archive: must be the folder that holds t10k-"):
+        prepare("mnist", tmp_path, tmp_path / "train-images-idx3-ubyte.gz")
+
+
 def test_without_network_and_archive_the_message_says_what_to_put_where(archive, made, tmp_path):
     with pytest.raises(ConfigError, match="cannot be fetched") as caught:
         open_images("cifar10", data_dir=tmp_path)

@@ -44,6 +44,16 @@ def test_boundaries_and_copies_count_as_inside() -> None:
     assert result.precision < 1
 
 
+@pytest.mark.parametrize("block", [50, 2**24])
+def test_boundaries_do_not_hang_on_the_scale(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of features of few values, whose equal distances are rounded unlike."""
+    monkeypatch.setattr(precision_recall, "_BLOCK", block)
+    real, generated = np.rint(2 * np.random.RandomState(0).standard_normal((2, 100, 4)))
+    expected = _covered(real, generated, 3), _covered(generated, real, 3)
+    for scale in (1, 0.1, 2 / 255):
+        assert precision_and_recall(scale * real - 1, scale * generated - 1) == expected
+
+
 def test_identical_sets_hold_each_other() -> None:
     features = np.random.RandomState(1).standard_normal((50, 200)).astype(np.float32)
     assert precision_and_recall(features, features) == (1, 1)

@@ -167,6 +167,13 @@ def test_a_singular_covariance_is_one(path: Path) -> None:
     assert not load_statistics(path).covariance.any()
 
 
+def test_the_covariance_is_judged_in_doubles(path: Path) -> None:
+    np.savez(path, mu=np.zeros(2, np.longdouble), sigma=np.eye(2, dtype=np.longdouble))
+    assert load_statistics(path).covariance.dtype == np.float64
+    np.savez(path, mu=np.zeros(2), sigma=np.diag([3e4, -3e4]).astype(np.float16))
+    assert _refusal(path) == "an .npz whose sigma is positive semi-definite"
+
+
 def test_a_file_in_the_home_folder(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     save_statistics("~/kept.npz", Moments.of([[1.0], [3.0]]), {})

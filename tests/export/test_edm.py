@@ -131,7 +131,10 @@ WEIGHT = {"model.map_layer0.weight": np.ones((2, 2), np.float32)}
         ),
         ("EDMPrecond", SETTINGS, WEIGHT | {"model.out_norm.weight": np.ones(4, np.float32)},
          r"no place for model.out_norm.weight \(1 in all\)"),
+        ("EDMPrecond", SETTINGS, WEIGHT | {"model.dec.4x4_aux_norm.weight": np.ones(4, np.float32)},
+         r"no place for model.dec.4x4_aux_norm.weight \(1 in all\)"),
         ("EDMPrecond", {}, WEIGHT, "does not say of what images"),
+        ("EDMPrecond", SETTINGS | {"sigma_data": 1.0}, WEIGHT, "is of sigma_data 1.0; only"),
     ],
 )  # fmt: skip
 def test_other_networks_are_refused(kind, settings, tensors, message, tmp_path):

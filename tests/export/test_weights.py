@@ -22,6 +22,10 @@ def test_every_array_comes_back_under_its_name():
         assert conv[name].dtype == np.float32
 
 
+def test_a_number_stays_a_number():
+    assert load_weights(save_weights({"gain": np.float32(2)}))["gain"].shape == ()
+
+
 def test_the_order_of_names_and_of_memory_changes_no_byte():
     params = tree()
     conv = params["network"]["params"]["conv"]
