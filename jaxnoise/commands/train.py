@@ -34,7 +34,6 @@ from jaxnoise.run.model import (
     further_averages,
     open_model,
     score_of,
-    warn_of_untrained_noise,
 )
 from jaxnoise.run.open import of_model
 from jaxnoise.run.recorder import (
@@ -48,6 +47,7 @@ from jaxnoise.run.recorder import (
     rhythm_of,
     write_cost,
 )
+from jaxnoise.run.untrained_noise import warn_of_untrained_noise
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.loop import Observer, Rhythm, train
@@ -261,7 +261,7 @@ def _is_another(settings: EvaluateSettings, folder: RunFolder, result: dict[str,
     stood_in = settings.fallback and isinstance(held, dict) and held.get("extractor") == pixels
     if stood_in and result["extractor"] != pixels:
         return False
-    same = (*PROTOCOL_KEYS, "weights", "seed")
+    same = (*PROTOCOL_KEYS, "weights", "seed", "levels")
     return isinstance(held, dict) and any(held.get(key) != result.get(key) for key in same)
 
 

@@ -246,7 +246,7 @@ def _pixels(image: Image.Image, background: tuple[int, int, int]) -> NDArray[np.
             f"has 32-bit pixels (mode {image.mode}), whose range it does not tell: save it with 8 "
             "or 16 bits"
         )
-    stored = {tile[3] for tile in image.tile if isinstance(tile[3], str)}
+    stored = {tile[3] for tile in getattr(image, "tile", ()) if isinstance(tile[3], str)}
     if "transparency" in image.info and (deep or "RGB;16B" in stored):
         kind = "grey" if deep else "RGB"
         raise UnusableError(f"is 16-bit {kind} with a transparent value: save it without")

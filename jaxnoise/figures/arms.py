@@ -129,7 +129,7 @@ def save_arm_curves(
     Args:
       title: of the picture.
       xlabel: what the places are.
-      panels: what the values are -> arm -> a curve of every seed; the same arms in each.
+      panels: what the values are -> arm -> a curve of every seed; an arm looks alike in all.
       control: the arm that is drawn in ink.
       path: a PNG file.
       log_x: whether places lie on a logarithmic axis.
@@ -137,15 +137,16 @@ def save_arm_curves(
     figure = blank_figure(5.6 * len(panels) + 2.6, 4.6)
     axes_of = figure.subplots(1, len(panels), squeeze=False)[0]
     lines = {}
+    named = dict.fromkeys(arm for arms in panels.values() for arm in arms)
+    others = [arm for arm in named if arm != control]
     for axes, (ylabel, arms) in zip(axes_of, panels.items(), strict=True):
         style(axes, title if axes is axes_of[0] else "", xlabel, ylabel)
-        others = 0
         for arm, curves in arms.items():
             color, dashes = INK, "-"
             if arm != control:
-                color = ARM_COLORS[others % len(ARM_COLORS)]
-                dashes = ("-", "--", ":", "-.")[others // len(ARM_COLORS) % 4]
-                others += 1
+                place = others.index(arm)
+                color = ARM_COLORS[place % len(ARM_COLORS)]
+                dashes = ("-", "--", ":", "-.")[place // len(ARM_COLORS) % 4]
             for x, y in curves:
                 axes.plot(x, y, dashes, color=color, linewidth=0.7, alpha=0.3)
             # Runs that were stopped on the way have fewer places.

@@ -71,7 +71,8 @@ class Axis:
         # Rounding takes away what repeated multiplication adds to the last digit.
         digits = 2 - math.floor(math.log10(step))
         values = (round(i * step, digits) for i in count(start))
-        return list(takewhile(lambda tick: tick <= self.high + 1e-9 * span, values))
+        found = list(takewhile(lambda tick: tick <= self.high + 1e-9 * span, values))
+        return found if len(found) >= 2 else self.ticks(2 * about)
 
 
 def fitted(values: Iterable[float], *, log: bool | None = None, zero: bool = False) -> Axis:

@@ -127,8 +127,8 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the last step of the config is done."""
-        steps = self.setting("train.steps")
-        return finite(steps) and self.steps_done >= steps
+        steps, further = self.setting("train.steps"), self.setting("train.further_steps")
+        return finite(steps) and self.steps_done >= steps + (further if finite(further) else 0)
 
     @property
     def images_per_second(self) -> float | None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from math import log
 from typing import Any
 
 import jax
@@ -24,18 +23,17 @@ from jaxnoise.experiment import ModelRun
 from jaxnoise.files import cache_folder
 from jaxnoise.meta.selection import Selection
 from jaxnoise.models.rater_file import SavedRater
-from jaxnoise.objectives import DenoisingObjective
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.run.extractor import open_extractor, open_split, samples_asked_for
 from jaxnoise.run.named_files import check_named_files
 from jaxnoise.run.open import OpenRun, does_not_fit, open_images, warn
 from jaxnoise.run.selection import open_selection, warn_of_other_training
 from jaxnoise.run.start import Start, open_start
+from jaxnoise.run.untrained_noise import warn_of_untrained_noise
 from jaxnoise.sampling.consistency import image_noise
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.drawing import to_float
 from jaxnoise.training.generation import Generator
-from jaxnoise.training.parallel import to_host
 from jaxnoise.training.records import RunFolder
 from jaxnoise.training.state import Params, TrainState, create_state
 from jaxnoise.training.streams import stream_key
@@ -64,10 +62,15 @@ class OpenModel(OpenRun):
             return None
         return open_start(self.run, self.images, self.abstract_state.params["network"])
 
+    @cached_property
+    def start_sha256(self) -> str | None:
+        """By which a checkpoint knows the first weights."""
+        return self.start and self.start.sha256
+
     @property
     def meta(self) -> dict[str, Any]:
         rater = None if self.rater is None else self.rater.sha256
-        return {**super().meta, "rater": rater, "start": self.start and self.start.sha256}
+        return {**super().meta, "rater": rater, "start": self.start_sha256}
 
     def check_meta(self, meta: dict[str, Any]) -> None:
         """Raises ConfigError unless a checkpoint is of this config, these images and this rater."""
@@ -77,11 +80,18 @@ class OpenModel(OpenRun):
                 f"config.selection.file={self.run.config['selection']['file']!r}: it is not the "
                 "rater that the checkpoint was trained with"
             )
-        if self.starts and meta.get("start") != (self.start and self.start.sha256):
-            raise ConfigError(
-                f"config.train.init_from={self.run.train.init_from!r}: its weights are not those "
-                "that the checkpoint's training began with"
+        first, named = meta.get("start"), self.run.train.init_from
+        if self.starts and first != self.start_sha256:
+            line = (
+                f"config.train.init_from={named!r}: its weights are not those that the "
+                "checkpoint's training began with"
             )
+            if first is None or meta["config"]["train"].get("init_from") != named:
+                raise ConfigError(line)
+            # A run may have trained on since another was started from it.
+            warn(f"{line}; the untrained model is not scored")
+            object.__setattr__(self, "starts", False)
+            self.__dict__["start_sha256"] = first  # which later checkpoints keep
 
     def initial_state(self, network: Params | None = None) -> TrainState:
         """The state before the first update.
@@ -313,23 +323,6 @@ def check_labels(model: OpenModel) -> None:
         raise ConfigError(
             f"config.evaluate.{key}={split!r}: must have the classes that are trained on, {own}, "
             f"not {others}, unless evaluate.levels=0 or model.class_conditional=False"
-        )
-
-
-def warn_of_untrained_noise(run: ModelRun, state: TrainState) -> None:
-    """A warning where samplers visit noise that a curriculum by the loss did not get to."""
-    objective, pace = run.objective, jax.tree.map(to_host, state.pace)
-    if not isinstance(objective, DenoisingObjective) or not jax.tree.leaves(pace):
-        return
-    low, high = objective.range_under(pace)
-    visited = [-2 * log(sigma) for s in run.samplers for sigma in s.levels if sigma > 0]
-    # Ends of the range went through sigma and back.
-    if min(visited) < low - 1e-3 or max(visited) > high + 1e-3:
-        name = run.config["pacing"]["name"]
-        warn(
-            f"config.pacing.name={name!r}: by step {int(state.step)} training has seen log SNR "
-            f"from {low:.2f} to {high:.2f} only; samplers visit {min(visited):.2f} to "
-            f"{max(visited):.2f}"
         )
 
 

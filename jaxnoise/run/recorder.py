@@ -5,7 +5,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Generic
 
 import jax
@@ -206,7 +206,9 @@ class Recorder(ABC, Generic[State]):
         self._noise_tried = False
         run = opened.run
         settings = run.train
-        self._events = self._open_events(folder) if settings.tensorboard and self._lead else None
+        self._events = (
+            self._open_events(folder, first_step) if settings.tensorboard and self._lead else None
+        )
         self._bar = (
             Progress(
                 settings.last_step,
@@ -223,18 +225,23 @@ class Recorder(ABC, Generic[State]):
 
     def __exit__(self, *error: object) -> None:
         if self._bar:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
         if self._events:
             self._events.close()
 
     @staticmethod
-    def _open_events(folder: RunFolder) -> Any:
-        return _event_writer()(str(folder.root / "tensorboard"))
+    def _open_events(folder: RunFolder, first_step: int) -> Any:
+        # What a run makes again that was killed would be there twice.
+        after = first_step + 1 if first_step else None
+        return _event_writer()(str(folder.root / "tensorboard"), purge_step=after)
 
     def progress(self, step: int, loss: float) -> None:
         """Moves the bar; draws the noise once the first step is made."""
         if self._bar:
-            self._bar.update(step, loss=loss)
+            # A line that nobody can read any more is no reason to end a training.
+            with suppress(OSError):
+                self._bar.update(step, loss=loss)
         self.draw_noise()
 
     def log(self, row: dict[str, Any]) -> None:
@@ -264,7 +271,7 @@ class Recorder(ABC, Generic[State]):
             self._noise_tried = True
             try:
                 draw_noise(self._opened.run, self._folder.noise)
-            except ArgumentError as error:
+            except (ArgumentError, OSError) as error:
                 # A picture is no reason to end a training.
                 warn(f"{self._folder.noise.name} is not drawn: {error}")
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxnoise.data.augmentation import augment
+from jaxnoise.errors import ArgumentError
 from jaxnoise.objectives.levels import Levels
 from jaxnoise.objectives.objective import Denoiser, Objective
 from jaxnoise.training.state import Params
@@ -113,6 +114,10 @@ class Drawing:
           labels: int32[b].
         """
         local = images.shape[0]
+        # A slice that reaches beyond the levels would be moved back without a word.
+        if local * (devices := jax.lax.axis_size(AXIS)) != self.global_batch:
+            allowed = f"{local * devices}, the examples of all {devices} devices"
+            raise ArgumentError("global_batch", self.global_batch, allowed)
         offset = jax.lax.axis_index(AXIS) * local
         positions = offset + jnp.arange(local)
 

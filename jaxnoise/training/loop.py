@@ -82,6 +82,24 @@ class Rhythm:
     runs: int = 1
 
 
+class Clock:
+    """Seconds of training: what recording takes stops it, for all runs that train together."""
+
+    def __init__(self) -> None:
+        self._recorded = 0.0
+
+    def now(self) -> float:
+        """Seconds since some start."""
+        return time.monotonic() - self._recorded
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside does not count as training."""
+        start = time.monotonic()
+        yield
+        self._recorded += time.monotonic() - start
+
+
 def train(
     state: State,
     dispatch: Step[State],
@@ -131,6 +149,7 @@ def training_steps(
     rhythm: Rhythm,
     observer: Observer[State],
     stopping: Callable[[], bool],
+    clock: Clock | None = None,
 ) -> Generator[tuple[State, Batch], tuple[State, Metrics], State]:
     """`train` without its dispatches: gives a state and a batch, and is sent what came of them.
 
@@ -150,7 +169,10 @@ def training_steps(
     if step < rhythm.steps:
         _check_met(step, rhythm)
     pending: deque[tuple[int, Any]] = deque()
-    window = Window(rhythm.batch, rhythm.runs)
+    window = Window(rhythm.batch, rhythm.runs, clock)
+
+    def due(every: int) -> bool:
+        return every > 0 and step % every == 0
 
     def settle(most: int) -> None:
         while len(pending) > most:
@@ -188,16 +210,16 @@ def training_steps(
         last = step == rhythm.steps
         settle(in_flight)
         stop = stopping() if jax.process_count() == 1 else False
-        if jax.process_count() > 1 and step % rhythm.log_every == 0:
+        if jax.process_count() > 1 and due(rhythm.log_every):
             # A save is collective: all processes must stop at the same step.
             stop = bool(multihost_utils.process_allgather(np.array(stopping())).any())
-        if step % rhythm.log_every == 0 or last or stop:
+        if due(rhythm.log_every) or last or stop:
             settle(0)
             with rescued():
                 observer.log(window.row(step))
-        saves = step % rhythm.checkpoint_every == 0 or last or stop
-        scores = rhythm.evaluate_every and step % rhythm.evaluate_every == 0
-        samples = step % rhythm.sample_every == 0 or last
+        saves = due(rhythm.checkpoint_every) or last or stop
+        scores = due(rhythm.evaluate_every)
+        samples = due(rhythm.sample_every) or last
         if saves or scores or samples:
             settle(0)
             with window.paused():
@@ -213,7 +235,7 @@ def training_steps(
                 if samples:
                     with rescued():
                         observer.sample(state, step)
-        if stop and not last:
+        if stop:
             raise Interrupted(
                 f"stopped at step {step}; last good checkpoint: {observer.last_good()}"
             )
@@ -222,7 +244,9 @@ def training_steps(
 
 def _check_met(step: int, rhythm: Rhythm) -> None:
     stride = rhythm.steps_per_dispatch
-    for name, value in (("state.step", step), ("rhythm.steps", rhythm.steps)):
+    every = ("log_every", "sample_every", "checkpoint_every", "evaluate_every")
+    asked = {f"rhythm.{name}": getattr(rhythm, name) for name in ("steps", *every)}
+    for name, value in {"state.step": step, **asked}.items():
         if value % stride:
             raise ArgumentError(name, value, f"a multiple of rhythm.steps_per_dispatch={stride}")
 
@@ -235,20 +259,14 @@ class Window:
     "band_squares/<name>" comes <name>_std.
     """
 
-    def __init__(self, batch: int, runs: int = 1):
-        self._batch, self._runs = batch, runs
+    def __init__(self, batch: int, runs: int = 1, clock: Clock | None = None):
+        self._batch, self._runs, self._clock = batch, runs, clock or Clock()
+        self.paused = self._clock.paused
         self._clear()
 
     def _clear(self) -> None:
         self._steps: list[dict[str, np.ndarray]] = []
-        self._since = time.monotonic()
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Time spent inside does not count as training."""
-        start = time.monotonic()
-        yield
-        self._since += time.monotonic() - start
+        self._since = self._clock.now()
 
     @property
     def empty(self) -> bool:
@@ -261,7 +279,7 @@ class Window:
 
     def row(self, step: int) -> dict[str, Any]:
         """The row that ends at `step`; the next window starts."""
-        seconds = time.monotonic() - self._since
+        seconds = self._clock.now() - self._since
         merged = {
             name: np.concatenate([part[name] for part in self._steps]) for name in self._steps[0]
         }

@@ -224,7 +224,7 @@ def connect() -> None:
     ("host:port"), JAX_NUM_PROCESSES and JAX_PROCESS_ID say who they are.
 
     Raises:
-      ConfigError: the variables are set in part, or not to numbers.
+      ConfigError: the variables are set in part, or not to an address and numbers.
     """
     names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
     found = [os.environ.get(name) for name in names]
@@ -239,4 +239,9 @@ def connect() -> None:
     address, processes, process = found
     if not (address and processes and process and processes.isdigit() and process.isdigit()):
         raise ConfigError(f"--distributed: set {names[0]}=host:port and the numbers {names[1:]}")
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdigit()):
+        raise ConfigError(f"{names[0]}={address}: must be host:port")
+    if not int(process) < int(processes):
+        raise ConfigError(f"{names[2]}={process}: must be from 0 to {names[1]}={processes} less 1")
     jax.distributed.initialize(address, int(processes), int(process))

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxnoise.training.drawing import Batch
 from jaxnoise.training.feeding import Feeder
-from jaxnoise.training.loop import Observer, Rhythm, stop_requested, training_steps
+from jaxnoise.training.loop import Clock, Observer, Rhythm, stop_requested, training_steps
 from jaxnoise.training.parallel import Step
 from jaxnoise.training.state import TrainState
 from jaxnoise.training.step import Metrics
@@ -91,8 +91,9 @@ def train_together(
     shared, stop, rhythm = _Once(feeder), False, replace(rhythm, runs=len(states))
     outcomes: list[TrainState | Exception | None] = [None] * len(states)
     with stop_requested() as asked:
+        clock = Clock()
         runs = [
-            training_steps(state, shared, rhythm, observer, lambda: stop)
+            training_steps(state, shared, rhythm, observer, lambda: stop, clock)
             for state, observer in zip(states, observers, strict=True)
         ]
         answers: Sequence[Any] = [None] * len(runs)

@@ -124,6 +124,15 @@ def test_the_score_of_weights_that_are_here_now_replaces_that_of_what_stood_in(
     assert train._is_another(settings, folder, found) == aside
 
 
+def test_a_score_at_other_levels_is_another(tmp_path):
+    folder = RunFolder(tmp_path)
+    score = {"extractor": "raw pixels", "n": 64, "levels": {"2step": [80.0, 0.821]}}
+    folder.result.write_text(json.dumps(score))
+    assert not train._is_another(EvaluateSettings(), folder, score)
+    moved = score | {"levels": {"2step": [80.0, 0.05]}}
+    assert train._is_another(EvaluateSettings(), folder, moved)
+
+
 def test_what_a_kill_prevented_is_made_up_and_nothing_else(trained):
     _, folder = trained
     quiet = experiment.read(tiny.digits_config(**CONDITIONAL, **{"evaluate.n": 0}))

@@ -87,6 +87,24 @@ def test_a_run_that_was_started_goes_on_and_is_looked_at(source, tmp_path, capsy
         open_model(gone, selects=True)
 
 
+def test_a_run_goes_on_though_the_one_that_it_started_from_has_trained_on(source, tmp_path, capsys):
+    kept, folder = tmp_path / "kept", RunFolder(tmp_path / "run", experiment.completed)
+    shutil.copytree(source[0].root, kept)
+    train.main(read(**{"train.init_from": str(kept)}), folder)
+    averages = {"ema.further_rates": (0.5,)}
+    longer = RunFolder(kept, experiment.completed)
+    train.main(read(**averages, **{"train.further_steps": 2}), longer)
+    first = open_model(read(**{"train.init_from": str(source[0].root)})).start_sha256
+    for steps in (2, 4):
+        capsys.readouterr()
+        train.main(read(**{"train.init_from": str(kept), "train.further_steps": steps}), folder)
+        err = capsys.readouterr().err
+        assert err.count("began with; the untrained model is not scored") == 1
+        assert folder.rows()[-1]["step"] == 2 + steps
+        held = json.loads((folder.checkpoints / str(2 + steps) / "meta" / "metadata").read_text())
+        assert held["start"] == first
+
+
 def test_a_run_starts_from_exported_weights(source, tmp_path):
     state = source[1]
     path = tmp_path / "weights.safetensors"

@@ -36,6 +36,20 @@ def test_small_changes_have_ticks_that_differ(tmp_path, monkeypatch):
     assert len(set(labels)) == len(labels)
 
 
+def test_an_arm_has_one_color_in_all_panels(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(arms, "save", lambda figure, path: made.append(figure))
+    curve = [([0.0, 1.0], [2.0, 1.0])]
+    panels = {"one": {"control": curve, "a": curve, "b": curve}, "two": {"b": curve}}
+    arms.save_arm_curves("a study", "images", panels, "control", tmp_path / "arms.png")
+    first, second = (
+        {to_rgb(line.get_color()) for line in axes.lines if line.get_alpha() is None}
+        for axes in made[0].axes[:2]
+    )
+    assert to_rgb(ARM_COLORS[1]) in first & second
+    assert to_rgb(ARM_COLORS[0]) not in second
+
+
 def test_a_change_is_drawn_in_the_color_of_its_verdict(tmp_path):
     verdicts = ("yes", "no", "unknown")
 

@@ -28,6 +28,10 @@ def test_a_log_axis_needs_positive_values_that_are_far_apart():
     assert not fitted([-1.0, 30.0], log=True).log
 
 
+def test_a_short_axis_has_two_ticks():
+    assert fitted([0.6, 1.3]).ticks(4) == [0.6, 0.8, 1.0, 1.2]
+
+
 def test_ticks_are_what_a_person_would_choose():
     assert Axis(0.0, 12.8e6).ticks() == [0.0, 5e6, 10e6]
     assert Axis(0.0, 1.0).ticks() == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]

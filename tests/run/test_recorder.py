@@ -27,6 +27,31 @@ def test_a_picture_that_cannot_be_drawn_does_not_end_a_training(tmp_path, monkey
     assert said == "warning: noise.png is not drawn: moments='nan': must be numbers\n"
 
 
+def test_a_line_that_nobody_reads_does_not_end_a_training(tmp_path, monkeypatch):
+    def fails(*given, **more):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with Pictures(opened(), RunFolder(tmp_path), None, first_step=0) as pictures:
+        for name in ("update", "close"):
+            monkeypatch.setattr(pictures._bar, name, fails)
+        pictures.progress(10, loss=1.0)
+
+
+def test_events_that_are_made_again_take_the_place_of_the_first(tmp_path, monkeypatch):
+    made = []
+
+    def writer(folder, **settings):
+        made.append(settings)
+        return SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr(recorder, "_event_writer", lambda: writer)
+    for first_step in (0, 6):
+        run = opened(tensorboard=True)
+        with Pictures(run, RunFolder(tmp_path), None, first_step=first_step):
+            pass
+    assert made == [{"purge_step": None}, {"purge_step": 7}]
+
+
 class Pictures(recorder.Recorder):
     """Notes what it is asked for."""
 

@@ -98,6 +98,12 @@ def test_records_at_its_rhythm_and_at_the_end():
     assert log.events.index(("save", 6)) < log.events.index(("sample", 6))
 
 
+def test_what_is_never_due_comes_at_the_end_alone():
+    log = Log()
+    run(log, replace(RHYTHM, log_every=0, sample_every=0, checkpoint_every=0))
+    assert log.of("save") == log.of("sample") == [row["step"] for row in log.of("log")] == [12]
+
+
 def test_a_row_is_the_mean_since_the_last_one():
     log = Log()
     run(log)
@@ -134,16 +140,21 @@ def test_resumes_where_the_state_stands():
 
 
 @pytest.mark.parametrize(
-    "start, steps, message",
+    "start, settings, message",
     [
-        (7, 12, "state.step=7: must be a multiple of rhythm.steps_per_dispatch=2"),
-        (4, 13, "rhythm.steps=13: must be a multiple of rhythm.steps_per_dispatch=2"),
+        (7, {}, "state.step=7: must be a multiple of rhythm.steps_per_dispatch=2"),
+        (4, {"steps": 13}, "rhythm.steps=13: must be a multiple of rhythm.steps_per_dispatch=2"),
+        (
+            0,
+            {"log_every": 3},
+            "rhythm.log_every=3: must be a multiple of rhythm.steps_per_dispatch=2",
+        ),
     ],
 )
-def test_dispatches_that_would_pass_by_the_end_are_refused_before_the_first(start, steps, message):
+def test_dispatches_that_would_pass_by_what_is_due_are_refused(start, settings, message):
     log, made = Log(), []
     with pytest.raises(ArgumentError) as error:
-        run(log, replace(RHYTHM, steps=steps), start=start, at_step=made.append)
+        run(log, replace(RHYTHM, **settings), start=start, at_step=made.append)
     assert str(error.value) == message
     assert made == []
     assert log.events == []
@@ -183,6 +194,13 @@ def test_a_signal_saves_and_stops(number):
         run(log, at_step=lambda step: os.kill(os.getpid(), number) if step == 2 else None)
     assert log.of("save") == [4]
     assert signal.getsignal(number) is before
+
+
+def test_a_signal_at_the_last_step_stops_too():
+    log = Log()
+    with pytest.raises(Interrupted, match="stopped at step 12"):
+        run(log, at_step=lambda step: os.kill(os.getpid(), signal.SIGTERM) if step == 10 else None)
+    assert log.of("save") == [6, 12]
 
 
 def test_a_stop_cuts_a_row_in_two_and_loses_no_step():

@@ -9,12 +9,12 @@ import pytest
 
 from jaxnoise.cli import shared_batch
 from jaxnoise.data import ArrayImages, batch_indices
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.noise import PolynomialPairs, PredefinedGrid, sinusoidal
 from jaxnoise.objectives import ConsistencyObjective, inverse_gap, pseudo_huber
 from jaxnoise.training import parallel
 from jaxnoise.training.feeding import ResidentFeeder, StreamingFeeder, make_feeder
-from jaxnoise.training.parallel import Devices, use_all_cores
+from jaxnoise.training.parallel import Devices, connect, use_all_cores
 from jaxnoise.training.state import create_state
 from jaxnoise.training.step import make_step
 
@@ -144,3 +144,20 @@ def test_host_devices_are_left_as_they_are(version, flags, monkeypatch):
 )
 def test_a_batch_whose_examples_compete_is_not_shared_out(name, batch):
     assert shared_batch({"train": {"batch": 64}, "selection": {"name": name}}) == batch
+
+
+@pytest.mark.parametrize(
+    "address, process, message",
+    [
+        ("127.0.0.1", "0", "JAX_COORDINATOR_ADDRESS=127.0.0.1: must be host:port"),
+        (":80", "0", "JAX_COORDINATOR_ADDRESS=:80: must be host:port"),
+        ("here:80", "2", "JAX_PROCESS_ID=2: must be from 0 to JAX_NUM_PROCESSES=2 less 1"),
+    ],
+)
+def test_who_a_process_is_must_make_sense(address, process, message, monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *given: pytest.fail("was called"))
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
+    monkeypatch.setenv("JAX_PROCESS_ID", process)
+    with pytest.raises(ConfigError, match=message):
+        connect()

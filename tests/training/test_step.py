@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxnoise.errors import ArgumentError
 from jaxnoise.meta.candidates import LossScore, NearestScore, RandomScore, draw_candidates
 from jaxnoise.meta.pool import PoolSelection
 from jaxnoise.meta.selection import NoiseAssignment, NoiseSelection
@@ -388,3 +389,11 @@ def test_levels_noise_and_flips_change_every_step_and_are_independent():
     assert 30 < flipped.sum() < 66
     # The first bit of the noise does not tell the flip: agreement of 96 pairs of fair coins.
     assert 30 < (flipped == (eps[:, :, 0, 0, 0] > 0)).sum() < 66
+
+
+@pytest.mark.parametrize("global_batch", [BATCH // 2, 2 * BATCH])
+def test_a_global_batch_is_that_of_all_devices(global_batch):
+    """One that is a device's own would draw the same levels on each."""
+    allowed = f"global_batch={global_batch}: must be {BATCH}, the examples of all 1 devices"
+    with pytest.raises(ArgumentError, match=allowed):
+        run(global_batch=global_batch)

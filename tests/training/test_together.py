@@ -77,7 +77,7 @@ def test_each_run_is_what_it_is_alone(resident):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 2e-5, 1e-6), one, other)
 
 
-def lockstep(bad=None, stop_at=None):
+def lockstep(bad=None, stop_at=None, at_step=lambda states: None):
     """Three runs of the loop's test, of which one may fail; what came of them, and their logs."""
     logs, fed = [test_loop.Log() for _ in range(3)], []
 
@@ -89,6 +89,7 @@ def lockstep(bad=None, stop_at=None):
 
     def dispatch(states, batch, keys):
         step = int(states[0].step)
+        at_step(states)
         if step == stop_at:
             test_loop.os.kill(test_loop.os.getpid(), test_loop.signal.SIGTERM)
         lost = [np.nan if i == bad and step >= 6 else None for i in range(3)]
@@ -109,6 +110,20 @@ def test_every_run_is_recorded_and_asks_for_one_batch():
     for log in logs:
         assert log.of("save") == [6, 12]
         assert [row["step"] for row in log.of("log")] == [4, 8, 12]
+
+
+def test_recording_of_one_run_counts_as_training_of_none(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr(test_loop.Log, "save", lambda *given: now.__setitem__(0, now[0] + 100))
+
+    def at_step(states):
+        now[0] += 2
+
+    _, logs, _ = lockstep(at_step=at_step)
+    rates = [[row["images_per_second"] for row in log.of("log")] for log in logs]
+    # 4 images in each second of 2 steps a dispatch, of each of three runs.
+    assert rates == [[12.0] * 3] * 3
 
 
 def test_where_one_fails_the_others_are_left_to_go_on():
