@@ -303,7 +303,9 @@ class _OnLaw(Pacing):
         longer = recent if state.longer is None else state.longer.average()
         seen = state.recent.examples > 0
         common = mass if kind.of_example else (mass > _RAREST).astype(dtype)
-        g = jnp.where(seen, kind.g(recent, longer), 0).astype(dtype)
+        # A mean below 0 is an estimate's rounding, and its root would stop the law for good.
+        least = kind.g(jnp.maximum(recent, 0), jnp.maximum(longer, 0))
+        g = jnp.where(seen, least, 0).astype(dtype)
         known = jnp.sum(jnp.where(seen, common, 0))
         usual = jnp.sum(common * g) / jnp.where(known > 0, known, 1)
         wanted = common * jnp.where(seen, g, usual)

@@ -1,7 +1,7 @@
 """The curriculum timestep schedule as a pacing: towards a Gaussian around one time."""
 
 from dataclasses import dataclass
-from math import erfc, log, pi, sqrt
+from math import erf, erfc, log, pi, sqrt
 from typing import Any
 
 import jax
@@ -70,7 +70,8 @@ class CLTS(Pacing):
         return erfc((self.mu - t) / (self.sig * sqrt(2))) / 2
 
     def _mass_inside(self) -> float:
-        return self._mass_below(1.0) - self._mass_below(0.0)
+        width = self.sig * sqrt(2)
+        return (erf((1 - self.mu) / width) + erf(self.mu / width)) / 2
 
     def warp(self, u: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
         u = as_level(u)
@@ -84,7 +85,12 @@ class CLTS(Pacing):
     def cdf(self, t: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:
         t = as_level(t)
         weight = self._weight(step, t.dtype)
-        gaussian = ndtr((t - self.mu) / self.sig) - self._mass_below(0.0)
+        if self.sig > 1:
+            # Phi is 1/2 and little more, of which float32 would lose the little.
+            width = self.sig * sqrt(2)
+            gaussian = (jax.lax.erf((t - self.mu) / width) + erf(self.mu / width)) / 2
+        else:
+            gaussian = ndtr((t - self.mu) / self.sig) - self._mass_below(0.0)
         return jnp.clip(weight * (gaussian / self._mass_inside()) + (1 - weight) * t, 0, 1)
 
     def log_prob(self, t: ArrayLike, state: Any, step: ArrayLike) -> jax.Array:

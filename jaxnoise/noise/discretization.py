@@ -82,10 +82,13 @@ class Curriculum:
     total_steps: int | None = None
 
     def __post_init__(self) -> None:
+        for argument, least in (("starts", 0), ("counts", 2)):
+            whole = tuple(_integer(argument, value, least) for value in getattr(self, argument))
+            object.__setattr__(self, argument, whole)
         ascending = all(a < b for a, b in zip(self.starts, self.starts[1:], strict=False))
         if not self.starts or self.starts[0] != 0 or not ascending:
             raise ArgumentError("starts", self.starts, "strictly ascending steps from 0")
-        if len(self.counts) != len(self.starts) or min(self.counts) < 2:
+        if len(self.counts) != len(self.starts):
             raise ArgumentError("counts", self.counts, "one integer >= 2 for each of starts")
         if self.total_steps is not None:
             object.__setattr__(self, "total_steps", _integer("total_steps", self.total_steps, 1))

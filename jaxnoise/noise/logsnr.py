@@ -181,7 +181,7 @@ class Cauchy(_Symmetric):
         return self.mu
 
     def _tail(self, a: jax.Array) -> jax.Array:
-        return jnp.arctan2(jnp.full_like(a, self.gamma), a) / pi
+        return jnp.arctan2(jnp.asarray(self.gamma, a.dtype), a) / pi
 
     def _inverse_tail(self, m: jax.Array) -> jax.Array:
         return self.gamma * jnp.cos(pi * m) / jnp.sin(pi * m)

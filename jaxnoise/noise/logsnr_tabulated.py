@@ -107,7 +107,9 @@ class Tabulated(LogSnrLaw):
         from_above = last + 1 - jnp.searchsorted(cells.above[::-1], t, side="right")
         j = jnp.clip(jnp.where(clean, from_above, from_below), 0, last)
         inside = jnp.where(clean, t - cells.above[j + 1], s - cells.below[j])
-        r = jnp.clip(inside / jnp.maximum(cells.mass[j], tiny), 0, 1)
+        r = inside / jnp.maximum(cells.mass[j], tiny)
+        # `where`, not `clip`: a tie at a node must not halve the gradient.
+        r = jnp.where(r < 0, 0, jnp.where(r > 1, 1, r))
         w = _inverse_share(jnp.where(clean, cells.right[j], cells.left[j]), r)
         return cells.start[j] + cells.width[j] * jnp.where(clean, 1 - w, w)
 

@@ -256,6 +256,10 @@ class NoPacing(Windowed):
         return jnp.zeros((), jnp.result_type(float)), jnp.ones((), jnp.result_type(float))
 
 
+_NARROWEST = 1e-6
+"""A window of less holds no 17 numbers of float32 next to 1."""
+
+
 @dataclass(frozen=True)
 class HighToLow(Windowed):
     """Annealing from high noise down: `u' ~ U(lo_k, 1)`, `lo_k = (1 - width) max(0, 1 - k/K)`.
@@ -268,7 +272,7 @@ class HighToLow(Windowed):
 
     Args:
       total_steps: K, steps until all noise is in.
-      width: share of the law in the first window, in (0, 1].
+      width: share of the law in the first window, in [1e-6, 1].
 
     Raises:
       ArgumentError: an argument is outside its range.
@@ -287,8 +291,8 @@ class HighToLow(Windowed):
 
     def __post_init__(self) -> None:
         check_at_least_one("total_steps", self.total_steps)
-        if not 0 < self.width <= 1:
-            raise ArgumentError("width", self.width, "a number in (0, 1]")
+        if not _NARROWEST <= self.width <= 1:
+            raise ArgumentError("width", self.width, f"a number in [{_NARROWEST:g}, 1]")
 
     def window(self, state: Any, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
         del state

@@ -134,6 +134,8 @@ def _draw(u: jax.Array, probs: jax.Array, last: jax.Array) -> jax.Array:
     """Inverse CDF: the first index whose cumulative probability is above `u`, at most `last`."""
     # A parallel cumulative sum may dip by one rounding, and a search needs an ascending CDF.
     cdf = jax.lax.cummax(jnp.cumsum(probs))
+    # Its sum may miss 1 by a rounding, which must not go to the last pair: it may have none.
+    cdf = cdf / cdf[-1]
     # Exactly 1 from the last bin on: a `u` below 1 cannot run past it.
     cdf = jnp.where(_index(cdf) >= last, 1, jnp.minimum(cdf, 1))
     index = jnp.searchsorted(cdf, u, side="right", method="scan_unrolled").astype(jnp.int32)

@@ -8,7 +8,7 @@ for laws over pairs.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from jaxnoise.errors import ArgumentError, one_of
+from jaxnoise.errors import ArgumentError, check_count, one_of
 from jaxnoise.noise.logsnr_law import LogSnrLaw
 
 PARTITIONS = ("quantile", "uniform", "snr")
@@ -126,7 +126,8 @@ def partition(rule: str, clusters: int, log_snr: ArrayLike, mass: ArrayLike) -> 
         raise ArgumentError("log_snr", log_snr, "finite and descending")
     if mass.shape != log_snr.shape or not (mass >= 0).all() or not 0 < mass.sum() < np.inf:
         raise ArgumentError("mass", mass, f"{cells} numbers >= 0, not all 0")
-    if not 1 <= clusters <= cells:
+    check_count("clusters", clusters)
+    if clusters > cells:
         raise ArgumentError("clusters", clusters, f"from 1 to {cells}, the number of cells")
     if rule == "quantile":
         return tuple(i / clusters for i in range(clusters + 1))

@@ -236,9 +236,11 @@ class PolynomialPairs(Parameterized):
         t = (ratio ** (1 / self.curve)).at[0].set(0)
         mass = jnp.maximum(jnp.diff(cdf(t)), 0)
         # The mean of u^curve in each cell, which is far from the middle in the first ones.
+        # Not from differences of powers, which a traced curve has in float32 alone.
         xp: Any = jnp if is_traced(self.curve) else np
-        root, power = xp.asarray(static) ** (1 / self.curve), 1 + self.curve
-        middle = xp.diff(root**power) / (power * xp.diff(root))
+        shrink = xp.asarray(np.log1p(-1 / (_CELLS * static[2:])))
+        rest = xp.expm1((1 + 1 / self.curve) * shrink) / xp.expm1(shrink / self.curve)
+        middle = static[1:] / (1 + self.curve) * xp.concatenate([xp.ones(1), rest])
         swept = jnp.minimum(jnp.asarray(middle, dtype), scale)
         row = jnp.arange(count)[:, None]
         cell = row * _CELLS + jnp.arange(-_BELOW * _CELLS, _ABOVE * _CELLS)[None, :]

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnoise.errors import (
     ArgumentError,
@@ -101,7 +102,8 @@ def consistency_losses(
     for argument, level in (("sigma_lo", pairs.sigma_lo), ("sigma_hi", pairs.sigma_hi)):
         check_shape(argument, level, x0.shape[:1], "one level for each image")
     check_importance(pairs.importance, pairs.sigma_hi)
-    if not is_traced(pairs) and not bool(jnp.all(pairs.sigma_lo < pairs.sigma_hi)):
+    # On the host: what is closed over has a value under jit, and an operation on it has none.
+    if not is_traced(pairs) and not (np.asarray(pairs.sigma_lo) < np.asarray(pairs.sigma_hi)).all():
         raise ArgumentError("pairs", pairs, "levels with sigma_lo < sigma_hi")
     wide = wide_dtype(x0)
     x0, eps, lo, hi = (x.astype(wide) for x in (x0, eps, pairs.sigma_lo, pairs.sigma_hi))

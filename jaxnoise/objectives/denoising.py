@@ -1,6 +1,7 @@
 """Denoising (diffusion) training: the network predicts what lambda = log SNR has hidden."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -250,8 +251,11 @@ class DenoisingObjective:
         if not isinstance(levels, LogSnrLevels):
             kind = type(levels).__name__
             raise ArgumentError("levels", Described(kind), "LogSnrLevels, as `draw` gives them")
-        if self.uncertainty is not None and "uncertainty" not in own:
-            raise ArgumentError("own", own, "the parameters that the objective's `init` gave")
+        held = isinstance(own, Mapping) and "uncertainty" in own
+        if self.uncertainty is not None and not held:
+            raise ArgumentError(
+                "own", describe(own), "the parameters that the objective's `init` gave"
+            )
         for argument, level in (("lam", levels.lam), ("log_prob", levels.log_prob)):
             check_shape(argument, level, x0.shape[:1], "one number for each image")
         check_importance(levels.importance, levels.lam)
@@ -281,10 +285,11 @@ class DenoisingObjective:
           levels: from `draw`.
 
         Returns:
-          float[B] >= 0.
+          float[B] >= 0. Under an uncertainty they are what is left of `losses - u`, so that errors
+          below 1e-7 of `e^u |u|` are lost.
         """
         u = self._uncertainty(own, levels.lam)
-        return (uncompensated(losses, levels) - u) * jnp.exp(u)
+        return jnp.maximum(uncompensated(losses, levels) - u, 0) * jnp.exp(u)
 
     def observe(
         self, losses: jax.Array, own: Any, levels: LogSnrLevels, weight: jax.Array | None = None

@@ -5,10 +5,14 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import check_numbers, check_shape
+from jaxnoise.errors import ArgumentError, check_numbers, check_shape, describe, is_float
+from jaxnoise.objectives.parameterization import wide_dtype
 
 HUBER_SCALE = 0.00054
 """iCT's constant: c = 0.00054 sqrt(D) on a whole image of D numbers (arXiv 2310.14189, section 3.3)."""  # noqa: E501
+
+_SMALLEST = 1e-15
+"""Of c, whose square float32 must hold: else the slope at 0 is 0 / 0."""
 
 
 def pseudo_huber(
@@ -28,14 +32,14 @@ def pseudo_huber(
     Args:
       a: float[B, ...].
       b: float[B, ...], a's shape.
-      c: the width of the quadratic part, > 0; None for the default above.
+      c: the width of the quadratic part, at least 1e-15; None for the default above.
       elementwise: apply it to every number and average, instead of to the image's norm.
 
     Returns:
-      float[B], >= 0.
+      float[B], >= 0, of at least 32 bits.
 
     Raises:
-      ArgumentError: `c` is not positive.
+      ArgumentError: `c` is too small, shapes that differ, or arrays that are not of floats.
 
     Example:
       >>> import jax.numpy as jnp
@@ -48,10 +52,10 @@ def pseudo_huber(
       Song and Dhariwal, Improved Techniques for Training Consistency Models (arXiv 2310.14189),
       section 3.3.
     """
-    check_shape("b", b, a.shape, "that of a")
     if c is not None:
-        check_numbers("c", c, lambda x: x > 0, "a number > 0, or None for the default")
-    square = (a - b) ** 2
+        allowed = f"a number of at least {_SMALLEST:g}, or None for the default"
+        check_numbers("c", c, lambda x: x >= _SMALLEST, allowed)
+    square = _difference(a, b) ** 2
     pixels = tuple(range(1, a.ndim))
     if elementwise:
         c = HUBER_SCALE if c is None else c
@@ -65,6 +69,15 @@ def _huber(square: jax.Array, c: float) -> jax.Array:
     return square / (jnp.sqrt(square + c**2) + c)
 
 
+def _difference(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a - b in at least 32 bits."""
+    for argument, x in (("a", a), ("b", b)):
+        if not is_float(x):
+            raise ArgumentError(argument, describe(x), "an array of floats: integers would wrap")
+    check_shape("b", b, a.shape, "that of a")
+    return a.astype(wide_dtype(a)) - b.astype(wide_dtype(b))
+
+
 def squared_l2(a: jax.Array, b: jax.Array) -> jax.Array:
     """Squared Euclidean distance `||a - b||_2^2`, summed over pixels and channels.
 
@@ -75,7 +88,10 @@ def squared_l2(a: jax.Array, b: jax.Array) -> jax.Array:
       b: float[B, ...], a's shape.
 
     Returns:
-      float[B].
+      float[B], of at least 32 bits.
+
+    Raises:
+      ArgumentError: shapes that differ, or arrays that are not of floats.
 
     Example:
       >>> import jax.numpy as jnp
@@ -83,8 +99,7 @@ def squared_l2(a: jax.Array, b: jax.Array) -> jax.Array:
       >>> float(squared_l2(jnp.zeros((1, 2, 2)), jnp.full((1, 2, 2), 3.0))[0])
       36.0
     """
-    check_shape("b", b, a.shape, "that of a")
-    return jnp.sum((a - b) ** 2, axis=tuple(range(1, a.ndim)))
+    return jnp.sum(_difference(a, b) ** 2, axis=tuple(range(1, a.ndim)))
 
 
 def l1(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -97,7 +112,10 @@ def l1(a: jax.Array, b: jax.Array) -> jax.Array:
       b: float[B, ...], a's shape.
 
     Returns:
-      float[B].
+      float[B], of at least 32 bits.
+
+    Raises:
+      ArgumentError: shapes that differ, or arrays that are not of floats.
 
     Example:
       >>> import jax.numpy as jnp
@@ -105,5 +123,4 @@ def l1(a: jax.Array, b: jax.Array) -> jax.Array:
       >>> float(l1(jnp.zeros((1, 2, 2)), jnp.full((1, 2, 2), 3.0))[0])
       12.0
     """
-    check_shape("b", b, a.shape, "that of a")
-    return jnp.sum(jnp.abs(a - b), axis=tuple(range(1, a.ndim)))
+    return jnp.sum(jnp.abs(_difference(a, b)), axis=tuple(range(1, a.ndim)))

@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError, check_callable, check_numbers, is_float, result_of
+from jaxnoise.errors import (
+    ArgumentError,
+    check_callable,
+    check_numbers,
+    check_positive,
+    is_float,
+    result_of,
+)
+from jaxnoise.noise.parameters import as_level
 
 
 class Preconditioning(NamedTuple):
@@ -79,8 +87,8 @@ def karras_preconditioning(
       Song et al., Consistency Models (arXiv 2303.01469), equation 25 and appendix C.
     """  # noqa: E501
     check_sigma_data(sigma_data)
-    _check_positive("sigma_min", sigma_min)
-    sigma = jnp.asarray(sigma)
+    check_positive("sigma_min", sigma_min)
+    sigma = as_level(sigma)
     gap = sigma - sigma_min
     total = jnp.sqrt(sigma**2 + sigma_data**2)
     return Preconditioning(
@@ -120,7 +128,7 @@ def edm_preconditioning(sigma: jax.Array, sigma_data: float = 0.5) -> Preconditi
       Karras et al. (arXiv 2206.00364), table 1 and equation 7.
     """
     check_sigma_data(sigma_data)
-    sigma = jnp.asarray(sigma)
+    sigma = as_level(sigma)
     total = jnp.sqrt(sigma**2 + sigma_data**2)
     return Preconditioning(
         c_skip=(sigma_data / total) ** 2,
@@ -210,8 +218,3 @@ def over_pixels(coefficient: jax.Array, like: jax.Array) -> jax.Array:
       (2, 1, 1, 1)
     """
     return coefficient.reshape(coefficient.shape + (1,) * (like.ndim - coefficient.ndim))
-
-
-def _check_positive(argument: str, value: float) -> None:
-    if not value > 0:
-        raise ArgumentError(argument, value, "a number > 0")

@@ -6,7 +6,7 @@ from math import pi
 import jax
 import jax.numpy as jnp
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, check_count
 
 Params = dict[str, jax.Array]
 
@@ -48,8 +48,7 @@ class LearnedUncertainty:
     period: float = 40.0
 
     def __post_init__(self) -> None:
-        if self.harmonics < 1:
-            raise ArgumentError("harmonics", self.harmonics, "at least 1")
+        check_count("harmonics", self.harmonics)
         if not self.period > 0:
             raise ArgumentError("period", self.period, "a number > 0")
 

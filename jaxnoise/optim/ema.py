@@ -53,9 +53,10 @@ def debiased_ema(
     """
     check_rate("rate", rate)
     check_numbers("count", count, lambda k: k >= 1, "at least 1, the number of this update")
-    if isinstance(rate, int | float) and rate == 0:
-        return new
-    log_rate = math.log(rate) if isinstance(rate, int | float) else jnp.log(rate)
+    if isinstance(rate, int | float):
+        log_rate: Any = math.log(rate) if rate > 0 else -math.inf
+    else:
+        log_rate = jnp.log(rate)
     # expm1 keeps 1 - r^k accurate where r^k is close to 1; at k = 1 the quotient is 1 to the bit.
     unbiased = (1 - rate) / -jnp.expm1(jnp.asarray(count, jnp.float32) * log_rate)
     step_size = jnp.where(jnp.asarray(count) <= 1, 1.0, unbiased)

@@ -21,11 +21,14 @@ def decayed_momentum(progress: ArrayLike, b1: float = 0.9) -> jax.Array:
     What `momentum_decay` uses, for pictures and for optimizers of one's own.
 
     Args:
-      progress: float[...], tau = k/K in [0, 1].
+      progress: float[...], tau = k/K in [0, 1]; beyond an end it is taken for that end.
       b1: decay rate at tau = 0, in [0, 1).
 
     Returns:
       float[...], falling from b1 to 0.
+
+    Raises:
+      ArgumentError: `b1` outside [0, 1).
 
     Example:
       >>> from jaxnoise.optim import decayed_momentum
@@ -34,7 +37,7 @@ def decayed_momentum(progress: ArrayLike, b1: float = 0.9) -> jax.Array:
 
     Reference: "Towards Faster Training of Diffusion Models" (arXiv 2404.07946).
     """
-    left = 1 - jnp.asarray(progress, jnp.result_type(float))
+    left = 1 - _checked(progress, b1)
     return b1 * left / ((1 - b1) + b1 * left)
 
 
@@ -46,11 +49,14 @@ def learning_rate_compensation(progress: ArrayLike, b1: float = 0.9) -> jax.Arra
     What `momentum_decay` uses, for pictures and for optimizers of one's own.
 
     Args:
-      progress: float[...], tau = k/K in [0, 1].
+      progress: float[...], tau = k/K in [0, 1]; beyond an end it is taken for that end.
       b1: decay rate at tau = 0, in [0, 1).
 
     Returns:
       float[...], falling from 1 to 1 - b1.
+
+    Raises:
+      ArgumentError: `b1` outside [0, 1).
 
     Example:
       >>> from jaxnoise.optim import learning_rate_compensation
@@ -59,7 +65,13 @@ def learning_rate_compensation(progress: ArrayLike, b1: float = 0.9) -> jax.Arra
 
     Reference: "Towards Faster Training of Diffusion Models" (arXiv 2404.07946).
     """
-    return 1 - b1 * jnp.asarray(progress, jnp.result_type(float))
+    return 1 - b1 * _checked(progress, b1)
+
+
+def _checked(progress: ArrayLike, b1: float) -> jax.Array:
+    """The share of training, no more than all of it."""
+    check_numbers("b1", b1, lambda x: (x >= 0) & (x < 1), "a number in [0, 1)")
+    return jnp.clip(jnp.asarray(progress, jnp.result_type(float)), 0, 1)
 
 
 class MomentumDecayState(NamedTuple):

@@ -67,8 +67,8 @@ def _body(run: Run, twin: Mapping[str, Any] | None) -> str:
 def _header(run: Run) -> str:
     total = run.setting("train.steps")
     of = f" of {total:,}" if finite(total) else ""
-    if finite(total) and run.steps_done > total:
-        of += f" and {run.steps_done - total:,} further ones"
+    if finite(further := run.setting("train.further_steps")) and further:
+        of += f" and {further:,} further ones"
     if run.finished:
         chip = f'<span class="chip">finished, {run.steps_done:,} steps</span>'
     elif run.steps_done:

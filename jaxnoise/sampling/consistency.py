@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxnoise.errors import ArgumentError, check_count, check_keys
 from jaxnoise.objectives.objective import Denoiser
+from jaxnoise.objectives.parameterization import wide_dtype
 from jaxnoise.sampling.checks import (
     check_image_shape,
     check_level,
@@ -94,7 +95,8 @@ def one_step(denoiser: Denoiser, noise: jax.Array, sigma_max: float) -> jax.Arra
 def _denoised(
     denoiser: Denoiser, x: jax.Array, sigma: float | jax.Array, dtype: jnp.dtype
 ) -> jax.Array:
-    return estimate("denoiser", denoiser, x, jnp.full(x.shape[0], sigma, dtype)).astype(dtype)
+    level = jnp.full(x.shape[0], sigma, wide_dtype(jnp.zeros((), dtype)))
+    return estimate("denoiser", denoiser, x.astype(dtype), level).astype(dtype)
 
 
 def multistep(

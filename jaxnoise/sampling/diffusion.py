@@ -16,6 +16,7 @@ import numpy.typing as npt
 from jaxnoise.errors import ArgumentError, Described, describe
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.objectives.parameterization import wide_dtype
+from jaxnoise.objectives.prediction import vp_coefficients
 from jaxnoise.sampling.checks import check_start, checked_range, estimate, ordered
 
 
@@ -186,7 +187,7 @@ def ddim(
         if not lowest - slack <= end <= highest + slack:
             raise ArgumentError("lambdas", end, f"within the trained range [{lowest}, {highest}]")
     grid, denoiser = jnp.asarray(values, wide_dtype(noise)), _in(noise.dtype, denoiser)
-    alpha, s = jnp.sqrt(jax.nn.sigmoid(grid)), jnp.sqrt(jax.nn.sigmoid(-grid))
+    alpha, s = vp_coefficients(grid)
 
     def step(x: jax.Array, at: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         lam, alpha_now, s_now, alpha_next, s_next = at

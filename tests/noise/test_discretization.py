@@ -254,10 +254,6 @@ def test_square_root_ema_rate() -> None:
         ),
         (lambda: Curriculum((), ()), "starts=(): must be strictly ascending steps from 0"),
         (
-            lambda: Curriculum((0,), (1,)),
-            "counts=(1,): must be one integer >= 2 for each of starts",
-        ),
-        (
             lambda: Curriculum((0, 4), (5,)),
             "counts=(5,): must be one integer >= 2 for each of starts",
         ),
@@ -271,3 +267,17 @@ def test_errors_name_the_argument_and_the_range(call: Callable, message: str) ->
         call()
     assert str(error.value) == message
     assert error.value.argument == message.split("=")[0]
+
+
+@pytest.mark.parametrize(
+    "starts, counts, message",
+    [
+        ((0, 100.5), (11, 21), "starts=100.5: must be an integer >= 0"),
+        ((0, 100), (11, 21.7), "counts=21.7: must be an integer >= 2"),
+        ((0, 100), (11, float("nan")), "counts=nan: must be an integer >= 2"),
+        ((0, 100), (1, 21), "counts=1: must be an integer >= 2"),
+    ],
+)
+def test_plateaus_are_of_integers(starts, counts, message):
+    with pytest.raises(ArgumentError, match=message):
+        Curriculum(starts, counts)

@@ -445,3 +445,17 @@ def test_arguments_out_of_range_are_named(argument, make):
     with pytest.raises(ArgumentError) as error:
         make()
     assert error.value.argument == argument
+
+
+def test_a_cauchy_of_several_widths_is_each_of_them():
+    widths = jnp.array([0.5, 1.0])
+    several = Cauchy(0.0, widths)
+    for name, value in (("survival", 1.0), ("inverse_survival", 0.2), ("log_prob", 1.0)):
+        alone = [getattr(Cauchy(0.0, gamma), name)(value) for gamma in (0.5, 1.0)]
+        np.testing.assert_allclose(getattr(several, name)(value), alone, rtol=1e-6)
+
+
+def test_a_node_of_a_table_keeps_the_whole_gradient():
+    law = Tabulated((-2.0, 0.0, 2.0), (0.0, 1.0, 0.0))
+    slope = jax.grad(law.inverse_survival)(0.5)
+    np.testing.assert_allclose(slope * jnp.exp(law.log_prob(0.0)), -1, rtol=1e-5)

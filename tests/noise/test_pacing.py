@@ -370,3 +370,15 @@ def test_arguments_out_of_range_are_named(argument, make):
     with pytest.raises(ArgumentError) as error:
         make()
     assert error.value.argument == argument
+
+
+def test_a_wide_gaussian_is_the_uniform_law():
+    t = jnp.array([0.0, 0.25, 0.5, 1.0])
+    for sig in (1e3, 1e6, 1e8):
+        np.testing.assert_allclose(CLTS(1, sig=sig).cdf(t, (), 5), t, atol=1e-6)
+
+
+def test_a_window_that_float32_does_not_hold_is_refused():
+    HighToLow(10, 1e-6)
+    with pytest.raises(ArgumentError, match=r"width=1e-08: must be a number in \[1e-06, 1\]"):
+        HighToLow(10, 1e-8)

@@ -18,12 +18,14 @@ from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import (
     BetaPairs,
     CategoricalPairs,
+    HighToLow,
     KarrasGrid,
     LognormalPairs,
     PolynomialPairs,
     PredefinedGrid,
     UniformPairs,
     karras_levels,
+    paced_probs,
     pairs,
     sinusoidal,
 )
@@ -474,3 +476,22 @@ def test_errors_name_the_argument_and_the_range(call: Callable, message: str) ->
         call()
     assert str(error.value) == message
     assert error.value.argument == message.split("=")[0]
+
+
+@pytest.mark.parametrize("levels", [20, 251])
+def test_no_uniform_draws_a_pair_without_a_probability(levels):
+    """A sum of float32 that misses 1 by a rounding leaves nothing to the last pair."""
+    grid = karras_levels(levels)
+    for law in (BetaPairs(2.0, 60.0), LognormalPairs(-3.0, 0.3)):
+        key = jax.random.key(0)
+        (index,) = law.sample(key, grid, levels, 1, lambda u: jnp.full_like(u, 1 - 2.0**-24))
+        assert law.probs(grid, levels)[index] > 0
+
+
+@pytest.mark.parametrize("curve, variant", [(4.0, "paper"), (4.0, "prototype"), (0.1, "prototype")])
+def test_paced_probabilities_of_a_traced_curve_are_those_of_a_known_one(curve, variant):
+    grid, law = karras_levels(1281), PolynomialPairs(curve, variant)
+    pacing = HighToLow(10, 0.5)
+    known = paced_probs(pacing, law, grid, 1281, (), 5)
+    traced = jax.jit(lambda law: paced_probs(pacing, law, grid, 1281, (), 5))(law)
+    np.testing.assert_allclose(traced, known, rtol=1e-3, atol=1e-7)

@@ -90,3 +90,8 @@ def test_arguments_out_of_range_are_named(argument, change):
 def test_number_of_cells_is_checked():
     with pytest.raises(ArgumentError, match="cells"):
         schedule_cells(Cosine(), Cosine(), 0)
+
+
+def test_a_number_of_clusters_is_an_integer():
+    with pytest.raises(ArgumentError, match=r"clusters=2\.5: must be a Python integer"):
+        partition("uniform", 2.5, log_snr=[1.0, 0.0, -1.0], mass=[1.0, 1.0, 1.0])

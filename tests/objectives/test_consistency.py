@@ -372,3 +372,16 @@ def test_a_weight_may_be_one_number():
         for weight in (lambda lo, hi: 1.0, uniform)
     )
     np.testing.assert_array_equal(found, ones)
+
+
+def test_pairs_that_are_closed_over_are_compared_under_jit():
+    x = jnp.ones((1, 2, 2, 1))
+
+    def losses(x0, pairs):
+        half = lambda x, sigma: x / 2  # noqa: E731
+        return consistency_losses(half, half, x0, x, pairs, squared_l2, inverse_gap)
+
+    up, down = (Pairs(jnp.array([a]), jnp.array([b])) for a, b in ((0.5, 1.0), (1.0, 0.5)))
+    np.testing.assert_array_equal(jax.jit(lambda x0: losses(x0, up))(x), losses(x, up))
+    with pytest.raises(ArgumentError, match="levels with sigma_lo < sigma_hi"):
+        jax.jit(lambda x0: losses(x0, down))(x)

@@ -13,6 +13,7 @@ from scipy.stats import kstest, norm
 from jaxnoise import noise, objectives
 from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import (
+    Adaptive,
     Asymmetric,
     Cauchy,
     Cosine,
@@ -21,6 +22,7 @@ from jaxnoise.noise import (
     Laplace,
     LinearPath,
     Normal,
+    Uniform,
     mixture,
     window,
 )
@@ -511,3 +513,32 @@ def test_an_objective_may_be_made_of_a_weight_whose_numbers_are_traced(compensat
 
     slope = (loss(5.01) - loss(4.99)) / 0.02
     assert float(jax.jit(jax.grad(loss))(5.0)) == pytest.approx(float(slope), rel=1e-3)
+
+
+@pytest.mark.parametrize("statistic", ["gradient", "entropy_rate"])
+def test_errors_that_rounding_hides_under_an_uncertainty_do_not_stop_the_law(statistic):
+    """Where `w L e^-u` is far below u, what is left of the loss is its rounding, of either sign."""
+    key = jax.random.key(0)
+    own = {"uncertainty": {"weight": 0.3 * jax.random.normal(key, (32,)), "bias": jnp.float32(0.5)}}
+    eps = jax.random.normal(key, (256, 2, 2, 1))
+    pacing = Adaptive(statistic, range=(-20.0, 20.0), warmup_steps=2, rate=0.9)
+    law, weight = Uniform(-20.0, 20.0), min_snr_weight()
+    objective = DenoisingObjective(
+        law, weight, Prediction("v"), uncertainty=LearnedUncertainty(), pacing=pacing
+    )
+
+    @jax.jit
+    def one(step, pace):
+        levels = objective.draw(jax.random.fold_in(key, step), key, step, len(eps), pace)
+        losses = objective.losses(lambda x, c: 0.9 * x, None, own, 0 * eps, eps, levels)
+        errors = objective.errors(losses, own, levels)
+        pace = objective.pacing.update(pace, objective.observe(losses, own, levels))
+        return pace, jnp.ptp(levels.log_prob), jnp.min(errors)
+
+    pace, moved, least = objective.pacing.init(), [], []
+    for step in range(30):
+        pace, spread, error = one(step, pace)
+        moved.append(spread > 1e-6)
+        least.append(error)
+    assert moved == [step >= 2 for step in range(30)]
+    assert min(least) >= 0

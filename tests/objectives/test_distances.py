@@ -69,5 +69,22 @@ def test_l1_and_l2_are_sums():
 
 
 def test_bad_width():
-    with pytest.raises(ArgumentError, match=r"c=-1.0: must be a number > 0"):
+    with pytest.raises(ArgumentError, match=r"c=-1.0: must be a number of at least 1e-15"):
         pseudo_huber(A, B, c=-1.0)
+
+
+@pytest.mark.parametrize("distance", [pseudo_huber, squared_l2, l1])
+def test_half_precision_is_widened_and_bytes_are_refused(distance):
+    half = A.astype(jnp.bfloat16), B.astype(jnp.bfloat16)
+    wide = [x.astype(jnp.float32) for x in half]
+    np.testing.assert_array_equal(distance(*half), distance(*wide))
+    np.testing.assert_array_equal(distance(half[0], wide[1]), distance(*wide))
+    with pytest.raises(ArgumentError, match=r"b=.*: must be an array of floats: integers would"):
+        distance(A, jnp.zeros(A.shape, jnp.uint8))
+
+
+def test_the_smallest_width_has_a_gradient():
+    gradient = jax.grad(lambda a: pseudo_huber(a, A[:1], c=1e-15)[0])(A[:1])
+    np.testing.assert_array_equal(gradient, 0)
+    with pytest.raises(ArgumentError, match="c=1e-16"):
+        pseudo_huber(A, B, c=1e-16)

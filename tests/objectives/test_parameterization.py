@@ -72,7 +72,7 @@ def test_over_pixels_shapes_one_number_an_image():
 
 @pytest.mark.parametrize("argument", ["sigma_data", "sigma_min"])
 def test_errors_name_the_argument(argument):
-    with pytest.raises(ArgumentError, match=f"{argument}=0.0: must be a number > 0"):
+    with pytest.raises(ArgumentError, match=f"{argument}=0.0: must be a (finite )?number > 0"):
         karras_preconditioning(jnp.ones(1), **{argument: 0.0})
 
 
@@ -91,3 +91,13 @@ def test_edm_and_consistency_meet_where_the_boundary_does_not_matter():
     edm = edm_preconditioning(jnp.float32(0.7))
     consistency = karras_preconditioning(jnp.float32(0.7), 0.5, 1e-9)
     np.testing.assert_allclose(edm, consistency, rtol=1e-6)
+
+
+def test_levels_in_half_precision_are_widened():
+    sigma = jnp.bfloat16(0.0078125)
+    for made in (karras_preconditioning, edm_preconditioning):
+        for found, wanted in zip(made(sigma), made(sigma.astype(jnp.float32)), strict=True):
+            assert found.dtype == jnp.float32
+            assert found == wanted
+    traced = jax.jit(lambda least: karras_preconditioning(jnp.ones(1), 0.5, least).c_skip)(0.002)
+    assert traced == karras_preconditioning(jnp.ones(1), 0.5, 0.002).c_skip

@@ -60,3 +60,8 @@ def test_errors_name_the_argument(argument: str, value: float) -> None:
     with pytest.raises(ArgumentError) as refused:
         LearnedUncertainty(**{argument: value})
     assert refused.value.argument == argument
+
+
+def test_harmonics_are_counted_in_integers():
+    with pytest.raises(ArgumentError, match=r"harmonics=2\.5: must be a Python integer"):
+        LearnedUncertainty(harmonics=2.5)

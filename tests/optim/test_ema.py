@@ -72,3 +72,10 @@ def test_an_average_of_much_has_no_bias(rate):
     slope = float(jnp.vdot(average, truth) / jnp.vdot(truth, truth))
     # The noise that is left moves it by 2e-6.
     assert abs(slope - 1) < 1e-5
+
+
+def test_without_a_memory_types_and_structures_still_hold():
+    assert debiased_ema(jnp.bfloat16(1), jnp.float32(2), 0.0, 1).dtype == jnp.float32
+    assert float(debiased_ema(jnp.float32(1), jnp.float32(2), 0.0, 3)) == 1
+    with pytest.raises(ArgumentError, match="average"):
+        debiased_ema({"a": jnp.ones(2)}, {"b": jnp.ones(3)}, 0.0, 1)

@@ -153,3 +153,11 @@ def test_its_numbers_may_be_traced():
 def test_steps_are_whole_numbers(total_steps):
     with pytest.raises(ArgumentError, match=r"^total_steps="):
         momentum_decay(0.1, total_steps)
+
+
+def test_beyond_the_end_of_training_the_end_stays():
+    assert float(decayed_momentum(1.2)) == float(decayed_momentum(1.0)) == 0
+    assert float(learning_rate_compensation(1.2)) == float(learning_rate_compensation(1.0))
+    for formula in (decayed_momentum, learning_rate_compensation):
+        with pytest.raises(ArgumentError, match=r"b1=1.5: must be a number in \[0, 1\)"):
+            formula(0.5, b1=1.5)

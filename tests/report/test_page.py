@@ -311,6 +311,16 @@ def test_an_unfinished_run_says_where_it_is(tmp_path):
     assert "no score yet" in page.section("score")
 
 
+def test_a_run_with_further_steps_is_finished_after_them(tmp_path):
+    config = {**CONFIG, "train": {**CONFIG["train"], "steps": 30, "further_steps": 20}}
+    folder = make_run(tmp_path / "run", config=config)
+    page = read_page(write_report(folder))
+    assert page.all("h1")[0].text == "runat step 40 of 30 and 20 further ones"
+    config["train"]["further_steps"] = 10
+    folder.config.write_text(json.dumps(config))
+    assert read_page(write_report(folder)).all("h1")[0].text == "runfinished, 40 steps"
+
+
 def test_a_seed_folder_is_named_with_its_parent(tmp_path):
     page = read_page(write_report(make_run(tmp_path / "cosine" / "seed_3")))
     assert page.all("h1")[0].text.startswith("cosine/seed_3")

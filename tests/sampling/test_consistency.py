@@ -157,3 +157,16 @@ def test_other_arguments_are_named(keys: jax.Array) -> None:
         one_step(gaussian, noise, 0.0)
     with pytest.raises(ArgumentError, match="draw_index=-1"):
         image_noise(keys, SHAPE, -1)
+
+
+def test_levels_are_never_in_half_precision():
+    seen = []
+
+    def denoiser(x, sigma):
+        seen.append((x.dtype, sigma.dtype, round(float(sigma[0]), 4)))
+        return x
+
+    noise, keys = jnp.ones((1, 1, 1, 1), jnp.bfloat16), jax.random.split(jax.random.key(0), 1)
+    out = multistep(denoiser, noise, (0.821,), keys, sigma_min=0.002, sigma_max=80.0)
+    assert out.dtype == jnp.bfloat16
+    assert seen == [(jnp.bfloat16, jnp.float32, 80.0), (jnp.bfloat16, jnp.float32, 0.821)]

@@ -194,3 +194,10 @@ def test_a_grid_may_ascend_or_descend() -> None:
 def test_a_traced_grid_is_refused() -> None:
     with pytest.raises(ArgumentError, match="levels='a traced array': must be concrete"):
         jax.jit(lambda levels: heun(denoiser, jnp.ones((1, 1, 1, 1)), levels))(karras(6))
+
+
+def test_levels_beyond_the_square_root_of_float32_are_drawn():
+    grid = [-10.0, 0.0, 90.0, 130.0]
+    noise = jnp.ones((1, 1, 1, 1))
+    image = ddim(lambda x, lam: x / 2 + 1 / 4, noise, grid, trained_range=(-jnp.inf, jnp.inf))
+    assert np.isfinite(image).all()
