@@ -33,9 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def forget_compiled_programs() -> Iterator[None]:
-    """Files of tests share up to three gigabytes; a whole suite would take many."""
+    """Files of tests share up to 2.5 gigabytes; a whole suite would take many."""
     yield
-    if resident_bytes() > 3e9:
+    if resident_bytes() > 2.5e9:
         jax.clear_caches()
 
 
