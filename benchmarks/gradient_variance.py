@@ -84,6 +84,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--step", type=int, help="of the checkpoint; the newest")
     parser.add_argument("--examples", type=int, default=1024)
     given = parser.parse_args(arguments)
+    if not (given.workdir / "config.json").is_file():
+        parser.error(f"--workdir={given.workdir}: must be the folder of a run")
+    if given.examples < 1:
+        parser.error(f"--examples={given.examples}: must be at least 1")
     print("band      drawn    loss  trace under b  trace under p")
     for row in rows_of(*measured(given.workdir, given.step, given.examples)):
         print("{:8} {:6.2f} {:7.3f} {:14.3f} {:14.3f}".format(*row))
