@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import command_line
+import pytest
 from filelock import FileLock
 
 PROGRAM = """
@@ -47,6 +48,7 @@ def value_and_hits(process):
     return float(value), int(hits)
 
 
+@pytest.mark.takes_a_second
 def test_processes_share_programs_also_at_once(tmp_path):
     folder = tmp_path / "programs"
     # Started together, they find an empty folder and write the same programs.
@@ -57,6 +59,7 @@ def test_processes_share_programs_also_at_once(tmp_path):
     assert {found for found, _ in together} == {value}
 
 
+@pytest.mark.takes_a_second
 def test_jax_s_own_settings_win(tmp_path):
     folder, own = tmp_path / "programs", tmp_path / "own"
     _, hits = value_and_hits(start(folder, JAX_ENABLE_COMPILATION_CACHE="0"))
@@ -69,6 +72,7 @@ def test_jax_s_own_settings_win(tmp_path):
     assert size == "100000000"
 
 
+@pytest.mark.takes_a_second
 def test_what_a_kill_left_half_written_is_dropped(tmp_path):
     folder = tmp_path / "programs"
     value_and_hits(start(folder))
@@ -79,6 +83,7 @@ def test_what_a_kill_left_half_written_is_dropped(tmp_path):
     assert {path.name for path in folder.glob("*-cache")} == whole
 
 
+@pytest.mark.takes_a_second
 def test_without_a_largest_size_nothing_is_dropped(tmp_path):
     """No times of use are kept then, so that all programs look half written."""
     folder = tmp_path / "programs"
@@ -89,6 +94,7 @@ def test_without_a_largest_size_nothing_is_dropped(tmp_path):
     assert not list(folder.glob("*-atime"))
 
 
+@pytest.mark.takes_a_second
 def test_a_process_that_writes_is_not_disturbed(tmp_path):
     folder = tmp_path / "programs"
     folder.mkdir()

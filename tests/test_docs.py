@@ -3,11 +3,13 @@
 import re
 
 import command_line
+import pytest
 
 README = (command_line.ROOT / "README.md").read_text()
 DOCS = [README, *(p.read_text() for p in (command_line.ROOT / "docs").glob("*.md"))]
 
 
+@pytest.mark.takes_a_second
 def test_the_import_example_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     assert blocks

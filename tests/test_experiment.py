@@ -23,6 +23,7 @@ def error(**overrides):
     return str(caught.value)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_shipped_config_is_valid_and_states_its_claim(name):
     module = importlib.import_module(f"configs.{name}")
@@ -344,6 +345,7 @@ def test_a_weight_that_overflows_under_the_law_is_refused_before_training():
     assert message.startswith("config.objective.weight='eps'")
 
 
+@pytest.mark.takes_a_second
 def test_laws_are_composed_in_the_order_scale_shift_truncation_window():
     law = {"name": "laplace", "mu": 0.0, "b": 1.0, "scale": 2.0, "shift": 1.0, "low": -3.0}
     checked = denoising(law={**law, "quantiles": (0.0, 0.5)})
@@ -351,6 +353,7 @@ def test_laws_are_composed_in_the_order_scale_shift_truncation_window():
     assert checked.objective.law == noise.window(made, 0.0, 0.5)
 
 
+@pytest.mark.takes_a_second
 def test_a_law_can_be_mixed_with_a_wide_one():
     mixed = {"name": "cauchy", "mu": 0.0, "gamma": 3.0, "share": 0.1}
     checked = denoising("digits_laplace", **{"law.mixed": mixed})
@@ -358,6 +361,7 @@ def test_a_law_can_be_mixed_with_a_wide_one():
     assert checked.objective.law == expected
 
 
+@pytest.mark.takes_a_second
 def test_pacing_composes_with_pair_laws():
     pacing = {"name": "difficulty", "clusters": 5, "patience": 2, "partition": "uniform"}
     checked = experiment.read(tiny.digits_config(pacing=pacing, law={"name": "uniform"}))
@@ -372,6 +376,7 @@ def test_pacing_composes_with_pair_laws():
     assert float(sigma.min()) >= float(levels[round(0.8 * (int(count) - 1)) - 1])
 
 
+@pytest.mark.takes_a_second
 def test_difficulty_is_cut_over_a_grid_of_random_subsets_too():
     pacing = {"name": "difficulty", "clusters": 5, "patience": 2}
     random, nested = (
@@ -398,6 +403,7 @@ def test_the_last_step_is_the_largest_number_of_steps():
 WRONG = (None, float("nan"), float("inf"), -1, 0, 1e-60, 10**5, 1e30, "", [], True, "x")
 
 
+@pytest.mark.takes_a_second
 def test_any_value_in_any_key_is_taken_or_refused_in_one_line():
     refused, seen = {}, set()
 
@@ -424,6 +430,7 @@ def test_any_value_in_any_key_is_taken_or_refused_in_one_line():
     assert all(line.startswith("config.") and "\n" not in line for line in refused.values())
 
 
+@pytest.mark.takes_a_second
 def test_momentum_decay_knows_the_length_of_the_run():
     checked = denoising("digits_clts_mdlrc", **{"optimizer.learning_rate": 0.5})
     params = jnp.array([1.0, -1.0])
@@ -435,6 +442,7 @@ def test_momentum_decay_knows_the_length_of_the_run():
     assert update.tolist() == pytest.approx([-0.5 * (1 - 0.9 * 7 / 8), 0.5 * (1 - 0.9 * 7 / 8)])
 
 
+@pytest.mark.takes_a_second
 def test_twins_differ_in_what_they_claim():
     def changed(name):
         twin = experiment.read(importlib.import_module("configs.digits_cosine").get_config()).config

@@ -50,6 +50,7 @@ def test_a_tilde_is_the_home_folder_wherever_a_path_is_given(home):
         load_rater("~/rater.npz")
 
 
+@pytest.mark.takes_a_second
 def test_a_tilde_on_the_command_line(home, monkeypatch, capsys):
     import run
 
@@ -95,6 +96,7 @@ def test_writers_of_one_process_number_do_not_share_a_part(tmp_path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.takes_a_second
 def test_parts_that_a_kill_left_go_after_an_hour(tmp_path):
     program = (
         "import sys, time; from pathlib import Path; from jaxnoise.files import write_whole\n"
@@ -117,6 +119,7 @@ def test_parts_that_a_kill_left_go_after_an_hour(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.takes_a_second
 def test_a_folder_is_for_one_process_and_its_lock_dies_with_it(tmp_path):
     program = (
         "import sys, time; from pathlib import Path; from jaxnoise.files import exclusive\n"

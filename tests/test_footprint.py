@@ -142,11 +142,13 @@ def run(code, *arguments):
     )
 
 
+@pytest.mark.takes_a_second
 def test_rooms_work_with_a_small_footprint(refused):
     done = run(REFUSE + USE_EVERY_ROOM, *refused)
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.takes_a_second
 def test_what_a_data_set_needs_is_said(refused, tmp_path):
     done = run(REFUSE + SAY_WHAT_IS_NEEDED, str(tmp_path), *refused)
     assert done.returncode == 0, done.stderr

@@ -15,12 +15,14 @@ assert "tensorflow" not in sys.modules
 """
 
 
+@pytest.mark.takes_a_second
 def test_importing_every_module_starts_no_device_and_no_tensorflow():
     # A platform that does not exist makes any use of a device an error.
     environment = command_line.environment(JAX_PLATFORMS="none_such")
     subprocess.run([sys.executable, "-c", EVERY_MODULE], check=True, env=environment)
 
 
+@pytest.mark.takes_a_second
 def test_subpackages_load_when_first_used():
     code = (
         "import sys, jaxnoise; assert 'flax' not in sys.modules;"

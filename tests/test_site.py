@@ -55,6 +55,7 @@ def test_every_page_is_in_the_nav():
     assert set(re.findall(r": (\S+\.md)$", NAV, re.MULTILINE)) == written | made
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("archive", evidence.archives(), ids=lambda path: path.stem)
 def test_the_page_of_a_study_is_made_of_the_runs_that_are_kept(archive, tmp_path):
     """Runs of another config than the study's now are refused, and the page is made again then."""
@@ -120,6 +121,7 @@ def test_every_key_of_a_shipped_config_is_on_the_page(name):
     assert_on_the_page(config_of(name))
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "name, settings",
     [
@@ -186,6 +188,7 @@ def test_a_section_or_a_key_that_nobody_explains_stops_the_page(monkeypatch):
         config_keys.page()
 
 
+@pytest.mark.takes_a_second
 def test_every_noise_has_a_picture_with_all_keys_that_it_needs():
     tables = {
         "log_snr_laws": noise_choices.LOG_SNR_LAWS,
@@ -217,6 +220,7 @@ def test_a_new_law_that_needs_values_stops_the_gallery(monkeypatch):
         gallery.read(gallery.Picture("log_snr_laws", {"name": "tabulated"}))
 
 
+@pytest.mark.takes_a_second
 def test_the_picture_of_a_law_that_learns_shows_what_it_learned():
     (picture,) = [p for p in gallery.pictures("pacings") if p.settings["name"] == "adaptive"]
     rows = gallery.learning_rows(gallery.read(picture).objective, steps=100)

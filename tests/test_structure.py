@@ -69,6 +69,7 @@ def test_a_room_imports_only_from_floors_below(path):
         assert other in (None, room) or floor[other] < floor[room], f"{room} imports {other}"
 
 
+@pytest.mark.takes_a_second
 def test_no_modules_import_each_other_in_a_circle():
     graph = {name_of(path): imports_of(path) for path in MODULES}
     for name, found in graph.items():

@@ -38,6 +38,7 @@ def error(make, *arguments, **settings):
     return str(caught.value)
 
 
+@pytest.mark.takes_a_second
 def test_a_rater_config_is_read_into_its_objects():
     checked = read("digits_noise_rater")
     assert checked.rater == ConvRater(width=8, depth=1, dtype=jnp.dtype("float32"))

@@ -48,6 +48,7 @@ def test_ict_has_its_own_distance():
     assert (distance["c"], distance["elementwise"]) == (None, False)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "name, statistic, warmup_steps, bins",
     [

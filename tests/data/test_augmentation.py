@@ -23,6 +23,7 @@ def turn(angle):
     return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
+@pytest.mark.takes_a_second
 def test_what_maps_pixels_to_pixels_is_exact():
     np.testing.assert_array_equal(moved(PIXELS, np.eye(2)), PIXELS)
     np.testing.assert_array_equal(moved(PIXELS, np.diag([-1, 1])), PIXELS[:, ::-1])
@@ -72,6 +73,7 @@ def drawn():
     return image, np.asarray(augmented), np.asarray(labels), again
 
 
+@pytest.mark.takes_a_second
 def test_labels_tell_how_pixels_were_moved(drawn):
     image, augmented, labels, _ = drawn
     checked = 0
@@ -95,6 +97,7 @@ def test_labels_tell_how_pixels_were_moved(drawn):
     assert 10 < sum(not label[1:].any() for label in labels[:400]) < 100
 
 
+@pytest.mark.takes_a_second
 def test_labels_have_their_laws(drawn):
     labels = drawn[2].astype(np.float64)
     w, angle, v = labels[:, 2], np.arctan2(labels[:, 4], labels[:, 3] + 1), labels[:, 5:7]
@@ -119,6 +122,7 @@ def test_labels_have_their_laws(drawn):
         assert stats.kstest(values, law.cdf).pvalue > 1e-3
 
 
+@pytest.mark.takes_a_second
 def test_an_image_depends_on_its_own_key_alone(drawn):
     _, augmented, labels, function = drawn
     order = np.random.RandomState(0).permutation(COUNT)

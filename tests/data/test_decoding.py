@@ -385,6 +385,7 @@ def lossless_webp():
     return io.BytesIO(b"RIFF" + struct.pack("<I", len(chunk)) + chunk)
 
 
+@pytest.mark.takes_a_second
 def test_zeros_that_belong_to_a_file_are_taken():
     file = lossless_webp()
     assert file.getvalue().endswith(bytes(2000))

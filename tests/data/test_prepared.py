@@ -312,6 +312,7 @@ def test_other_sets_are_prepared_from_a_folder_of_their_files(
     assert files[0].sha256 in one_line(caught)
 
 
+@pytest.mark.takes_a_second
 def test_tensorflow_is_never_imported(made, tmp_path):
     """Importing, preparing, opening, reading and refusing, in a process of its own."""
     path, expected, _, _ = made

@@ -64,6 +64,7 @@ def small(tmp_path_factory):
     return data_dir, stored
 
 
+@pytest.mark.takes_a_second
 def test_a_folder_of_jpegs_named_cifar10_is_opened_as_it_is(jpeg):
     images = open_images("cifar10", data_dir=jpeg)
     assert (images.num_examples, images.image_shape, images.num_classes) == (300, (32, 32, 3), 10)

@@ -39,6 +39,7 @@ def params(tensors):
     return convert_torch_state_dict(tensors)
 
 
+@pytest.mark.takes_a_second
 def test_the_installed_package_has_the_weights():
     found = load_efficientnet()
     assert found.sha256 == SHA256
@@ -80,6 +81,7 @@ def test_counters_are_not_needed(tensors, params):
     assert jax.tree.all(jax.tree.map(np.array_equal, convert_torch_state_dict(fewer), params))
 
 
+@pytest.mark.takes_a_second
 def test_every_name_shape_and_value_is_checked(tensors):
     bad = np.full(320, np.nan, np.float32)
     cases = [

@@ -42,6 +42,7 @@ def test_moments_do_not_depend_on_devices_and_batches(count, monkeypatch) -> Non
         np.testing.assert_array_equal(logits, whole[:, :3])
 
 
+@pytest.mark.takes_a_second
 def test_statistics_of_10000_images_are_equal_under_any_split(monkeypatch) -> None:
     """1, 2 and 8 devices and three batch sizes, of features that every split computes alike."""
     results = []
@@ -112,6 +113,7 @@ def test_inception_without_its_weights_says_where_to_put_them(tmp_path, monkeypa
         inception(resize="tf2")
 
 
+@pytest.mark.takes_a_second
 def test_efficientnet_scores_grey_images_under_its_own_name() -> None:
     extractor = efficientnet(batch=8)
     images = IMAGES[:6, :, :, :1]

@@ -39,6 +39,7 @@ def params(tensors):
     return convert_torch_state_dict(tensors)
 
 
+@pytest.mark.takes_a_second
 def test_batch_norm_is_folded_into_the_convolution(tensors, params):
     layer = params["Mixed_6b"]["branch7x7_2"]
     rng = np.random.RandomState(0)
@@ -53,6 +54,7 @@ def test_batch_norm_is_folded_into_the_convolution(tensors, params):
     np.testing.assert_allclose(found, y, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.takes_a_second
 def test_every_parameter_of_the_network_is_made(tensors, params):
     leaves = jax.tree.leaves(params)
     assert {leaf.dtype for leaf in leaves} == {np.dtype(np.float32)}
@@ -66,6 +68,7 @@ def changed(tensors, **replaced):
     return {**tensors, **{k.replace("__", "."): v for k, v in replaced.items()}}
 
 
+@pytest.mark.takes_a_second
 def test_names_that_are_known_and_not_needed(tensors, params):
     known = changed(
         tensors, AuxLogits__fc__weight=np.ones(3), Mixed_9__bn__num_batches_tracked=np.array(1)
@@ -77,6 +80,7 @@ def test_names_that_are_known_and_not_needed(tensors, params):
     assert jax.tree.all(jax.tree.map(np.array_equal, convert_torch_state_dict(fewer), params))
 
 
+@pytest.mark.takes_a_second
 def test_every_name_shape_and_value_is_checked(tensors):
     bad = np.full(320, np.nan, np.float32)
     cases = [
@@ -107,6 +111,7 @@ def expect(monkeypatch, content):
     monkeypatch.setattr(inception_weights, "SHA256_PREFIX", hashlib.sha256(content).hexdigest()[:8])
 
 
+@pytest.mark.takes_a_second
 def test_weights_are_loaded_from_the_cache(monkeypatch, cache, tensors, params):
     content = saved(tensors)
     expect(monkeypatch, content)
@@ -117,6 +122,7 @@ def test_weights_are_loaded_from_the_cache(monkeypatch, cache, tensors, params):
     assert jax.tree.all(jax.tree.map(np.array_equal, found.params, params))
 
 
+@pytest.mark.takes_a_second
 def test_a_state_dict_of_another_network_is_refused(monkeypatch):
     expect(monkeypatch, ZIP.read_bytes())
     with pytest.raises(ConfigError, match=r"Inception's weights lack \w+") as caught:

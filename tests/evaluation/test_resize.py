@@ -56,6 +56,7 @@ def test_the_same_size_changes_nothing(resize):
     np.testing.assert_array_equal(resize(jnp.asarray(images), 13), images)
 
 
+@pytest.mark.takes_a_second
 @settings(deadline=None, max_examples=10, derandomize=True)
 @given(
     height=st.integers(1, 9),

@@ -34,6 +34,7 @@ def network():
     )
 
 
+@pytest.mark.takes_a_second
 def test_outputs_are_those_of_pytorch(network):
     found, outputs = load_edm(FILE), np.load(reference.FOLDER / "edm_outputs.npz")
     given = [jnp.asarray(outputs[k]) for k in ("x", "c_noise")]

@@ -46,6 +46,7 @@ def test_a_deterministic_sampler_takes_no_keys(sampler):
     assert [str(kind) for kind in program.in_avals] == ["float32[b,2,2,1]"]
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("count", [1, 5])
 def test_one_program_takes_every_batch_and_gives_each_image_its_own_noise(program, count):
     keys = jax.random.split(jax.random.key(3), 5)[:count]

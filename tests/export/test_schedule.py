@@ -17,6 +17,7 @@ def column(rows, name):
     return np.array([row[name] for row in rows], np.float64)
 
 
+@pytest.mark.takes_a_second
 def test_a_consistency_chain_visits_its_levels_with_karras_preconditioning():
     def denoiser(network):
         def f(x, sigma):
@@ -40,12 +41,14 @@ def test_a_consistency_chain_visits_its_levels_with_karras_preconditioning():
 V = DenoisingObjective(Cosine(), uniform_weight("v"), Prediction("v")).denoiser
 
 
+@pytest.mark.takes_a_second
 def test_heun_visits_every_level_but_the_first_twice():
     rows = evaluations(heun_sampler(3, 0.01, 10.0), V)
     low, middle, high = np.asarray(karras_levels(3, 0.01, 10.0, 7.0))
     np.testing.assert_allclose(column(rows, "sigma"), [high, middle, middle, low, low], rtol=1e-6)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("sampler", [euler_sampler(5), heun_sampler(5), ddim_sampler(5)])
 def test_there_is_one_row_for_each_evaluation(sampler):
     rows = evaluations(sampler, V)

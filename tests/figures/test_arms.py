@@ -3,6 +3,7 @@
 from math import inf
 
 import numpy as np
+import pytest
 import tiny
 from matplotlib.colors import to_rgb
 
@@ -50,6 +51,7 @@ def test_an_arm_has_one_color_in_all_panels(tmp_path, monkeypatch):
     assert to_rgb(ARM_COLORS[0]) not in second
 
 
+@pytest.mark.takes_a_second
 def test_a_change_is_drawn_in_the_color_of_its_verdict(tmp_path):
     verdicts = ("yes", "no", "unknown")
 

@@ -73,6 +73,7 @@ def curves(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Axes], n
     return drawn(curves_figure(rows()), tmp_path_factory.mktemp("curves") / "curves.png")
 
 
+@pytest.mark.takes_a_second
 def test_curves_have_five_panels_at_120_dpi(curves: tuple[dict[str, Axes], np.ndarray]) -> None:
     panels, pixels = curves
     assert list(panels) == [
@@ -88,6 +89,7 @@ def test_curves_have_five_panels_at_120_dpi(curves: tuple[dict[str, Axes], np.nd
     assert panels["Number of noise levels"].bbox.width > 2 * panels["Loss"].bbox.width
 
 
+@pytest.mark.takes_a_second
 def test_lines_are_where_the_numbers_are(curves: tuple[dict[str, Axes], np.ndarray]) -> None:
     panels, pixels = curves
     for title, x, y, color in [
@@ -107,6 +109,7 @@ def test_lines_are_where_the_numbers_are(curves: tuple[dict[str, Axes], np.ndarr
         assert is_color(around, color).any(), (title, x, y)
 
 
+@pytest.mark.takes_a_second
 def test_the_null_band_is_not_drawn(curves: tuple[dict[str, Axes], np.ndarray]) -> None:
     panels, pixels = curves
     axes = panels["Loss by noise level σ"]
@@ -205,6 +208,7 @@ def test_a_learned_law_has_panels_of_its_own() -> None:
     assert mean.get_ylim()[0] > 0 == scale.get_ylim()[0]
 
 
+@pytest.mark.takes_a_second
 def test_the_same_records_give_the_same_file(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_curves(rows(5), tmp_path / name)

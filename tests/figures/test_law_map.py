@@ -40,6 +40,7 @@ def test_a_cell_is_a_row_s_steps_and_a_part_of_the_range():
     np.testing.assert_array_equal(last.get_data().values, DENSITY[-1, ::-1])
 
 
+@pytest.mark.takes_a_second
 def test_the_picture_is_dark_where_much_is_drawn(tmp_path):
     save_law_map(ROWS, tmp_path / "law.png")
     pixels = tiny.read_png(tmp_path / "law.png").astype(int)

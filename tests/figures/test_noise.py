@@ -158,6 +158,7 @@ def test_band_shares_follow_the_student() -> None:
     np.testing.assert_allclose(band_shares(levels, probs), [0.3, 0.3, 0.2, 0.2], atol=1e-12)
 
 
+@pytest.mark.takes_a_second
 def test_plans_of_very_different_sizes(tmp_path: Path) -> None:
     save_noise_plot(plan("a", [2], 1), plan("b", [11, 1281], 400_000), tmp_path / "noise.png")
     assert tiny.read_png(tmp_path / "noise.png").shape[:2] == (1560, 1440)
@@ -261,6 +262,7 @@ def test_the_schedule_is_drawn_over_t(over_lam: Figure) -> None:
     assert over_lam.axes[4].get_ylim() == (-10, 10)
 
 
+@pytest.mark.takes_a_second
 def test_without_weights_there_is_no_emphasis() -> None:
     bare = logsnr_plan("bare", [moment("k = 0", -4, 4, weighted=False)])
     assert len(logsnr_figure(bare, bare).axes) == 6
@@ -332,6 +334,7 @@ def shown_plan(objective: DenoisingObjective) -> LogSnrPlan:
     return log_snr_plan("ours", objective, log_snr_grid([objective], STEPS), STEPS)
 
 
+@pytest.mark.takes_a_second
 def test_a_plan_over_log_snr_is_the_law_and_its_schedule() -> None:
     shown = shown_plan(denoising(Laplace(0.0, 2.0)))
     assert shown.title == "ours: Laplace(mu=0.0, b=2.0)"
@@ -361,6 +364,7 @@ def test_a_plan_over_log_snr_is_paced() -> None:
     assert first.shares[3] == pytest.approx(2 * last.shares[3], rel=1e-4)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "law",
     [
@@ -407,6 +411,7 @@ def test_a_learned_weight_is_not_drawn() -> None:
     assert all(m.emphasis is None for m in shown.moments)
 
 
+@pytest.mark.takes_a_second
 def test_an_objective_beside_a_law_without_ends(tmp_path: Path) -> None:
     ours = denoising(Cauchy(3.0, 0.5), prediction=Prediction("v"), pacing=CLTS(ramp_steps=50))
     theirs = denoising(Cosine())

@@ -1,6 +1,7 @@
 """Pictures of scores: what panels show and say, and pixels read back."""
 
 import numpy as np
+import pytest
 import tiny
 from matplotlib.colors import to_rgb
 
@@ -47,6 +48,7 @@ def test_equal_scores_are_one_bar():
     assert said(panels[1]) == "mean 2\nstd 0"
 
 
+@pytest.mark.takes_a_second
 def test_the_picture_shows_the_bands_that_have_draws(tmp_path):
     save_score_histogram(SCORES, SIGMA, tmp_path / "scores.png")
     pixels = tiny.read_png(tmp_path / "scores.png").astype(int)

@@ -11,6 +11,7 @@ def norm(x):
     return jnp.sqrt(jnp.sum(jnp.square(x)))
 
 
+@pytest.mark.takes_a_second
 def test_values_are_the_same_bits_and_derivatives_away_from_zero_too():
     x = jnp.asarray(np.random.RandomState(0).randn(7), jnp.float32)
     np.testing.assert_array_equal(with_finite_derivatives(norm)(x), norm(x))
@@ -19,6 +20,7 @@ def test_values_are_the_same_bits_and_derivatives_away_from_zero_too():
     )
 
 
+@pytest.mark.takes_a_second
 def test_the_derivative_at_zero_is_zero_under_jit_control_flow_and_vmap():
     def nested(x):
         return jax.lax.cond(x[0] >= 0, jax.jit(norm), jnp.sum, x)
@@ -31,6 +33,7 @@ def test_the_derivative_at_zero_is_zero_under_jit_control_flow_and_vmap():
     np.testing.assert_allclose(many(jnp.array([[0.0, 0.0], [3.0, 4.0]])), expected, rtol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_a_quotient_that_is_not_taken_leaves_no_nan():
     def guarded(x, y):
         return jnp.where(y == 0, x + 2 * y, x / y)
@@ -58,6 +61,7 @@ NORMED = {
 }
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", NORMED)
 @pytest.mark.parametrize("mode", ["mixed", "reverse"])
 def test_meta_gradients_are_exact_beside_a_gradient_of_zero(name, mode):
@@ -109,6 +113,7 @@ def test_second_derivatives_are_those_of_the_square_root():
     assert float(jax.grad(jax.grad(function))(0.0)) == 0
 
 
+@pytest.mark.takes_a_second
 @jax.numpy_dtype_promotion("standard")  # optax raises floats to integer step counts
 def test_adam_stays_adam_and_its_derivative_becomes_finite():
     optimizer = optax.adam(0.1, eps=0.1)
@@ -129,6 +134,7 @@ def test_adam_stays_adam_and_its_derivative_becomes_finite():
     np.testing.assert_allclose(finite, np.diag(slope), rtol=1e-4, atol=1e-12)
 
 
+@pytest.mark.takes_a_second
 @jax.numpy_dtype_promotion("standard")
 def test_the_first_steps_of_radam_have_the_slope_of_their_momentum():
     """Before it rectifies, at step 5 or 6, RAdam's update is -lr times the corrected mean."""

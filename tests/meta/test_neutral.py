@@ -108,6 +108,7 @@ def shifts(x, x0, weight, edges):
     return np.array(means), np.array(errors)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", ["pool", "floored pool", "weights", "weighted draws"])
 def test_the_best_denoiser_stays(selected, name):
     means, errors = shifts(*selected[0][name], EDGES)
@@ -121,6 +122,7 @@ def test_the_best_denoiser_stays(selected, name):
     assert abs(mean[0]) < 4 * error[0] < 0.03
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", ["best of 4", "pool of 4 each", "draws"])
 def test_the_best_denoiser_moves_where_rivals_share_the_image(selected, name):
     means, errors = shifts(*selected[0][name], EDGES)
@@ -140,6 +142,7 @@ def expected(candidates, low, high):
     return np.sum(mass * x0[:, None]) / np.sum(mass)
 
 
+@pytest.mark.takes_a_second
 def test_best_of_four_moves_it_by_the_closed_form(selected):
     assert (expected(1, -0.5, 0), expected(4, -0.5, 0)) == pytest.approx(
         (-0.2237, -1.0180), abs=1e-3
@@ -152,6 +155,7 @@ def test_best_of_four_moves_it_by_the_closed_form(selected):
         assert abs(here.mean() - expected(4, low, high)) < 4 * error
 
 
+@pytest.mark.takes_a_second
 def test_a_pool_holds_each_image_once_with_its_first_draw(selected):
     _, results, keys, images = selected
     source, eps = results["pool"].source, results["pool"].eps
@@ -202,6 +206,7 @@ def test_a_softmax_over_devices_is_that_of_all():
     np.testing.assert_allclose(parts, wanted, rtol=1e-5)
 
 
+@pytest.mark.takes_a_second
 def test_no_draw_without_a_probability_is_made_by_rounding(monkeypatch):
     """Sums of a softmax fall short of 1, and a draw would be divided by a probability of 0."""
     monkeypatch.setattr(jax.random, "uniform", lambda key: jnp.float32(1 - 2.0**-23))
@@ -215,6 +220,7 @@ def test_no_draw_without_a_probability_is_made_by_rounding(monkeypatch):
     assert drawn.weight.max() < 1e20
 
 
+@pytest.mark.takes_a_second
 def test_half_precision_scores_are_drawn_with_the_probability_that_weighs_them():
     """In bfloat16 the rarest of these was drawn up to a third more or less often."""
     scores = jnp.asarray([0.0, -3.0, -3.0, -6.0], jnp.bfloat16)

@@ -92,6 +92,7 @@ def best_of_each_stratum(scores, lam, bins):
     return np.sort(picks)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name,bins", [("leaning", 1), ("linear", 8), ("loss", 8)])
 def test_picks_are_the_best_of_each_stratum(pool, name, bins):
     x0, lam, everyone, results = pool
@@ -114,6 +115,7 @@ def test_picks_are_the_best_of_each_stratum(pool, name, bins):
         np.testing.assert_allclose(info[key], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_one_candidate_is_bitwise_the_plain_batch(pool):
     _, _, everyone, results = pool
     eps, source, info = results["one"]
@@ -122,6 +124,7 @@ def test_one_candidate_is_bitwise_the_plain_batch(pool):
     assert (info["changed_share"], info["score_margin"], info["image_share"]) == (0, 0, 1)
 
 
+@pytest.mark.takes_a_second
 def test_a_stratum_for_each_example_is_the_best_of_its_own(pool):
     *_, results = pool
     eps, source, info = results[f"leaning {COUNT}"]
@@ -157,6 +160,7 @@ def test_a_rater_of_the_level_moves_levels_as_far_as_strata_let_it(pool):
     np.testing.assert_allclose(far, 9 / 4, atol=0.1)
 
 
+@pytest.mark.takes_a_second
 def test_a_part_of_a_stratified_batch_is_a_pool_like_the_whole():
     """A device that held a slice of ascending levels would select the cleanest of its slice."""
     selection = PoolSelection(RaterScore(lambda x0, eps, lam: lam), 4, bins=1)
@@ -202,6 +206,7 @@ def small(count):
     return keys, jnp.linspace(-1, 1, 2 * count).reshape(count, 2), jnp.linspace(0.1, 9, count)
 
 
+@pytest.mark.takes_a_second
 def test_nan_scores_are_selected_last_and_are_not_hidden():
     table = jnp.asarray([[1.0, np.nan, 3.0], [2.0, np.nan, np.nan]])
     selection = PoolSelection(lambda seen: table, 3, bins=1)

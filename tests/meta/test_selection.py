@@ -63,6 +63,7 @@ SELECTIONS = {
 }
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_candidates_of_half_precision_are_those_of_float32(dtype):
     """Drawn in bfloat16 noise would have 128 values, none of them above 2.6."""
@@ -72,6 +73,7 @@ def test_candidates_of_half_precision_are_those_of_float32(dtype):
     np.testing.assert_array_equal(narrow, wide.astype(dtype))
 
 
+@pytest.mark.takes_a_second
 def test_the_nearest_of_half_precision_is_the_nearest():
     keys = batch_of(200)[0][0]
     eps = draw_candidates(keys, 8, (16, 16, 3), jnp.bfloat16)
@@ -125,6 +127,7 @@ def few():
     return batch, plain, jax.jit(chex.assert_max_traces(run, 1))
 
 
+@pytest.mark.takes_a_second
 def test_first_candidate_is_the_plain_draw_and_all_are_independent_normals(many):
     _, plain, eps, _ = many
     assert eps.shape == (MANY, 4, *PIXELS)
@@ -135,6 +138,7 @@ def test_first_candidate_is_the_plain_draw_and_all_are_independent_normals(many)
     assert np.abs(correlation).max() < 4.5 / np.sqrt(MANY)
 
 
+@pytest.mark.takes_a_second
 def test_more_candidates_leave_the_first_ones_alone(few):
     _, plain, run = few
     three, five, _ = run(jnp.asarray(0))
@@ -142,6 +146,7 @@ def test_more_candidates_leave_the_first_ones_alone(few):
     np.testing.assert_array_equal(three[:, 0], plain)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name,step", [("one", 0), ("level only", 0), ("annealed", 99)])
 def test_nothing_to_select_is_bitwise_the_plain_noise(many, name, step):
     _, plain, _, results = many
@@ -152,6 +157,7 @@ def test_nothing_to_select_is_bitwise_the_plain_noise(many, name, step):
     assert info["candidates_in_use"] == (4 if name == "level only" else 1)
 
 
+@pytest.mark.takes_a_second
 def test_best_of_four_along_a_direction(many):
     """The law of a maximum of four normals along v, and untouched normals across it."""
     *_, results = many
@@ -232,6 +238,7 @@ def test_moments_of_given_noise():
     np.testing.assert_allclose(info["noise_along_image"], (0 - 5 / 5) / 2)
 
 
+@pytest.mark.takes_a_second
 def test_selection_is_the_argmax_and_the_first_of_equals(few):
     *_, run = few
     expected = {0: [1, 0, 2, 0], 9: [1, 0, 2, 0], 10: [1, 0, 1, 0], 19: [1, 0, 1, 0], 20: [0] * 4}
@@ -245,6 +252,7 @@ def test_selection_is_the_argmax_and_the_first_of_equals(few):
             np.testing.assert_allclose(info["score_margin"], np.mean(margin[step]), rtol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_a_nan_score_is_not_hidden(few):
     *_, run = few
     assert np.isnan(run(jnp.asarray(0))[2]["nan"].info["score_margin"])
@@ -275,6 +283,7 @@ def test_annealing_gives_every_number_its_share(candidates, total):
     assert int(NoiseSelection(NearestScore(), candidates).in_use(total)) == candidates
 
 
+@pytest.mark.takes_a_second
 def test_devices_change_nothing():
     """All examples at once, one by one, and split over two devices by pmap."""
     batch, _ = batch_of(FEW)
@@ -314,6 +323,7 @@ def test_rater_sees_image_noise_and_log_snr():
     np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.takes_a_second
 def test_no_gradient_flows_into_scores():
     batch, _ = batch_of(FEW)
 
@@ -327,6 +337,7 @@ def test_no_gradient_flows_into_scores():
     assert slope == 0
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("count,bins", [(16, 1), (16, 8), (17, 5), (4, 2)])
 def test_shuffling_keeps_the_scores_of_each_stratum(count, bins):
     keys = jax.random.split(jax.random.key(count), count)
@@ -348,6 +359,7 @@ def test_shuffling_keeps_the_scores_of_each_stratum(count, bins):
         assert (shuffle(scores, lam, other) != shuffled).any()
 
 
+@pytest.mark.takes_a_second
 def test_shuffling_is_uniform_over_partners():
     """Each of the other members of a stratum is equally likely."""
     lam = jnp.asarray([5.0, 0.1, 6.0, 0.2, 7.0, 0.3, 8.0, 0.4])
@@ -379,6 +391,7 @@ def test_assignment_is_optimal(count):
         assert best < 0.9 * np.trace(cost)
 
 
+@pytest.mark.takes_a_second
 def test_assigned_noise_is_the_plain_noise_handed_around():
     """On two devices each hands around its own half."""
     batch, plain = batch_of(FEW)
@@ -550,6 +563,7 @@ def test_only_values_that_are_known_are_checked():
     assert [int(step(k)) for k in (0, 3)] == [4, 1]
 
 
+@pytest.mark.takes_a_second
 def test_keys_as_rows_of_numbers_are_keys():
     raw = jax.vmap(jax.random.key_data)(KEYS)
     np.testing.assert_array_equal(select(keys=raw).eps, select(keys=KEYS).eps)

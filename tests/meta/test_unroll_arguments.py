@@ -109,6 +109,7 @@ def test_shapes_are_known_before_a_run(map_):
         )
 
 
+@pytest.mark.takes_a_second
 def test_what_fits_is_taken_as_before():
     plain = run()
     numbers = run(eta=1.0, inner=InnerState(0.0, SGD.init(0.0)))

@@ -34,6 +34,7 @@ def count(*args):
     return sum(math.prod(leaf.shape) for leaf in leaves)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "name, published, with_variance, without",
     [
@@ -56,6 +57,7 @@ def test_parameter_counts_are_the_published_ones(name, published, with_variance,
     assert size(4) == without
 
 
+@pytest.mark.takes_a_second
 def test_larger_patches_widen_the_first_and_the_last_layer_only():
     def size(patch_size):
         fields = {**DIT_PRESETS[f"dit_s_{patch_size}"], "depth": 1}
@@ -163,6 +165,7 @@ def formula(params, x, c_noise, labels):
     return np.stack(images)
 
 
+@pytest.mark.takes_a_second
 def test_the_network_is_its_formula(params, apply, batch):
     y = apply(*batch)
     assert y.shape == (4, 4, 6, 3)
@@ -170,6 +173,7 @@ def test_the_network_is_its_formula(params, apply, batch):
     np.testing.assert_allclose(y, formula(params, *batch), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.takes_a_second
 def test_a_fresh_network_returns_zero_and_starts_as_in_the_paper(network, batch):
     y, variables = jax.jit(network.clone(depth=1).init_with_output)(jax.random.key(0), *batch)
     np.testing.assert_array_equal(y, 0)
@@ -222,6 +226,7 @@ def test_noise_embedding_is_its_formula():
     np.testing.assert_allclose(noise_embedding(jnp.asarray(c_noise)), want, rtol=0, atol=2e-4)
 
 
+@pytest.mark.takes_a_second
 def test_only_the_positions_tell_patches_apart(network, params, apply, batch):
     x, *rest = batch
     order = jnp.asarray([4, 0, 3, 5, 1, 2])
@@ -238,6 +243,7 @@ def test_only_the_positions_tell_patches_apart(network, params, apply, batch):
     np.testing.assert_allclose(blind(shuffled(x), *rest), shuffled(y), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.takes_a_second
 def test_noise_label_and_classes_matter(apply, batch):
     x, c_noise, _ = batch
     outputs = [apply(x, c_noise, jnp.full(4, label)) for label in range(4)]
@@ -248,6 +254,7 @@ def test_noise_label_and_classes_matter(apply, batch):
     assert (jnp.abs(moved - outputs[3]).max(axis=(1, 2, 3)) > 1e-2).all()
 
 
+@pytest.mark.takes_a_second
 def test_the_null_label_is_the_last_row_of_the_table(params, apply, batch):
     x, c_noise, _ = batch
     dropped = apply(x, c_noise, jnp.full(4, 3))
@@ -260,6 +267,7 @@ def test_the_null_label_is_the_last_row_of_the_table(params, apply, batch):
     np.testing.assert_allclose(dropped, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.takes_a_second
 def test_examples_do_not_see_each_other(apply, batch):
     x, c_noise, labels = batch
     other = apply(x.at[0].add(1.0), c_noise.at[0].add(0.5), labels.at[0].set(2))
@@ -268,6 +276,7 @@ def test_examples_do_not_see_each_other(apply, batch):
     assert jnp.abs(other[0] - y[0]).max() > 0.1
 
 
+@pytest.mark.takes_a_second
 def test_dropout_depends_on_the_keys_only(apply, batch):
     keys = jax.random.split(jax.random.key(3), 4)
     turned = [a[::-1] for a in batch]
@@ -292,6 +301,7 @@ def test_every_block_has_its_own_mask(network, batch):
     assert calls == [((4, 6, 20), layer, 0.5) for layer in range(2)]
 
 
+@pytest.mark.takes_a_second
 def test_bfloat16_is_close_to_float32(network, params, apply, batch):
     want = apply(*batch)
     got = jax.jit(network.clone(dtype=jnp.bfloat16).apply)(params, *batch)
@@ -333,6 +343,7 @@ def precise(batch):
         return loss, evaluate, at, evaluate(*at)[1]
 
 
+@pytest.mark.takes_a_second
 def test_every_parameter_has_a_gradient(precise):
     *_, (gradient, _) = precise
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
@@ -341,6 +352,7 @@ def test_every_parameter_has_a_gradient(precise):
     assert (np.abs(gradient["params"]["label"]["kernel"]).max(axis=1) > 1e-3).all()
 
 
+@pytest.mark.takes_a_second
 def test_gradient_is_the_finite_difference_in_float64(precise):
     _, evaluate, at, gradient = precise
     places, tree = jax.tree.flatten(at)
@@ -364,6 +376,7 @@ def test_gradient_is_the_finite_difference_in_float64(precise):
             np.testing.assert_allclose((ends[0] - ends[1]) / (2 * h), slope, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_forward_mode_and_forward_over_reverse_agree_with_reverse_mode(precise):
     loss, evaluate, (params, x), (_, gradient) = precise
     with jax.enable_x64(True):
@@ -423,6 +436,7 @@ def test_inputs_are_checked_by_name(fields, sides, labels, argument):
     assert caught.value.argument == argument
 
 
+@pytest.mark.takes_a_second
 def test_labels_of_an_augmentation_move_the_condition(network, params, batch):
     rng = np.random.default_rng(2)
     kernel = jnp.asarray(rng.normal(size=(9, NARROW["hidden_size"])), jnp.float32)

@@ -69,6 +69,7 @@ def outputs(network, params, batches):
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
+@pytest.mark.takes_a_second
 def test_features_and_logits_are_those_of_pytorch(network, params, stored):
     features, logits = outputs(network, params, reference.images())
     assert features.dtype == logits.dtype == np.float32
@@ -81,12 +82,14 @@ def test_features_and_logits_are_those_of_pytorch(network, params, stored):
     assert relative_error(features - centre, stored["features"] - centre) < 3e-5
 
 
+@pytest.mark.takes_a_second
 def test_with_the_real_weights_too(network, real_params, pictures, stored):
     features, logits = outputs(network, real_params, pictures)
     assert relative_error(features, stored["real_features"]) < 5e-6
     assert relative_error(logits, stored["real_logits"]) < 5e-6
 
 
+@pytest.mark.takes_a_second
 def test_the_real_weights_know_real_photographs(network, real_params):
     photographs = [load_sample_image(name) for name in ("flower.jpg", "china.jpg")]
     logits = outputs(network, real_params, [np.stack([p[:, 106:533] for p in photographs])])[1]
@@ -109,6 +112,7 @@ def symmetric(features, kernel, stride, padding, **options):
     return CONV(features, kernel, stride, [(k // 2, k // 2) for k in kernel], **options)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name, wrong", [("relu6", nn.relu), ("Conv", symmetric)])
 def test_another_layer_is_noticed(name, wrong, monkeypatch, exact, params, pictures, stored):
     monkeypatch.setattr(nn, name, wrong)
@@ -117,6 +121,7 @@ def test_another_layer_is_noticed(name, wrong, monkeypatch, exact, params, pictu
     assert relative_error(output.features, stored["features"][: reference.REAL]) > 1e-2
 
 
+@pytest.mark.takes_a_second
 def test_another_batch_norm_epsilon_is_noticed(
     monkeypatch, exact, tensors, network, pictures, stored
 ):
@@ -134,6 +139,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", INPUTS)
 def test_another_input_is_noticed(name, exact, params, network, pictures, stored):
     output = network(params, INPUTS[name](pictures[0]))

@@ -28,6 +28,7 @@ def test_unequal_groups_are_refused(channels):
         group_count(channels)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("fused", [True, False])
 def test_group_norm_is_flax_group_norm(fused):
     with jax.enable_x64(True):
@@ -42,6 +43,7 @@ def test_group_norm_is_flax_group_norm(fused):
         np.testing.assert_allclose(got, nn.silu(want), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.takes_a_second
 def test_a_constant_image_normalises_to_the_bias():
     x = jnp.full((1, 4, 4, 8), 7.3)
     y = group_norm(x, jnp.ones(8), jnp.arange(8.0))
@@ -55,6 +57,7 @@ def functions(silu):
     return norm(True), norm(False)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("silu", [True, False])
 def test_group_norm_gradient_and_its_tangent_are_those_of_autodiff(silu):
     with jax.enable_x64(True):
@@ -108,6 +111,7 @@ def test_a_weight_gradient_in_parts_is_the_sum_over_pixels(monkeypatch):
             np.testing.assert_allclose(found[i, j], want, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.takes_a_second
 def test_forward_mode_takes_the_plain_path():
     x, kernel = normals((1, 4, 4, 4), (3, 3, 4, 4))
     ones, zeros = jnp.ones(4), jnp.zeros(4)
@@ -120,6 +124,7 @@ def test_forward_mode_takes_the_plain_path():
     np.testing.assert_allclose(tangent, y, rtol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_bfloat16_keeps_float32_statistics():
     (x,) = normals((2, 8, 8, 8))
     x = x.astype(jnp.bfloat16)
@@ -133,6 +138,7 @@ def test_bfloat16_keeps_float32_statistics():
     assert [g.dtype for g in grads] == [jnp.bfloat16, jnp.float32]
 
 
+@pytest.mark.takes_a_second
 def test_gradients_of_replicated_parameters_sum_over_devices():
     x, kernel, scale, bias = normals((4, 4, 4, 4), (3, 3, 4, 4), (4,), (4,))
 

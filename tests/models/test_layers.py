@@ -80,6 +80,7 @@ def test_upsampling_is_the_direct_sum(taps):
     np.testing.assert_allclose(layers.upsample(x, taps)[0, :, :, 0], want, atol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_resampling_keeps_channels_and_examples_apart():
     x = jnp.zeros((2, 4, 4, 3)).at[1, :, :, 2].set(1.0)
     for resample in (layers.downsample, layers.upsample):
@@ -100,6 +101,7 @@ def keys():
     return jax.random.split(jax.random.key(0), 4)
 
 
+@pytest.mark.takes_a_second
 def test_a_dropout_mask_depends_on_its_key_and_layer_only(keys):
     x = jnp.ones((4, 5, 5, 3))
     whole = layers.dropout(x, keys, 3, 0.3)
@@ -127,6 +129,7 @@ def test_every_byte_of_a_word_decides_independently(keys):
     assert stats.chisquare(patterns).pvalue > 1e-3
 
 
+@pytest.mark.takes_a_second
 def test_dropout_rates(keys):
     x = jnp.ones((4, 3))
     assert layers.dropout(x, keys, 0, 0.0) is x
@@ -136,6 +139,7 @@ def test_dropout_rates(keys):
             layers.dropout(x, keys, 0, rate)
 
 
+@pytest.mark.takes_a_second
 def test_initial_weights_are_xavier_uniform():
     kernel = layers.xavier_uniform(0.5)(jax.random.key(0), (3, 3, 8, 24), jnp.float32)
     bound = 0.5 * np.sqrt(6 / (9 * (8 + 24)))

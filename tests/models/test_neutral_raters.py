@@ -25,10 +25,12 @@ def noisy():
     return data, start, moved, jax.jit(NETWORK.apply)
 
 
+@pytest.mark.takes_a_second
 def test_a_rater_of_the_noisy_image_starts_at_zero(noisy):
     np.testing.assert_array_equal(noisy[1], np.zeros(4, np.float32))
 
 
+@pytest.mark.takes_a_second
 def test_it_sees_image_level_and_label(noisy):
     (x, lam, labels), _, params, scores = noisy
     base = scores(params, x, lam, labels)
@@ -39,12 +41,14 @@ def test_it_sees_image_level_and_label(noisy):
     assert np.isfinite(base).all()
 
 
+@pytest.mark.takes_a_second
 def test_each_score_is_of_its_own_example(noisy):
     data, _, params, scores = noisy
     base, other = (scores(params, *d) for d in (data, tuple(x[::-1] for x in data)))
     np.testing.assert_allclose(other, base[::-1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_without_classes_labels_have_no_effect():
     rater = NoisyRater(width=4, depth=1)
     x, lam, labels = inputs_of(NETWORK, (8, 8, 1), 2)

@@ -88,6 +88,7 @@ def test_parameters_counted_by_hand():
     assert count(ConvRater()) == 2 * dense(64, 64) + 2 * block + ends == 81_088
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_start_at_exactly_zero(cases, name):
     start = cases[name].start
@@ -96,6 +97,7 @@ def test_scores_start_at_exactly_zero(cases, name):
     np.testing.assert_array_equal(start, 0)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", NAMES)
 def test_only_the_head_learns_at_first_and_then_everything(cases, name):
     case = cases[name]
@@ -109,6 +111,7 @@ def test_only_the_head_learns_at_first_and_then_everything(cases, name):
         assert jnp.isfinite(leaf).all(), path
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", NAMES)
 def test_what_each_rater_sees(cases, name):
     case = cases[name]
@@ -122,6 +125,7 @@ def test_what_each_rater_sees(cases, name):
             np.testing.assert_array_equal(case.scores(case.moved, *other), base)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_depend_on_their_own_example_alone(cases, name):
     case = cases[name]
@@ -135,6 +139,7 @@ def test_scores_depend_on_their_own_example_alone(cases, name):
     assert jnp.abs(got[2:] - base[2:]).min() > 1e-4
 
 
+@pytest.mark.takes_a_second
 def test_scores_are_smooth_and_bounded_in_extreme_levels(cases):
     case = cases["conv"]
     x0, eps, _ = case.data
@@ -145,6 +150,7 @@ def test_scores_are_smooth_and_bounded_in_extreme_levels(cases):
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", ["conv", "feature"])
 def test_second_derivatives_agree_between_modes_and_with_differences(name):
     with jax.enable_x64(True):
@@ -249,6 +255,7 @@ def drawn_features():
     return np.asarray(features_of(x0, eps, 3), float)
 
 
+@pytest.mark.takes_a_second
 def test_features_of_gaussian_noise_have_mean_zero_and_variance_one(drawn_features):
     for f in drawn_features.reshape(2, 10_000, 8):
         error = np.sqrt(len(f))
@@ -256,6 +263,7 @@ def test_features_of_gaussian_noise_have_mean_zero_and_variance_one(drawn_featur
         assert (np.abs((f**2).mean(0) - 1) < 4 * (f**2).std(0) / error).all()
 
 
+@pytest.mark.takes_a_second
 def test_features_of_gaussian_noise_have_their_laws(drawn_features):
     assert stats.kstest(drawn_features[:, 1], "norm").pvalue > 1e-3
     # Sides 4 and 6: bands r < 1/4, < 1/2 and < 1 hold 1x2, 2x3 and 4x6 coefficients of 2 channels.
@@ -264,6 +272,7 @@ def test_features_of_gaussian_noise_have_their_laws(drawn_features):
         assert stats.kstest(energy, stats.chi2(n).cdf).pvalue > 1e-3
 
 
+@pytest.mark.takes_a_second
 def test_an_image_of_zeros_has_finite_features_and_slopes():
     zeros = jnp.zeros((1, 8, 8, 1))
     eps = examples(1)[1]
@@ -282,6 +291,7 @@ def low_band_amplified(eps, factor):
     return eps + (factor - 1) * wide
 
 
+@pytest.mark.takes_a_second
 def test_a_rater_learns_to_tell_noise_with_an_amplified_band():
     rater, optimizer = ConvRater(width=8, depth=1), optax.adam(1e-2)
 

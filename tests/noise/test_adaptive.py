@@ -89,6 +89,7 @@ def moved(request):
     return dtype, np.asarray(u, np.float64), out
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("floor", [0.0, 0.1])
 def test_warp_is_an_inverse_cdf_and_its_masses_are_the_formula_s(moved, law, floor):
@@ -124,6 +125,7 @@ def test_every_statistic_follows_its_formula(statistic):
     np.testing.assert_array_equal(now.warp(0.37, nothing, 5), jnp.float32(0.37))
 
 
+@pytest.mark.takes_a_second
 def test_a_bin_that_float32_cannot_draw_from_has_no_share_of_its_own():
     """Its draws would all be one level; Laplace's law has 1e-9 of its mass above 10."""
     law = Laplace(0.0, 0.5)
@@ -197,6 +199,7 @@ def test_a_sum_that_is_not_finite_moves_nothing_but_is_got_over(bad):
     np.testing.assert_allclose(after.recent.average()[0], (0.99 * 2 + 1) / 1.99, rtol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_a_warm_up_is_plain_to_the_bit():
     pacing = adaptive()
     now, state = pacing.on(Cosine().survival), state_of(pacing)
@@ -207,6 +210,7 @@ def test_a_warm_up_is_plain_to_the_bit():
     assert (np.asarray(now.warp(u, state, 5)) != u).all()
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("law", [UniformPairs(), LognormalPairs(), BetaPairs()], ids=str)
 def test_pairs_of_every_grid_read_one_statistic(law):
     """What a level has learned stays with it when N(k) changes."""
@@ -230,6 +234,7 @@ def test_pairs_of_every_grid_read_one_statistic(law):
         np.testing.assert_allclose(drawn.sum(), 1, rtol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_pairs_that_a_sweep_draws_are_paced():
     num_levels, count = 40, 8000
     law = PolynomialPairs(curve=2.0)
@@ -245,6 +250,7 @@ def test_pairs_that_a_sweep_draws_are_paced():
     assert np.abs(law.probs(levels, num_levels) - exact).sum() / 2 > 0.1
 
 
+@pytest.mark.takes_a_second
 def test_the_record_holds_the_law_in_few_numbers():
     pacing = Adaptive(bins=60, range=(-6.0, 6.0), warmup_steps=1)
     metrics = pacing.on(Cosine().survival).metrics(pacing.init(), 0)
@@ -308,6 +314,7 @@ def test_a_range_is_that_of_the_law_or_within_it():
         adaptive().observe(jnp.float32(0), jnp.float32(1))
 
 
+@pytest.mark.takes_a_second
 def test_levels_of_half_precision_are_placed_and_added_up_in_single():
     """In bfloat16 3.3 is 3.297, beside an edge at 3.3, and 256 ones and a half are 256."""
     pacing = Adaptive(range=(-3.3, 9.9), bins=2)

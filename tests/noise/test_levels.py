@@ -86,6 +86,7 @@ def test_karras_in_float64() -> None:
         np.testing.assert_allclose(traced, reference(20), rtol=1e-13)
 
 
+@pytest.mark.takes_a_second
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(
     n=st.integers(2, 300),
@@ -167,6 +168,7 @@ def test_random_rule_draws_anew_for_every_n(predefined: dict[str, np.ndarray]) -
     assert not any(grown)
 
 
+@pytest.mark.takes_a_second
 def test_random_rule_is_uniform_over_the_interior() -> None:
     size, n, keys = 21, 7, 2000
     grid = PredefinedGrid(size, "random")

@@ -173,6 +173,7 @@ def test_published_values(name):
     np.testing.assert_allclose(mirrored - expected[-1], expected[-1] - lam, atol=6e-5)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", LAWS)
 def test_round_trip(evaluated, name):
     dtype, t, out, _ = evaluated
@@ -184,6 +185,7 @@ def test_round_trip(evaluated, name):
         np.testing.assert_allclose(np.minimum(survival, cdf), np.minimum(t, 1 - t), rtol=tolerance)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", LAWS)
 def test_inverse_survival_is_the_quantile(evaluated, name):
     dtype, t, out, _ = evaluated
@@ -192,6 +194,7 @@ def test_inverse_survival_is_the_quantile(evaluated, name):
     np.testing.assert_allclose(LAWS[name][1](out[name][0]), 1 - t, atol=tolerance)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", LAWS)
 def test_density_is_minus_dt_dlambda(evaluated, name):
     dtype, _, out, _ = evaluated
@@ -206,6 +209,7 @@ def test_density_is_minus_dt_dlambda(evaluated, name):
     assert (np.diff(lam) <= 0).all()
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", LAWS)
 def test_density_is_the_slope_of_the_exact_cdf(evaluated, name):
     _, t, out, _ = evaluated
@@ -220,6 +224,7 @@ def test_density_is_the_slope_of_the_exact_cdf(evaluated, name):
     np.testing.assert_allclose(np.exp(log_prob)[smooth], slope[smooth], rtol=tolerance)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", LAWS)
 def test_kolmogorov_smirnov(drawn, name):
     cdf = LAWS[name][1]
@@ -231,6 +236,7 @@ def test_kolmogorov_smirnov(drawn, name):
     np.testing.assert_allclose(cdf(pairs[:, 0]) + cdf(pairs[:, 1]), 1, atol=1e-6)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("law", [Laplace(0.0, 0.5), Cauchy(0.0, 0.5), Cosine().shifted(-4.0)])
 def test_both_tails_are_drawn_with_the_same_frequency(law):
     count, share = 2**20, 1e-4
@@ -241,6 +247,7 @@ def test_both_tails_are_drawn_with_the_same_frequency(law):
     assert abs((lam < noisy).sum() - expected) < 3.3 * np.sqrt(expected)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_a_tail_that_rounds_away_in_t_is_drawn_right(sign):
     # In float32 the survival of -9 is exactly 1: only the other tail tells -9 from -11.
@@ -250,6 +257,7 @@ def test_a_tail_that_rounds_away_in_t_is_drawn_right(sign):
     assert stats.kstest(sign * np.asarray(lam, np.float64), exact.cdf).statistic < 1e-3
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", LAWS)
 def test_finite_at_every_float(evaluated, name):
     *_, out = evaluated
@@ -268,6 +276,7 @@ def test_outside_of_0_to_1_is_nan():
     assert np.isnan(Cosine().inverse_survival(t)).all()
 
 
+@pytest.mark.takes_a_second
 def test_log_prob_and_tails_do_not_overflow():
     lam = np.float32([-300.0, -60.0, 60.0, 300.0])
     for law, exact in [
@@ -285,6 +294,7 @@ def test_log_prob_and_tails_do_not_overflow():
     )
 
 
+@pytest.mark.takes_a_second
 def test_resolution_shift_of_stable_diffusion_3():
     shift, t = 3.0, np.linspace(0.02, 0.98, 9, dtype=np.float32)
     shifted_time = shift * t / (1 + (shift - 1) * t)
@@ -312,11 +322,13 @@ def test_linear_beta_is_ddpm_s_table_in_continuous_time():
     assert LinearBeta().survival(-4.18).item() == pytest.approx(0.642, abs=3e-3)
 
 
+@pytest.mark.takes_a_second
 def test_edm_is_a_normal_law_over_log_sigma():
     lam = Normal(mean=2 * 1.2, std=2 * 1.2).sample(jax.random.key(0), 4000)
     assert stats.kstest(-np.asarray(lam) / 2, stats.norm(-1.2, 1.2).cdf).pvalue > 1e-3
 
 
+@pytest.mark.takes_a_second
 def test_tabulated_follows_its_table():
     nodes = np.linspace(-30, 30, 3001)
     law = Tabulated(nodes, 7 * np.exp(np.asarray(Cosine().log_prob(nodes))))
@@ -339,6 +351,7 @@ def test_outside_the_support():
     np.testing.assert_allclose(law.inverse_survival(jnp.asarray([0.0, 1.0])), [3, -2], atol=1e-5)
 
 
+@pytest.mark.takes_a_second
 def test_the_slope_of_a_mixture_outside_of_its_components_is_none():
     """Between two components and beyond both nothing is drawn, and no weight changes that."""
 
@@ -379,6 +392,7 @@ def test_window_ends_are_traced():
     assert len(traces) == 1
 
 
+@pytest.mark.takes_a_second
 def test_jit_and_vmap_change_nothing():
     t = grid("float32")
     for law in (Cosine(), LAWS["truncated"][0]):
@@ -396,6 +410,7 @@ def test_laws_are_hashable_and_compare_by_value():
     assert Laplace(0.0, 0.5) != Laplace(0.0, 0.75)
 
 
+@pytest.mark.takes_a_second
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(
     st.sampled_from([Cosine(), LinearPath(), Laplace(0.5, 1.0), Cauchy(0.0, 2.0), Normal()]),
@@ -455,6 +470,7 @@ def test_a_cauchy_of_several_widths_is_each_of_them():
         np.testing.assert_allclose(getattr(several, name)(value), alone, rtol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_a_node_of_a_table_keeps_the_whole_gradient():
     law = Tabulated((-2.0, 0.0, 2.0), (0.0, 1.0, 0.0))
     slope = jax.grad(law.inverse_survival)(0.5)

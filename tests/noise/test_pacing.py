@@ -75,6 +75,7 @@ def warped(request):
     return request.param, np.asarray(u, np.float64), out
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", PACINGS)
 def test_warp_is_an_inverse_cdf(warped, name):
     dtype, u, out = warped
@@ -89,6 +90,7 @@ def test_warp_is_an_inverse_cdf(warped, name):
     )
 
 
+@pytest.mark.takes_a_second
 def test_without_pacing_nothing_moves(warped):
     _, u, out = warped
     for name in ("none", "clts at 0", "high to low, at the end"):
@@ -117,6 +119,7 @@ def test_clts_is_the_stated_mixture(sig):
         )
 
 
+@pytest.mark.takes_a_second
 def test_clts_draws():
     pacing = CLTS(ramp_steps=100, sig=0.1, max_weight=0.7)
     t = np.asarray(pacing.warp(iid(jax.random.key(0), 4000), (), 90), np.float64)
@@ -191,6 +194,7 @@ def test_a_first_stage_of_a_few_numbers_of_float32_is_refused():
             Difficulty(clusters=2, partition=(0.0, last, 1.0))
 
 
+@pytest.mark.takes_a_second
 def test_difficulty_goes_from_noisy_to_clean():
     lam = {}
     u = iid(jax.random.key(0), 512)
@@ -235,6 +239,7 @@ def paced_lambda():
     return jax.jit(draw)(jax.random.key(0))
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", COMPOSED)
 @pytest.mark.parametrize("law", LAWS)
 def test_every_pacing_composes_with_laws_over_lambda(paced_lambda, law, name):
@@ -271,6 +276,7 @@ def paced_pairs():
     return jax.tree.map(lambda x: np.asarray(x, np.float64), out)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", COMPOSED)
 @pytest.mark.parametrize("num_levels", [11, 21])
 @pytest.mark.parametrize("law", PAIRS)
@@ -288,6 +294,7 @@ def test_every_pacing_composes_with_pair_laws(paced_pairs, num_levels, name, law
     np.testing.assert_allclose(share, paced, atol=2 / len(t))
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("variant", ["paper", "prototype"])
 def test_a_polynomial_sweep_is_paced_before_its_jitter(variant):
     """Under a pacing the law is that of many draws, and no warp of the plain one."""
@@ -338,6 +345,7 @@ def test_windowed_uniform_never_reaches_one():
         np.testing.assert_allclose(moved[:2], [lo, (1 + lo) / 2], rtol=1e-6)
 
 
+@pytest.mark.takes_a_second
 @settings(deadline=None, max_examples=20, derandomize=True)
 @given(st.integers(0, 300), st.floats(0.0, 1.0), st.floats(0.05, 1.0), st.floats(0.0, 0.999))
 def test_clts_stays_in_range(step, mu, sig, u):

@@ -105,6 +105,7 @@ def pooled(counts: np.ndarray, expected: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.add.reduceat(counts, edges), np.add.reduceat(expected, edges)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("law", LAWS, ids=name)
 def test_probs_sum_to_one_and_stop_at_the_last_pair(law: Law) -> None:
     probs = probs_of(law)
@@ -115,6 +116,7 @@ def test_probs_sum_to_one_and_stop_at_the_last_pair(law: Law) -> None:
         assert not row[n - 1 :].any()
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("law", LAWS, ids=name)
 def test_draws_follow_the_probabilities(law: Law) -> None:
     for n, counts, probs in zip(NS, counts_of(law), probs_of(law), strict=True):
@@ -127,6 +129,7 @@ def test_draws_follow_the_probabilities(law: Law) -> None:
         assert stats.chisquare(observed, expected).pvalue > 1e-3
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "law",
     [
@@ -142,6 +145,7 @@ def test_stratified_draws_hug_the_cdf(law: Law) -> None:
     assert np.abs(np.cumsum(counts_of(law), axis=1) - cumulative).max() <= 2
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("law", [LognormalPairs, PolynomialPairs])
 def test_levels_do_not_follow_the_position_in_the_batch(law: type) -> None:
     """One place of the batch sees the whole law, unless the sweep is asked for in its order."""
@@ -157,6 +161,7 @@ def test_levels_do_not_follow_the_position_in_the_batch(law: type) -> None:
         assert (ends.pvalue > 1e-3) == (sampling == "stratified")
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("variant", ["paper", "prototype"])
 def test_polynomial_sweep_is_deterministic_but_for_the_jitter(variant: str) -> None:
     """Cumulative counts against the sum of each example's own law: far tighter than i.i.d."""
@@ -178,6 +183,7 @@ def test_polynomial_sweep_is_deterministic_but_for_the_jitter(variant: str) -> N
     assert np.mean(spread) < 0.1
 
 
+@pytest.mark.takes_a_second
 def test_prototype_reaches_the_last_index_at_the_end_of_the_sweep_alone() -> None:
     sweep, iid = (
         PolynomialPairs(curve=2.5, variant="prototype"),
@@ -189,6 +195,7 @@ def test_prototype_reaches_the_last_index_at_the_end_of_the_sweep_alone() -> Non
         assert probs_of(sweep)[row, n - 2] == probs_of(iid)[row, n - 2] == 0
 
 
+@pytest.mark.takes_a_second
 def test_a_sweep_of_one_example_draws_its_position() -> None:
     law = PolynomialPairs(curve=1.0)
     sample = jax.jit(jax.vmap(lambda key: law.sample(key, karras_levels(20), 20, 1)[0]))
@@ -281,6 +288,7 @@ def sweep_probs(curve: float, variant: str, n: int) -> np.ndarray:
     return np.append(np.diff(cdf) + outside.reshape(top, -1).sum(axis=1), 0)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("variant", ["paper", "prototype"])
 @pytest.mark.parametrize("curve", [0.1, 0.5, 1.3, 4.0, 20.0])
 def test_polynomial_probabilities(curve: float, variant: str) -> None:
@@ -288,6 +296,7 @@ def test_polynomial_probabilities(curve: float, variant: str) -> None:
         np.testing.assert_allclose(row[: n - 1], sweep_probs(curve, variant, n), atol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_probabilities_in_float64() -> None:
     with jax.enable_x64(True):
         levels, laws = karras_levels(20), LAWS[2:8:2]
@@ -326,6 +335,7 @@ def short_sample(law: Law) -> Callable:
     return jax.jit(lambda key, levels, n: law.sample(key, levels, n, 33))
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("law", SHORT[1:], ids=name)
 def test_same_draws_with_and_without_jit_and_vmap(law: Law) -> None:
     key, levels, n = jax.random.key(3), karras_levels(20, length=40), jnp.int32(20)
@@ -335,6 +345,7 @@ def test_same_draws_with_and_without_jit_and_vmap(law: Law) -> None:
     np.testing.assert_array_equal(jitted, law.sample(key, levels, n, 33))
 
 
+@pytest.mark.takes_a_second
 def test_the_key_decides() -> None:
     levels, n = karras_levels(20, length=40), jnp.int32(20)
     draws = [np.asarray(short_sample(SHORT[0])(jax.random.key(i), levels, n)) for i in (0, 0, 1)]
@@ -342,6 +353,7 @@ def test_the_key_decides() -> None:
     assert not np.array_equal(draws[0], draws[2])
 
 
+@pytest.mark.takes_a_second
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(seed=st.integers(0, 2**31 - 1), n=st.integers(2, 40))
 def test_indices_are_always_pairs_of_real_levels(seed: int, n: int) -> None:
@@ -356,6 +368,7 @@ def test_indices_are_always_pairs_of_real_levels(seed: int, n: int) -> None:
             assert (np.diff(index) >= 0).all()
 
 
+@pytest.mark.takes_a_second
 def test_one_trace_serves_a_whole_curriculum() -> None:
     curriculum = sinusoidal(s0=20, s1=250, total_steps=1000)
     grid = PredefinedGrid(table_size=251)
@@ -378,6 +391,7 @@ def test_one_trace_serves_a_whole_curriculum() -> None:
     assert len(traces) == 1
 
 
+@pytest.mark.takes_a_second
 def test_a_warp_that_rounds_to_one_draws_the_last_pair_at_most() -> None:
     """0.5 + u / 2 of the largest float32 below 1 is 1, and an index past the end is a level."""
     levels = karras_levels(11, length=16)
@@ -478,6 +492,7 @@ def test_errors_name_the_argument_and_the_range(call: Callable, message: str) ->
     assert error.value.argument == message.split("=")[0]
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("levels", [20, 251])
 def test_no_uniform_draws_a_pair_without_a_probability(levels):
     """A sum of float32 that misses 1 by a rounding leaves nothing to the last pair."""
@@ -488,6 +503,7 @@ def test_no_uniform_draws_a_pair_without_a_probability(levels):
         assert law.probs(grid, levels)[index] > 0
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("curve, variant", [(4.0, "paper"), (4.0, "prototype"), (0.1, "prototype")])
 def test_paced_probabilities_of_a_traced_curve_are_those_of_a_known_one(curve, variant):
     grid, law = karras_levels(1281), PolynomialPairs(curve, variant)

@@ -52,11 +52,13 @@ EACH = [(of_law, law) for law in LAWS.values()] + [(of_pairs, law) for law in PA
 IDS = [*LAWS, *PAIR_LAWS]
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(("values", "law"), EACH, ids=IDS)
 def test_a_law_is_an_argument_of_a_jitted_function(values, law):
     np.testing.assert_allclose(jax.jit(values)(law), values(law), rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(("values", "law"), EACH, ids=IDS)
 def test_derivatives_by_a_law_s_numbers_are_those_of_finite_differences(values, law):
     with jax.enable_x64(True):
@@ -76,6 +78,7 @@ def test_derivatives_by_a_law_s_numbers_are_those_of_finite_differences(values, 
         assert np.all(np.any(found[:, moving] != 0, axis=0))
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(("values", "law"), EACH, ids=IDS)
 def test_laws_map_over_their_numbers(values, law):
     numbers, structure = jax.tree.flatten(law)
@@ -108,6 +111,7 @@ class OwnPairs(noise.CategoricalPairs):
         return levels[self.offset :] ** self.power
 
 
+@pytest.mark.takes_a_second
 def test_a_law_of_ones_own_is_a_pytree_too():
     law = OwnPairs(0.5)
     assert jax.tree.leaves(law) == [0.5]
@@ -164,6 +168,7 @@ def test_what_jax_cannot_see_is_refused():
         jax.tree.leaves(Plain(0.0))
 
 
+@pytest.mark.takes_a_second
 def test_a_mixture_takes_batched_numbers():
     batched = noise.mixture([noise.Laplace(jnp.zeros(3), 0.5), noise.Cosine()])
     alone = noise.mixture([noise.Laplace(0.0, 0.5), noise.Cosine()])
@@ -173,6 +178,7 @@ def test_a_mixture_takes_batched_numbers():
     )
 
 
+@pytest.mark.takes_a_second
 def test_linear_beta_is_finite_at_large_rates():
     lam = noise.LinearBeta(0.1, 200.0).inverse_survival(np.float32([0.5, 1.0]))
     np.testing.assert_allclose(lam, [-25.0375, -100.05], rtol=1e-4)

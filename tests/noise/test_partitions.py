@@ -33,6 +33,7 @@ def test_snr_clusters_are_the_best_of_all(clusters):
     np.testing.assert_allclose(within_cluster_cost(log_snr, edges), best, atol=1e-9)
 
 
+@pytest.mark.takes_a_second
 def test_snr_clusters_of_the_cosine_schedule_are_narrow_at_its_ends():
     cells = schedule_cells(Cosine(), Cosine(), 300)
     widths = np.diff(partition("snr", 20, *cells))
@@ -51,6 +52,7 @@ def test_uniform_partition_in_the_time_of_another_schedule():
     np.testing.assert_allclose(own, [0, 0.25, 0.5, 0.75, 1], atol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_partitions_of_pairs():
     levels = karras_levels(11)
     probs = np.asarray(LognormalPairs().probs(levels, 11))

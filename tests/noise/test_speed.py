@@ -83,6 +83,7 @@ def test_it_suppresses_one_noise_level_under_any_law(law):
     assert stats.binomtest(round(noisy * 20_000), 20_000, expected).pvalue > 1e-3
 
 
+@pytest.mark.takes_a_second
 def test_it_reshapes_pair_laws():
     levels = karras_levels(11, 0.002, 80.0, 7.0)
     pacing = Asymmetric(boundary=0.5, suppression=3.0)

@@ -21,6 +21,7 @@ def normal_ess(mean_p: float, std_p: float, mean_w: float, std_w: float) -> floa
     return 1 / second
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "p, w, rtol",
     [
@@ -63,6 +64,7 @@ def test_wider_laplace_under_a_cosine_weight(b: float) -> None:
     assert compensation_ess(Laplace(0.0, b), COSINE) == pytest.approx(1 / second, rel=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_cures_of_infinite_variance() -> None:
     narrow = Laplace(0.0, 0.5)
     clipped = compensation_ess(narrow, COSINE, max_ratio=20.0)
@@ -76,11 +78,13 @@ def test_cures_of_infinite_variance() -> None:
     assert mixed > 1 / 20
 
 
+@pytest.mark.takes_a_second
 def test_the_laws_own_density_wastes_nothing() -> None:
     for law in (Cosine(), Normal(), Cauchy(0.0, 0.5), window(Cosine(), 0.1, 0.9)):
         assert compensation_ess(law, density_weight(law, "v")) == pytest.approx(1.0, abs=1e-9)
 
 
+@pytest.mark.takes_a_second
 def test_clipping_at_a_known_ratio() -> None:
     # r = min(1 / p, m), p the triangle 1 - |x|: constant m where p < 1 / m, both ends included.
     law, m = Tabulated((-1.0, 0.0, 1.0), (0.0, 1.0, 0.0)), 4.0
@@ -95,6 +99,7 @@ def test_a_proposal_that_vanishes_at_its_end() -> None:
     assert compensation_ess(Tabulated((-1.0, 0.0, 1.0), (0.0, 1.0, 0.0)), uniform_weight("v")) == 0
 
 
+@pytest.mark.takes_a_second
 def test_weights_that_no_law_can_carry_to_infinity() -> None:
     assert compensation_ess(Normal(), edm_weight()) == 0.0
     assert compensation_ess(Normal(), density_weight(Cauchy(0.0, 1.0), "v")) == 0.0
@@ -102,6 +107,7 @@ def test_weights_that_no_law_can_carry_to_infinity() -> None:
     assert 0.1 < inside < 1.0
 
 
+@pytest.mark.takes_a_second
 def test_agrees_with_draws() -> None:
     law, weight = Normal(0.0, 2.0), density_weight(Normal(1.0, 1.5), "v")
     lam = np.asarray(law.sample(jax.random.key(0), 200_000), np.float64)
@@ -111,6 +117,7 @@ def test_agrees_with_draws() -> None:
     assert np.mean(r) ** 2 / np.mean(r**2) == pytest.approx(compensation_ess(law, weight), abs=5e-3)
 
 
+@pytest.mark.takes_a_second
 def test_normal_clip_by_hand() -> None:
     # w = p: r = 1, clipped or not, and a clip below 1 is only a scale.
     for clip in (0.5, 1.0, 7.0):

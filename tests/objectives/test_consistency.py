@@ -88,6 +88,7 @@ def test_no_gradient_through_the_teacher():
     assert by_teacher == 0.0
 
 
+@pytest.mark.takes_a_second
 def test_drawn_pairs_are_neighbours_of_the_levels_in_use():
     curriculum = sinusoidal(s0=20, s1=250, total_steps=1000)
     grid = PredefinedGrid(251, "nested", 0.002, 80.0, 7.0)
@@ -101,6 +102,7 @@ def test_drawn_pairs_are_neighbours_of_the_levels_in_use():
         np.testing.assert_array_equal(in_use[lower + 1], pairs.sigma_hi)
 
 
+@pytest.mark.takes_a_second
 def test_one_compilation_for_a_whole_curriculum():
     curriculum = sinusoidal(s0=20, s1=250, total_steps=200)
     objective = make(curriculum, PredefinedGrid(251, "nested", 0.002, 80.0, 7.0))
@@ -177,6 +179,7 @@ def test_what_does_not_belong_in_an_objective_is_refused(argument, settings):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.takes_a_second
 def test_a_grid_has_room_for_its_curriculum():
     """Levels past a grid's end would be equal, and their weights infinite."""
     rising = doubling(s0=10, s1=250, total_steps=100)
@@ -216,6 +219,7 @@ def test_the_range_of_levels_is_the_grid_s():
     np.testing.assert_array_equal(f(x, jnp.asarray([0.05])), x)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("pacing", [NoPacing(), HighToLow(100, width=0.3)])
 @pytest.mark.parametrize(
     "law", [LognormalPairs(), PolynomialPairs(2.0, sampling="iid"), BetaPairs(sampling="iid")]
@@ -235,6 +239,7 @@ def test_a_drawn_pair_tells_the_probability_that_it_was_drawn_with(law, pacing):
     assert stats.chisquare(observed[drawn], expected).pvalue > 1e-3
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("pacing", [NoPacing(), HighToLow(1)])
 def test_the_sweep_of_the_prototype_reaches_the_highest_level(pacing):
     """Its last place is 1, which a pacing does not reach; sampling starts from that level."""
@@ -246,6 +251,7 @@ def test_the_sweep_of_the_prototype_reaches_the_highest_level(pacing):
     assert np.mean(np.isclose(found, 80.0)) > 0.6
 
 
+@pytest.mark.takes_a_second
 def test_an_adaptive_law_meets_pairs_too_rare_for_their_probability():
     """The first place of a sweep is 0, whose pair has a probability of 0 under a small curve."""
     law = PolynomialPairs(0.1, sampling="sorted")
@@ -260,6 +266,7 @@ def test_an_adaptive_law_meets_pairs_too_rare_for_their_probability():
     assert np.isfinite(sums.total).all()
 
 
+@pytest.mark.takes_a_second
 def test_position_in_the_batch_says_nothing_of_the_level():
     """Under the default sampling a fixed order of images must not fix their noise."""
     objective = make(constant(s0=60), KarrasGrid(), PolynomialPairs())
@@ -270,6 +277,7 @@ def test_position_in_the_batch_says_nothing_of_the_level():
     assert abs(np.corrcoef(place.ravel(), levels.ravel())[0, 1]) < 4 / np.sqrt(levels.size)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     ("dtype", "x64"),
     [
@@ -327,6 +335,7 @@ def test_losses_name_the_argument_that_is_wrong(argument, change):
     assert refused.value.argument == argument
 
 
+@pytest.mark.takes_a_second
 def test_a_pacing_with_a_state_asks_for_it():
     objective = make(constant(s0=12), KarrasGrid(), pacing=Difficulty(4, 10))
     key = jax.random.key(0)
@@ -337,6 +346,7 @@ def test_a_pacing_with_a_state_asks_for_it():
     assert objective.draw(key, key, jnp.int32(0), 8, state).sigma_hi.shape == (8,)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("network", [lambda x, c: x[:, :1, :1], lambda x, c: x[:1], lambda x, c: c])
 def test_a_network_that_gives_another_shape_is_refused(network):
     """Broadcast against the images, its loss would be a number all the same."""
@@ -374,6 +384,7 @@ def test_a_weight_may_be_one_number():
     np.testing.assert_array_equal(found, ones)
 
 
+@pytest.mark.takes_a_second
 def test_pairs_that_are_closed_over_are_compared_under_jit():
     x = jnp.ones((1, 2, 2, 1))
 

@@ -77,6 +77,7 @@ def zero_v(lam):
 # Drawing
 
 
+@pytest.mark.takes_a_second
 def test_levels_are_drawn_from_the_law() -> None:
     levels = draw(make(Normal(1.0, 2.0), sampling="iid"), 4000)
     assert kstest(np.asarray(levels.lam), norm(1.0, 2.0).cdf).pvalue > 1e-3
@@ -86,6 +87,7 @@ def test_levels_are_drawn_from_the_law() -> None:
     np.testing.assert_allclose(levels.sigma, np.exp(-np.asarray(levels.lam) / 2), rtol=1e-5)
 
 
+@pytest.mark.takes_a_second
 def test_a_batch_is_stratified_unless_it_is_told_otherwise() -> None:
     levels = draw(make(Cosine()), 64)
     stratum = np.floor(64 * np.asarray(Cosine().survival(levels.lam)))
@@ -102,6 +104,7 @@ def test_antithetic_levels_are_mirrored() -> None:
     assert pairs[:, 0].std() > 1
 
 
+@pytest.mark.takes_a_second
 def test_pacing_moves_the_draws_and_their_density() -> None:
     objective = make(Cosine(), pacing=HighToLow(total_steps=100, width=0.25))
     levels = draw(objective, 256)
@@ -121,6 +124,7 @@ def test_a_step_is_one_number() -> None:
             objective.draw(KEY, KEY, step, 4)
 
 
+@pytest.mark.takes_a_second
 def test_trained_range_knows_the_pacing() -> None:
     law = Cosine()
     plain = make(law).trained_range
@@ -146,6 +150,7 @@ def test_trained_range_knows_the_pacing() -> None:
     assert stages.range_under(second) == pytest.approx(ends(0.5, 5e-7), abs=1e-3)
 
 
+@pytest.mark.takes_a_second
 def test_errors_leave_out_what_is_learned() -> None:
     plain, levels = make(Cosine()), draw(make(Cosine()), 8)
     learned = make(Cosine(), uncertainty=LearnedUncertainty(harmonics=2))
@@ -200,6 +205,7 @@ def test_loss_is_the_weighted_mean_over_pixels() -> None:
     np.testing.assert_allclose(loss, [3 * 4], rtol=1e-6)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "weight, settings",
     [
@@ -236,6 +242,7 @@ def test_one_estimate_has_one_loss_whatever_is_predicted(weight, settings) -> No
             np.testing.assert_allclose(other, losses[0], rtol=1e-10)
 
 
+@pytest.mark.takes_a_second
 def test_compensation_gives_every_law_the_same_loss() -> None:
     weight = density_weight(Cosine(), "v")
     expected = quad(lambda x: zero_v(x) / np.cosh(x / 2) / (2 * np.pi), -60, 60, limit=200)[0]
@@ -261,6 +268,7 @@ def test_compensation_gives_every_law_the_same_loss() -> None:
             assert abs(mixed - expected) > 20 * error
 
 
+@pytest.mark.takes_a_second
 def test_without_compensation_the_law_weighs() -> None:
     objective = make(LinearPath(), uniform_weight("v"))
     losses = loss_of_zero_v(objective, draw(objective, 20_000))
@@ -272,6 +280,7 @@ def test_without_compensation_the_law_weighs() -> None:
     np.testing.assert_allclose(np.mean(losses), quad(integrand, -60, 60)[0], rtol=1e-4)
 
 
+@pytest.mark.takes_a_second
 def test_compensation_under_pacing_integrates_over_its_window() -> None:
     weight = density_weight(Cosine(), "v")
     pacing = HighToLow(total_steps=100, width=0.25)
@@ -283,6 +292,7 @@ def test_compensation_under_pacing_integrates_over_its_window() -> None:
     np.testing.assert_allclose(np.mean(losses), expected, rtol=2e-3)
 
 
+@pytest.mark.takes_a_second
 def test_clipping_caps_the_ratio_on_the_error_of_v() -> None:
     objective = make(
         Laplace(0.0, 0.5), density_weight(Cosine(), "v"), compensation="importance", max_ratio=3.0
@@ -337,6 +347,7 @@ def test_denoiser_of_a_gaussian_is_exact(target: str) -> None:
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.takes_a_second
 def test_edm_is_done_on_a_gaussian_before_it_starts() -> None:
     # With x0 of standard deviation sigma_data the best raw output is 0 and its loss 1.
     objective = make(LinearPath(), edm_weight(0.5), "edm")
@@ -408,6 +419,7 @@ def test_there_is_no_teacher() -> None:
         objective.teacher_rate(STEP)
 
 
+@pytest.mark.takes_a_second
 def test_draws_and_losses_under_jit_are_the_same() -> None:
     pacing = HighToLow(total_steps=10)
     weight = density_weight(Cosine())
@@ -422,6 +434,7 @@ def test_draws_and_losses_under_jit_are_the_same() -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5), plain, jitted)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
@@ -490,6 +503,7 @@ def test_an_objective_may_be_made_of_a_law_whose_numbers_are_traced():
     assert float(jax.jit(jax.grad(mean_level))(0.3)) == pytest.approx(1.0, abs=1e-5)
 
 
+@pytest.mark.takes_a_second
 def test_losses_name_what_is_wrong_with_network_levels_or_own_parameters():
     objective = make(Cosine().truncated(-9.0, 9.0), uniform_weight("v"))
     x0, levels = jnp.ones((4, 2, 2, 1)), draw(objective, 4)
@@ -515,6 +529,7 @@ def test_an_objective_may_be_made_of_a_weight_whose_numbers_are_traced(compensat
     assert float(jax.jit(jax.grad(loss))(5.0)) == pytest.approx(float(slope), rel=1e-3)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("statistic", ["gradient", "entropy_rate"])
 def test_errors_that_rounding_hides_under_an_uncertainty_do_not_stop_the_law(statistic):
     """Where `w L e^-u` is far below u, what is left of the loss is its rounding, of either sign."""

@@ -47,6 +47,7 @@ def test_gradient_at_equal_images_is_zero_and_finite():
         np.testing.assert_array_equal(gradient, np.zeros_like(A))
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("elementwise", [False, True])
 def test_gradient_against_finite_differences(elementwise):
     with jax.enable_x64(True):
@@ -83,6 +84,7 @@ def test_half_precision_is_widened_and_bytes_are_refused(distance):
         distance(A, jnp.zeros(A.shape, jnp.uint8))
 
 
+@pytest.mark.takes_a_second
 def test_the_smallest_width_has_a_gradient():
     gradient = jax.grad(lambda a: pseudo_huber(a, A[:1], c=1e-15)[0])(A[:1])
     np.testing.assert_array_equal(gradient, 0)

@@ -143,6 +143,7 @@ def test_a_law_that_is_not_known_yet_is_not_asked():
         make(Failing()).draw(KEY, KEY, 0, 4)
 
 
+@pytest.mark.takes_a_second
 def test_a_law_that_became_nan_is_seen_in_its_levels():
     """All its draws are the lowest pair, whose losses are finite."""
 

@@ -58,6 +58,7 @@ def cut(lam, low=-10.0, high=10.0, a=0.5):
     return (at - below) / (above - below)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("law", [Uniform(-10.0, 10.0), Cosine().truncated(-10.0, 10.0)], ids=str)
 def test_the_loss_law_of_gaussian_data_is_the_closed_form(law):
     """x0 ~ N(0, a^2 I), the exact denoiser: E||eps - eps^||^2 / D = sigmoid(lam + 2 ln a), W = 1.
@@ -118,6 +119,7 @@ def nodes_of(cdf, count):
     return ((cdf[:-1] + cdf[1:])[:, None] / 2 + half * x).ravel(), (half * w).ravel()
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("settings", [{}, {"uncertainty": LearnedUncertainty(harmonics=2)}])
 def test_the_compensated_mean_gradient_is_the_law_s(settings, monkeypatch):
     """By quadrature over the bins, to 12 digits, for any state."""
@@ -163,6 +165,7 @@ def test_the_compensated_mean_gradient_is_the_law_s(settings, monkeypatch):
         )
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("law", [LognormalPairs(), UniformPairs()], ids=str)
 def test_the_compensated_mean_loss_of_pairs_is_the_law_s(law):
     """By the sum over all pairs, whose probabilities the levels carry."""
@@ -191,6 +194,7 @@ def test_the_compensated_mean_loss_of_pairs_is_the_law_s(law):
         np.testing.assert_allclose(uncompensated(losses, pairs), without, rtol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_pairs_that_rounding_draws_count_as_under_the_law_alone(monkeypatch):
     """At 1,280 levels the noisiest pairs of HN-iCT's law lie below the last digit of a CDF."""
     last = 1 - 2.0**-24 * np.arange(1, 17, dtype=np.float32)
@@ -206,6 +210,7 @@ def test_pairs_that_rounding_draws_count_as_under_the_law_alone(monkeypatch):
     assert np.isfinite(after.recent.total).all()
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("kind", ["denoising", "consistency"])
 def test_a_loss_that_overflows_its_square_leaves_the_law_finite(kind):
     pacing = Adaptive("second_moment", range=(-8.0, 8.0), bins=8, warmup_steps=1)
@@ -252,6 +257,7 @@ def observed(objective, statistic, network=lambda x, c: 0.5 * x, own=None):
     return levels, x0, eps, np.asarray(told[0])
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("statistic", ["loss", "second_moment", "gradient", "entropy_rate"])
 @pytest.mark.parametrize("compensation", ["none", "importance"])
 def test_what_denoising_tells(statistic, compensation):
@@ -302,6 +308,7 @@ def test_a_weight_that_vanishes_tells_nothing(statistic):
     np.testing.assert_array_equal(total[[0, 2]], 0)
 
 
+@pytest.mark.takes_a_second
 def test_a_learned_uncertainty_scales_the_gradient_alone():
     own = {"uncertainty": {"weight": jnp.zeros(2), "bias": jnp.float32(0.7)}}
     told = {}
@@ -319,6 +326,7 @@ def test_a_learned_uncertainty_scales_the_gradient_alone():
     np.testing.assert_allclose(told["gradient", False], expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("statistic", ["loss", "second_moment", "progress"])
 def test_what_consistency_tells(statistic):
     objective = consistency(pacing=Adaptive(statistic, bins=4))
@@ -394,6 +402,7 @@ def test_what_does_not_go_together_is_told_in_one_line(message, make):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("law", [Cosine().truncated(-8.0, np.inf), Cosine()], ids=str)
 def test_a_range_may_leave_the_tails_to_the_law(law):
     pacing = Adaptive(range=(-7.0, 7.0), warmup_steps=5)
@@ -406,6 +415,7 @@ def test_a_range_may_leave_the_tails_to_the_law(law):
     assert objective.range_under(learned) == pytest.approx(plain, abs=1e-9)
 
 
+@pytest.mark.takes_a_second
 def test_a_difficulty_curriculum_compensates_nothing():
     objective = consistency(pacing=Difficulty(3, 2))
     pairs = objective.draw(KEY, KEY, jnp.int32(0), 8, objective.pacing.init())

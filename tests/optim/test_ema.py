@@ -58,6 +58,7 @@ def test_leaves_that_would_broadcast_are_refused():
         debiased_ema(jnp.ones(2), jnp.ones(()), 0.9, 2)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("rate", [0.9999, 0.99993])
 def test_an_average_of_much_has_no_bias(rate):
     """`size` and `1 - size`, rounded to float32, sum to 1 only within 1e-4 of `size`."""

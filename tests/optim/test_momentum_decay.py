@@ -109,6 +109,7 @@ def test_updates_keep_the_dtype_of_the_parameters():
     np.testing.assert_allclose(np.asarray(updates["half"], np.float32), -0.1, rtol=2e-2)
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_a_second_moment_forgets_in_half_precision_too(dtype):
     """10 gradients of 10, then .1 for long: `nu -> .1^2`, and a step of the size of the rate."""
@@ -135,6 +136,7 @@ def test_arguments_out_of_range_are_named(argument, value):
     assert error.value.argument == argument
 
 
+@pytest.mark.takes_a_second
 def test_its_numbers_may_be_traced():
     """optax's own way to move hyperparameters gives the same updates, compiled once."""
     params = {"w": jnp.asarray([1.0, -2.0, 0.5])}

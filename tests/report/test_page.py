@@ -326,6 +326,7 @@ def test_a_seed_folder_is_named_with_its_parent(tmp_path):
     assert page.all("h1")[0].text.startswith("cosine/seed_3")
 
 
+@pytest.mark.takes_a_second
 def test_the_page_stays_under_five_megabytes(tmp_path):
     folder = make_run(tmp_path / "run", steps=())
     rng = np.random.RandomState(0)

@@ -56,6 +56,7 @@ def test_a_factor_of_two_is_the_most(tmp_path, factor, fits):
     opened(tmp_path, noise, **{"data.scale": 1.0})
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "images, cause",
     [

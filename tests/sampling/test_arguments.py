@@ -173,6 +173,7 @@ def test_samplers_are_laid_out_before_a_run(make, argument):
         jax.jit(lambda x: make(**{argument: x}).nfe)(1)
 
 
+@pytest.mark.takes_a_second
 def test_traced_numbers_pass():
     def everything(noise, keys, sigma, scale):
         first = one_step(guided(half, lambda x, s: x, scale), noise, sigma)

@@ -39,6 +39,7 @@ def sample() -> Callable[..., jax.Array]:
     return run
 
 
+@pytest.mark.takes_a_second
 def test_one_step_scales_the_noise(keys: jax.Array) -> None:
     noise = image_noise(keys, SHAPE, 0)
     images = one_step(gaussian, noise, SIGMA_MAX)
@@ -64,6 +65,7 @@ def test_no_further_level_is_one_step(keys: jax.Array, sample: Callable[..., jax
     )
 
 
+@pytest.mark.takes_a_second
 def test_every_number_of_steps_draws_from_the_data(sample: Callable[..., jax.Array]) -> None:
     # The exact function maps N(0, sigma_data^2 + tau^2) onto N(0, sigma_data^2 + sigma_min^2).
     many = jax.random.split(jax.random.key(1), 1000)
@@ -85,6 +87,7 @@ def test_the_denoiser_sees_every_level_once_per_image(keys: jax.Array) -> None:
     np.testing.assert_array_equal(seen, np.float32([[80.0] * 8, [5.0] * 8, [0.8] * 8]))
 
 
+@pytest.mark.takes_a_second
 def test_an_image_depends_on_its_own_key_alone(
     keys: jax.Array, sample: Callable[..., jax.Array]
 ) -> None:
@@ -103,6 +106,7 @@ def test_noise_is_the_same_on_one_device_and_on_eight(keys: jax.Array) -> None:
     np.testing.assert_array_equal(np.asarray(on_eight), np.asarray(on_one))
 
 
+@pytest.mark.takes_a_second
 def test_noise_is_standard_normal_and_fresh_at_every_draw() -> None:
     many = jax.random.split(jax.random.key(2), 500)
     draws = np.stack([np.asarray(image_noise(many, SHAPE, index)).ravel() for index in (0, 1)])
@@ -159,6 +163,7 @@ def test_other_arguments_are_named(keys: jax.Array) -> None:
         image_noise(keys, SHAPE, -1)
 
 
+@pytest.mark.takes_a_second
 def test_levels_are_never_in_half_precision():
     seen = []
 

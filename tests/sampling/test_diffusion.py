@@ -60,6 +60,7 @@ def test_error_falls_with_the_order_of_the_method(
     assert np.log2(middle / fine) == pytest.approx(order, abs=0.05)
 
 
+@pytest.mark.takes_a_second
 def test_float32_is_as_good_as_the_method() -> None:
     noise = jax.random.normal(jax.random.key(0), (4, 2, 2, 3))
     images = heun(denoiser, noise, karras(18))
@@ -121,6 +122,7 @@ def ddim_error(n: int) -> float:
     return abs(x / (start * exact(high, low) * last_step(low)) - 1)
 
 
+@pytest.mark.takes_a_second
 def test_ddim_is_of_first_order() -> None:
     coarse, middle, fine = (ddim_error(n) for n in (101, 201, 401))
     assert coarse < 0.1
@@ -128,6 +130,7 @@ def test_ddim_is_of_first_order() -> None:
     assert np.log2(middle / fine) == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.takes_a_second
 def test_ddim_is_euler_in_another_coordinate() -> None:
     lambdas = np.linspace(-8.0, 10.0, 23)
     sigmas = np.exp(-lambdas / 2)

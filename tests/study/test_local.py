@@ -3,6 +3,7 @@
 import threading
 import time
 
+import pytest
 from study import small_study
 
 from jaxnoise.files import exclusive
@@ -23,6 +24,7 @@ def test_why_a_run_failed_is_told_by_what_it_said_itself(tmp_path):
     assert local.why_failed(log, logged, -6) == "ended by signal 6: RuntimeError: out of memory"
 
 
+@pytest.mark.takes_a_second
 def test_a_run_waits_for_what_is_at_work_in_its_folder(tmp_path, capsys):
     """As a process does that outlives its killed study until it has saved its state."""
     folder = StudyFolder(tmp_path)

@@ -44,6 +44,7 @@ def test_a_budget_names_its_arms_and_what_they_get_on_top():
     assert study.budgets == ["few"]
 
 
+@pytest.mark.takes_a_second
 def test_the_shipped_studies_are_planned_at_every_budget():
     from studies import adaptive, high_noise, log_snr, noise_rater, pacing
 

@@ -187,6 +187,7 @@ def test_a_table_says_that_its_arms_have_seen_unlike_many_images(finished):
         assert row.about.startswith("128 to 5,120 images seen; Fr")
 
 
+@pytest.mark.takes_a_second
 def test_further_scores_have_tables_and_pictures_of_their_own(finished, capsys):
     folder, _ = finished
     further = {"raw": {"evaluate.weights": "raw"}}

@@ -63,16 +63,19 @@ def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
+@pytest.mark.takes_a_second
 def test_restores_the_newest_bit_for_bit(saved):
     state, lines = restore(saved)
     same(state, state_at(3))
     assert lines == []
 
 
+@pytest.mark.takes_a_second
 def test_nothing_saved_is_none(tmp_path):
     assert restore(tmp_path / "none") == (None, [])
 
 
+@pytest.mark.takes_a_second
 def test_keeps_the_newest(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c", keep=2)
     for step in (1, 2, 3, 4):
@@ -95,6 +98,7 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("damage", [flip_byte, truncate, lambda path: path.unlink()])
 def test_falls_back_past_a_damaged_file_and_says_so(saved, damage):
     damage(largest_file(saved / "3"))
@@ -109,6 +113,7 @@ def test_falls_back_past_a_damaged_file_and_says_so(saved, damage):
     same(restore(saved)[0], state_at(3))
 
 
+@pytest.mark.takes_a_second
 def test_an_empty_folder_is_not_the_newest(saved):
     (saved / "9").mkdir()
     state, lines = restore(saved, set_aside=False)
@@ -125,6 +130,7 @@ def test_a_second_damaged_copy_does_not_overwrite_the_first(saved):
     assert names == ["9", "9-2"]
 
 
+@pytest.mark.takes_a_second
 def test_all_damaged_is_an_error_that_names_them(saved):
     for step in ("1", "2", "3"):
         flip_byte(largest_file(saved / step))
@@ -141,6 +147,7 @@ def test_digests_see_values_shapes_and_types():
     assert base == digests({"a": jnp.zeros(4)})
 
 
+@pytest.mark.takes_a_second
 def test_another_runs_checkpoint_is_refused_and_not_called_damaged(saved):
     def check(meta):
         if meta["note"] != "y":
@@ -151,6 +158,7 @@ def test_another_runs_checkpoint_is_refused_and_not_called_damaged(saved):
     assert sorted(p.name for p in saved.iterdir()) == ["1", "2", "3"]
 
 
+@pytest.mark.takes_a_second
 def test_what_is_no_damage_is_not_called_so(saved, monkeypatch):
     def no_memory(*args):
         raise MemoryError
@@ -170,6 +178,7 @@ def spoilt(step, part, name, number=np.nan):
     return state.replace(**{part: {**tree, name: tree[name].at[0].set(number)}})
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "part, name, number, array",
     [
@@ -217,6 +226,7 @@ def test_a_pacing_may_hold_infinity(tmp_path):
     assert lines == []
 
 
+@pytest.mark.takes_a_second
 def test_falls_back_past_what_is_not_finite(saved, monkeypatch):
     checkpoints = Checkpoints(saved)
     with monkeypatch.context() as patch:
@@ -256,6 +266,7 @@ def part(folder):
     return Checkpoints(folder).part(["ema"])
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "read, name",
     [
@@ -275,6 +286,7 @@ def test_what_the_system_cannot_read_is_not_called_damaged(saved, read, name):
     assert not saved.with_name("checkpoints_damaged").exists()
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "error",
     [
@@ -297,6 +309,7 @@ def test_a_disk_or_a_memory_that_gives_out_is_no_damage(saved, monkeypatch, erro
     assert not saved.with_name("checkpoints_damaged").exists()
 
 
+@pytest.mark.takes_a_second
 def test_a_file_that_is_a_folder_is_damage(saved):
     for name in ("meta/metadata", "state/array_metadatas/process_0"):
         (saved / "3" / name).unlink()
@@ -311,6 +324,7 @@ def refuse_another_note(meta):
         raise ConfigError("another run")
 
 
+@pytest.mark.takes_a_second
 def test_falls_back_past_facts_with_a_flipped_byte(saved):
     path = saved / "3" / "meta" / "metadata"
     path.write_text(path.read_text().replace('"note": "x"', '"note": "y"'))
@@ -323,6 +337,7 @@ def test_falls_back_past_facts_with_a_flipped_byte(saved):
     assert (saved.with_name("checkpoints_damaged") / "3").is_dir()
 
 
+@pytest.mark.takes_a_second
 def test_a_part_is_not_read_beside_facts_with_a_flipped_byte(saved):
     path = saved / "3" / "meta" / "metadata"
     path.write_text(path.read_text().replace('"note": "x"', '"note": "y"'))
@@ -377,6 +392,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.takes_a_second
 def test_a_write_that_failed_does_not_stop_the_next(saved):
     lines = []
     checkpoints = Checkpoints(saved, keep=5, on_skip=lines.append)
@@ -392,6 +408,7 @@ def test_a_write_that_failed_does_not_stop_the_next(saved):
     same(restore(saved)[0], state_at(5))
 
 
+@pytest.mark.takes_a_second
 def test_two_writes_that_fail_in_a_row_are_an_error(saved):
     lines = []
     checkpoints = Checkpoints(saved, on_skip=lines.append)
@@ -404,6 +421,7 @@ def test_two_writes_that_fail_in_a_row_are_an_error(saved):
     same(restore(saved)[0], state_at(3))
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("ask", ["last_good", "close"])
 def test_a_write_that_failed_takes_no_error_s_place(saved, ask):
     lines = []
@@ -425,6 +443,7 @@ def test_what_a_folder_that_cannot_be_listed_says_takes_no_error_s_place(tmp_pat
     assert Checkpoints(tmp_path).last_good() == "unknown ([Errno 116] Stale file handle)"
 
 
+@pytest.mark.takes_a_second
 def test_what_killed_writes_left_is_removed_by_the_first_process_that_writes(saved, monkeypatch):
     left = [saved / "9.orbax-checkpoint-tmp", saved / "8.orbax-checkpoint-tmp-123"]
     for folder in left:

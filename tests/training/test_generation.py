@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy import stats
 
 from jaxnoise.data import ArrayImages, open_images
@@ -41,6 +42,7 @@ def test_guidance_pushes_away_from_the_null_label():
     np.testing.assert_allclose(drawn[:, 0, 0, 0], expected, rtol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_labels_are_one_class_after_another_or_as_frequent_as_in_the_data():
     def denoiser(params, labels):
         return lambda x, sigma: 0 * x + params * labels.astype(x.dtype).reshape(-1, 1, 1, 1)
@@ -62,6 +64,7 @@ def test_labels_are_one_class_after_another_or_as_frequent_as_in_the_data():
     np.testing.assert_array_equal(np.concatenate(list(other)), np.ones((20, *SHAPE), np.float32))
 
 
+@pytest.mark.takes_a_second
 def test_labels_by_frequency_do_not_disturb_the_noise():
     def denoiser(params, labels):
         return lambda x, sigma: x * params
@@ -71,6 +74,7 @@ def test_labels_by_frequency_do_not_disturb_the_noise():
     np.testing.assert_array_equal(by_frequency, draw(scale, 5, 7, SAMPLER))
 
 
+@pytest.mark.takes_a_second
 def test_perfect_images_of_unequal_classes_score_the_floor():
     """Real images of the wanted class, 9 zeros for each one: labels in turn are far off."""
     digits = open_images("digits")

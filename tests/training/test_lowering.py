@@ -103,6 +103,7 @@ STEPS = {
 }
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize("name", STEPS)
 def test_a_training_step_is_lowered_for_accelerators(name):
     run = STEPS[name]()
@@ -112,6 +113,7 @@ def test_a_training_step_is_lowered_for_accelerators(name):
     assert of_state(exported, model)
 
 
+@pytest.mark.takes_a_second
 def test_a_meta_step_is_lowered_for_accelerators():
     meta = {"population": 1, "outer_batch": 8, "candidates": 2, "lifetime": 20}
     # Inner steps are scanned there, where a CPU compiles them one by one.
@@ -124,6 +126,7 @@ def test_a_meta_step_is_lowered_for_accelerators():
     assert of_state(exported, rater)
 
 
+@pytest.mark.takes_a_second
 def test_what_an_accelerator_cannot_do_is_refused():
     run = experiment.read(tiny.digits_config())
     model = open_model(run, IMAGES, scored=False)

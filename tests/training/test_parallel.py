@@ -66,6 +66,7 @@ def reference():
     return run(Devices("pmap", 1))
 
 
+@pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "devices, stride, feeder",
     [
@@ -90,6 +91,7 @@ def test_devices_mapping_dispatch_and_feeding_change_nothing(reference, devices,
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.takes_a_second
 def test_state_stays_a_plain_tree_without_a_device_axis(reference):
     assert reference[0].params["network"]["w"].shape == (2, 2)
     assert reference[0].step == STEPS

@@ -2,10 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from jaxnoise.training.state import create_state
 
 
+@pytest.mark.takes_a_second
 def test_leaves_that_share_an_array_are_trained():
     """The step donates its state, each buffer once."""
     shared = jnp.ones((2, 2))
