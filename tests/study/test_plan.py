@@ -59,8 +59,8 @@ def test_the_shipped_studies_are_planned_at_every_budget():
         "studies.adaptive": {"smoke": 2, "laptop": 22 * 3 + 14 * 3 + 6 * 5},
         "studies.high_noise": {
             "smoke": 2,
-            "laptop": 23 * 3 + 4 * 3 + 4 * 5 + 2 * 2,
-            "gpu": (23 + 4 + 4) * 8,
+            "laptop": 23 * 3 + 4 * 3 + 5 * 5 + 2 * 2,
+            "gpu": (23 + 5 + 4) * 8,
         },
         "studies.log_snr": {"smoke": 2, "laptop": 30 * 3 + 4 * 5},
         "studies.noise_rater": {"smoke": 4, "laptop": (5 + 17) * 3},
