@@ -98,7 +98,8 @@ def measured(workdir: Path, step: int | None, examples: int) -> tuple[Floats, ..
     import jax
 
     from jaxnoise import experiment
-    from jaxnoise.run.model import open_model, trained_state
+    from jaxnoise.run.model import open_model
+    from jaxnoise.run.trained import trained_state
     from jaxnoise.training.drawing import to_float
     from jaxnoise.training.records import RunFolder
 

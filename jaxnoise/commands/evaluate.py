@@ -6,8 +6,9 @@ from jaxnoise.commands.train import report
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import ModelRun, Run
 from jaxnoise.files import write_whole
-from jaxnoise.run.model import check_trained, open_model, score_of, trained_state
+from jaxnoise.run.model import open_model
 from jaxnoise.run.open import of_model
+from jaxnoise.run.trained import check_trained, score_of, trained_state
 from jaxnoise.training.records import RunFolder
 
 

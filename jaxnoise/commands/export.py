@@ -20,8 +20,9 @@ from jaxnoise.export import PLATFORMS, argument_names, evaluations, export_sampl
 from jaxnoise.files import write_whole
 from jaxnoise.objectives import ConsistencyObjective
 from jaxnoise.objectives.objective import Denoiser
-from jaxnoise.run.model import OpenModel, check_trained, open_model, trained_state
+from jaxnoise.run.model import OpenModel, open_model
 from jaxnoise.run.open import of_model
+from jaxnoise.run.trained import check_trained, trained_state
 from jaxnoise.sampling.samplers import Sampler, sigmas_of
 from jaxnoise.training.records import RunFolder
 from jaxnoise.training.state import Params, TrainState

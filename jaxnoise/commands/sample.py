@@ -8,8 +8,9 @@ from jaxnoise.errors import ConfigError
 from jaxnoise.evaluation.score_keys import average_name
 from jaxnoise.experiment import Run
 from jaxnoise.figures.samples import can_be_shown, save_each, save_samples
-from jaxnoise.run.model import check_trained, further_averages, open_model, trained_state
+from jaxnoise.run.model import open_model
 from jaxnoise.run.open import of_model
+from jaxnoise.run.trained import check_trained, further_averages, trained_state
 from jaxnoise.training.records import RunFolder
 
 

@@ -29,12 +29,7 @@ from jaxnoise.meta.neutral import NeutralPool
 from jaxnoise.meta.selection import Selection
 from jaxnoise.report import write_report
 from jaxnoise.report.scores import PROTOCOL_KEYS
-from jaxnoise.run.model import (
-    OpenModel,
-    further_averages,
-    open_model,
-    score_of,
-)
+from jaxnoise.run.model import OpenModel, open_model
 from jaxnoise.run.open import of_model
 from jaxnoise.run.recorder import (
     Recorder,
@@ -47,6 +42,7 @@ from jaxnoise.run.recorder import (
     rhythm_of,
     write_cost,
 )
+from jaxnoise.run.trained import further_averages, score_of
 from jaxnoise.run.untrained_noise import warn_of_untrained_noise
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
@@ -65,7 +61,7 @@ def main(run: Run, folder: RunFolder) -> None:
         return
     run = of_model(run)
     folder.check_same(run.config)
-    model = open_model(run, selects=True)
+    model = open_model(run, selects=True, resumes=bool(Checkpoints(folder.checkpoints).steps()))
     with begun(model, folder) as (state, rhythm, recorder):
         state = train_from(model, state, rhythm, recorder)
     finish(model, state, folder)

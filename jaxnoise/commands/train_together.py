@@ -13,6 +13,7 @@ from jaxnoise.commands.train import begun, finish, step_of
 from jaxnoise.data.order import batch_indices
 from jaxnoise.experiment import ModelRun
 from jaxnoise.run.model import OpenModel, open_model
+from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.loop import Interrupted, Observer, Rhythm
 from jaxnoise.training.records import RunFolder
@@ -45,7 +46,7 @@ def _round(
     waiting: Sequence[tuple[ModelRun, RunFolder]],
 ) -> tuple[list[tuple[ModelRun, RunFolder]], list[Exception]]:
     """Trains the runs that stand at the first one's step; gives those left, and what failed."""
-    first = open_model(waiting[0][0], selects=True)
+    first = open_model(waiting[0][0], scored=False)
     left, failed, ended = [], [], []
     with ExitStack() as stack:
         models: list[OpenModel] = []
@@ -55,7 +56,8 @@ def _round(
         rhythms: list[Rhythm] = []
         for run, folder in waiting:
             try:
-                model = open_model(run, first.images, selects=True)
+                resumes = bool(Checkpoints(folder.checkpoints).steps())
+                model = open_model(run, first.images, selects=True, resumes=resumes)
                 state, rhythm, recorder = stack.enter_context(begun(model, folder))
             except Exception as error:
                 failed.append(error)

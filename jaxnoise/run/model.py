@@ -17,7 +17,6 @@ from jaxnoise.evaluation.denoised import denoised_by_level, sigmas_between
 from jaxnoise.evaluation.extractors import Extractor, raw_pixels
 from jaxnoise.evaluation.protocol import report
 from jaxnoise.evaluation.reference import Reference, reference_from
-from jaxnoise.evaluation.score_keys import average_key
 from jaxnoise.evaluation.splits import Indices, floor_indices
 from jaxnoise.experiment import ModelRun
 from jaxnoise.files import cache_folder
@@ -29,12 +28,9 @@ from jaxnoise.run.named_files import check_named_files
 from jaxnoise.run.open import OpenRun, does_not_fit, open_images, warn
 from jaxnoise.run.selection import open_selection, warn_of_other_training
 from jaxnoise.run.start import Start, open_start
-from jaxnoise.run.untrained_noise import warn_of_untrained_noise
 from jaxnoise.sampling.consistency import image_noise
-from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.drawing import to_float
 from jaxnoise.training.generation import Generator
-from jaxnoise.training.records import RunFolder
 from jaxnoise.training.state import Params, TrainState, create_state
 from jaxnoise.training.streams import stream_key
 
@@ -81,7 +77,9 @@ class OpenModel(OpenRun):
                 "rater that the checkpoint was trained with"
             )
         first, named = meta.get("start"), self.run.train.init_from
-        if self.starts and first != self.start_sha256:
+        if not self.starts:
+            self.__dict__["start_sha256"] = first  # which later checkpoints keep
+        elif first != self.start_sha256:
             line = (
                 f"config.train.init_from={named!r}: its weights are not those that the "
                 "checkpoint's training began with"
@@ -91,7 +89,7 @@ class OpenModel(OpenRun):
             # A run may have trained on since another was started from it.
             warn(f"{line}; the untrained model is not scored")
             object.__setattr__(self, "starts", False)
-            self.__dict__["start_sha256"] = first  # which later checkpoints keep
+            self.__dict__["start_sha256"] = first
 
     def initial_state(self, network: Params | None = None) -> TrainState:
         """The state before the first update.
@@ -250,7 +248,12 @@ class OpenModel(OpenRun):
 
 
 def open_model(
-    run: ModelRun, images: Images | None = None, *, scored: bool = True, selects: bool = False
+    run: ModelRun,
+    images: Images | None = None,
+    *,
+    scored: bool = True,
+    selects: bool = False,
+    resumes: bool = False,
 ) -> OpenModel:
     """Opens what a config of a model names, and checks what only images, files and devices tell.
 
@@ -259,12 +262,13 @@ def open_model(
       images: instead of the config's own.
       scored: whether a score will be taken, which may need weights.
       selects: whether noise will be selected, which may need a rater's file.
+      resumes: whether training goes on from a checkpoint, which does without first weights.
 
     Raises:
       ConfigError: the batch does not divide, something cannot be had, or it does not fit.
     """
     own = images is None
-    check_named_files(run, scored=scored, selects=selects)
+    check_named_files(run, scored=scored, selects=selects, starts=selects and not resumes)
     devices, images, network = open_images(run, images)
     compared = open_split(run, images, "split") if scored else None
     reference_images = images if compared is None else compared
@@ -292,9 +296,9 @@ def open_model(
     try:
         _ = model.start
     except ConfigError as error:
-        if selects:
+        if selects and not resumes:
             raise
-        # A finished run can be scored where the weights that it began with are not.
+        # A run can go on or be scored where the weights that it began with are not.
         warn(f"{error}; the untrained model is not scored")
         model = replace(model, starts=False)
     check_labels(model)
@@ -324,69 +328,3 @@ def check_labels(model: OpenModel) -> None:
             f"config.evaluate.{key}={split!r}: must have the classes that are trained on, {own}, "
             f"not {others}, unless evaluate.levels=0 or model.class_conditional=False"
         )
-
-
-def weights_of(run: ModelRun) -> str:
-    """Which parameters images are drawn with: "raw", or "ema" where there is an average."""
-    return "raw" if run.evaluate.weights == "raw" or not run.ema_rates else "ema"
-
-
-def scored_params(run: ModelRun, state: TrainState) -> Params:
-    """The parameters of `weights_of`."""
-    return state.params if weights_of(run) == "raw" else state.sampling_params
-
-
-def score_of(model: OpenModel, state: TrainState) -> dict[str, Any]:
-    """The protocol's dict of the parameters that samples are drawn with.
-
-    Where there are several averages, it also holds the numbers of the others' images, named by
-    `average_key`; all else that it says is the same for them.
-    """
-    run, seen = model.run, model.images_seen(int(state.step))
-    kind = weights_of(run)
-    result = model.score(scored_params(run, state), kind, seen)
-    for rate, params in further_averages(run, state) if kind == "ema" else ():
-        scored = model.score(params, kind, seen, by_level=False)
-        result |= {
-            average_key(rate, key): value
-            for key, value in scored.items()
-            if isinstance(value, float) and key not in (*model.reference.floor, "guidance")
-        }
-    return result
-
-
-def further_averages(run: ModelRun, state: TrainState) -> list[tuple[float, Params]]:
-    """The moving averages beside the main one, with their rates."""
-    return list(zip(run.ema_rates, state.averages, strict=True))[1:]
-
-
-def check_trained(folder: RunFolder, key: str, step: int | None) -> None:
-    """Raises ConfigError unless a run has a checkpoint, or that of the step that `key` asks for."""
-    steps = Checkpoints(folder.checkpoints).steps()
-    if not steps:
-        raise ConfigError(f"--workdir={folder.root}: holds no checkpoint; train first")
-    if step is not None and step not in steps:
-        held = ", ".join(map(str, steps))
-        raise ConfigError(
-            f"config.{key}={step}: --workdir={folder.root} holds no step {step}; it holds {held}"
-        )
-
-
-def trained_state(model: OpenModel, folder: RunFolder, step: int | None = None) -> TrainState:
-    """The newest state of a run that verifies, or that of one step; nothing is moved or written.
-
-    Raises:
-      ConfigError: the folder holds no run of this config, or no checkpoint.
-    """
-    folder.check_same(model.run.config)
-    checkpoints = Checkpoints(folder.checkpoints, on_skip=warn)
-    state = checkpoints.restore(
-        model.abstract_state,
-        set_aside=False,
-        check_meta=model.check_meta,
-        step=step,
-    )
-    if state is None:
-        raise ConfigError(f"--workdir={folder.root}: holds no checkpoint; train first")
-    warn_of_untrained_noise(model.run, state)
-    return state

@@ -7,13 +7,14 @@ from jaxnoise.experiment import ModelRun
 from jaxnoise.run.start import check_start
 
 
-def check_named_files(run: ModelRun, *, scored: bool, selects: bool) -> None:
+def check_named_files(run: ModelRun, *, scored: bool, selects: bool, starts: bool) -> None:
     """Raises what would be raised after a download of hours, where a file is not there.
 
     Args:
       run: a checked config.
       scored: whether a score will be taken.
       selects: whether training begins or goes on, with noise that is selected.
+      starts: whether training begins.
 
     Raises:
       ConfigError: the file of a rater or of weights, or what a score compares with, is missing.
@@ -23,6 +24,7 @@ def check_named_files(run: ModelRun, *, scored: bool, selects: bool) -> None:
             run.selection()
         except ArgumentError as error:
             raise ConfigError(f"config.selection.{error}") from error
+    if starts:
         check_start(run)
     if scored and run.evaluate.n != 0:
         _check_score(run)

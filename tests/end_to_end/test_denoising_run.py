@@ -14,7 +14,8 @@ from jaxnoise import experiment
 from jaxnoise.commands import dry_run, evaluate, plot, sample, train
 from jaxnoise.config import overrides
 from jaxnoise.errors import ConfigError
-from jaxnoise.run.model import open_model, trained_state
+from jaxnoise.run.model import open_model
+from jaxnoise.run.trained import trained_state
 from jaxnoise.training.records import RunFolder
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,8 @@ from jaxnoise import experiment
 from jaxnoise.commands import export, train
 from jaxnoise.errors import ConfigError
 from jaxnoise.export import load_weights, sampling_program
-from jaxnoise.run.model import open_model, trained_state
+from jaxnoise.run.model import open_model
+from jaxnoise.run.trained import trained_state
 from jaxnoise.sampling import image_noise
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.generation import Generator

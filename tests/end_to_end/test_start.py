@@ -16,8 +16,9 @@ from jaxnoise import experiment
 from jaxnoise.commands import sample, train
 from jaxnoise.errors import ConfigError
 from jaxnoise.export import save_weights
-from jaxnoise.run.model import OpenModel, open_model, trained_state
+from jaxnoise.run.model import OpenModel, open_model
 from jaxnoise.run.start import open_start
+from jaxnoise.run.trained import trained_state
 from jaxnoise.training.records import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -103,6 +104,30 @@ def test_a_run_goes_on_though_the_one_that_it_started_from_has_trained_on(source
         assert folder.rows()[-1]["step"] == 2 + steps
         held = json.loads((folder.checkpoints / str(2 + steps) / "meta" / "metadata").read_text())
         assert held["start"] == first
+
+
+def test_a_run_goes_on_though_the_one_that_it_started_from_is_gone(source, tmp_path, capsys):
+    kept, folder = tmp_path / "kept", RunFolder(tmp_path / "run", experiment.completed)
+    shutil.copytree(source[0].root, kept)
+    train.main(read(**{"train.init_from": str(kept)}), folder)
+    metadata = "meta/metadata"
+    first = json.loads((folder.checkpoints / "2" / metadata).read_text())["start"]
+    assert first is not None
+    shutil.rmtree(kept)
+    further = read(**{"train.init_from": str(kept), "train.further_steps": 2})
+    train.main(further, folder)
+    err = capsys.readouterr().err
+    assert err.count("there is nothing there; the untrained model is not scored") == 1
+    assert "resuming from step 2" in err
+    assert json.loads((folder.checkpoints / "4" / metadata).read_text())["start"] == first
+    # A network drawn anew would be another run.
+    for held in folder.checkpoints.glob(f"*/{metadata}"):
+        held.write_text("{}")
+    with pytest.raises(ConfigError, match=r"no checkpoint verifies \(steps 2, 4\)"):
+        train.main(further, folder)
+    shutil.rmtree(folder.checkpoints)
+    with pytest.raises(ConfigError, match=r"init_from=.*there is nothing there$"):
+        train.main(further, folder)
 
 
 def test_a_run_starts_from_exported_weights(source, tmp_path):
