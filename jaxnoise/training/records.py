@@ -65,7 +65,9 @@ class RunFolder:
         return self.root / f"result_{name}.json"
 
     def claim(self, config: dict[str, Any]) -> bool:
-        """Writes config.json, or checks that the folder holds a run of the same config.
+        """Writes config.json, once it is checked that the folder holds no run of another config.
+
+        A run that goes on under other viewing settings is told by those that it has now.
 
         Returns:
           Whether the folder held no run.
@@ -74,11 +76,12 @@ class RunFolder:
           ConfigError: the folder holds a run of another config; the keys that differ are named.
         """
         self.check_same(config)
-        if self.config.exists():
-            return False
-        self.root.mkdir(parents=True, exist_ok=True)
-        write_whole(self.config, json.dumps(config, indent=2, sort_keys=True) + "\n")
-        return True
+        is_new = not self.config.exists()
+        text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        if is_new or self.config.read_text() != text:
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_whole(self.config, text)
+        return is_new
 
     def describe_data(self, description: dict[str, Any]) -> None:
         """Writes data.json: which images, and which class each label stands for."""

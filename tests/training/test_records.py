@@ -10,9 +10,18 @@ CONFIG = {"seed": 0, "law": {"name": "polynomial", "curve": 4.0}, "sample": {"si
 
 def test_claim_writes_and_then_accepts_the_same_config(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    folder.claim(CONFIG)
-    folder.claim(CONFIG)
+    assert folder.claim(CONFIG)
+    written = folder.config.stat().st_mtime_ns
+    assert not folder.claim(CONFIG)
+    assert folder.config.stat().st_mtime_ns == written
     assert json.loads(folder.config.read_text())["law"]["curve"] == 4.0
+
+
+def test_a_run_that_goes_on_under_other_viewing_settings_is_told_by_them(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.claim(CONFIG)
+    assert not folder.claim({**CONFIG, "sample": {"sigmas": (0.5,)}})
+    assert json.loads(folder.config.read_text())["sample"]["sigmas"] == [0.5]
 
 
 def test_another_config_is_refused_with_the_keys_that_differ(tmp_path):
