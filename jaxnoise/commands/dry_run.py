@@ -96,7 +96,7 @@ def rater_memory(rater: OpenRater) -> dict[str, int]:
         f"{meta.population} inner models with optimizers": nbytes(state.inner),
         f"{meta.inner_steps} inner steps of one model": meta.inner_steps * (model + nbytes(params)),
     }
-    # Measured (docs/noise_rater.md): 7.4 and 16.8 times at 2 and 4 steps in reverse, else 3.2.
+    # Measured (docs/noise_rater.md): 7.7 and 17.6 times at 2 and 4 steps in reverse, else 3.5.
     copies = 4.5 * meta.inner_steps if meta.mode == "reverse" else 3.5
     local = rater.run.train.batch // rater.devices.size
     batch = max(

@@ -187,7 +187,7 @@ def _high_to_low(
     Args:
       total_steps: of training.
       annealing_steps: steps until all noise is in, up to those of training; None for all of them.
-      width: share of the law in the first window, in (0, 1].
+      width: share of the law in the first window, in [1e-6, 1].
     """
     if annealing_steps is not None and not 1 <= annealing_steps <= total_steps:
         allowed = f"from 1 to {total_steps}, all steps of training, or None for all of them"

@@ -197,7 +197,7 @@ class SampleSettings:
       seed: of the noise; image i depends on (seed, i) only.
       batch: images drawn at once.
       guidance: scale of classifier-free guidance; 1 for none, which costs nothing.
-      step: the checkpoint that --mode=sample draws with; None for the newest.
+      step: the checkpoint that --mode=sample and --mode=export read; None for the newest.
       format: what --mode=sample writes: "grid", one picture of all; "png", one for each image; or
         "npz", one array `arr_0` of all.
     """
@@ -226,7 +226,7 @@ class EvaluateSettings:
     """How a run is scored.
 
     Attributes:
-      n: generated images; None for as many as half of the training images, 0 for no score.
+      n: generated images; None for as many as half of those compared with, 0 for no score.
       seed: of the generated images' noise.
       every: updates between scores during training; 0 for one at the end only.
       step: the checkpoint that --mode=evaluate scores; None for the newest.
