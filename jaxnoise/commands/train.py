@@ -230,6 +230,8 @@ def report(model: OpenModel, state: TrainState, folder: RunFolder, *, own: bool 
     result = score(model, state)
     if jax.process_index() == 0:
         path = folder.result
+        if not model.starts:
+            result |= _untrained(folder, result)
         if not own and _is_another(model.run.evaluate, folder, result):
             path = folder.further(f"{int(state.step):07d}")
             stays = f"; {folder.result.name} stays" if folder.result.exists() else ""
@@ -244,21 +246,39 @@ def report(model: OpenModel, state: TrainState, folder: RunFolder, *, own: bool 
         print(json.dumps(result, ensure_ascii=False), flush=True)
 
 
-def _is_another(settings: EvaluateSettings, folder: RunFolder, result: dict[str, Any]) -> bool:
-    """Whether a score does not take the place of the one in result.json."""
-    if settings.step is not None or not folder.result.exists():
-        return settings.step is not None
+def _held(folder: RunFolder) -> dict[str, Any]:
+    """What result.json holds; nothing where it is missing or damaged."""
     try:
         held = json.loads(folder.result.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
+    except (OSError, ValueError):
+        return {}
+    return held if isinstance(held, dict) else {}
+
+
+def _same(held: dict[str, Any], result: dict[str, Any]) -> bool:
+    """Whether two scores were taken alike."""
+    return all(
+        held.get(key) == result.get(key) for key in (*PROTOCOL_KEYS, "weights", "seed", "levels")
+    )
+
+
+def _untrained(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
+    """Scores of the untrained model from result.json, where its weights are gone since."""
+    held = _held(folder)
+    return {k: v for k, v in held.items() if is_untrained(k)} if _same(held, result) else {}
+
+
+def _is_another(settings: EvaluateSettings, folder: RunFolder, result: dict[str, Any]) -> bool:
+    """Whether a score does not take the place of the one in result.json."""
+    held = _held(folder)
+    if settings.step is not None or not held:
+        return settings.step is not None
     # Weights that could not be had when the training ended are here now.
     pixels = raw_pixels().name
-    stood_in = settings.fallback and isinstance(held, dict) and held.get("extractor") == pixels
+    stood_in = settings.fallback and held.get("extractor") == pixels
     if stood_in and result["extractor"] != pixels:
         return False
-    same = (*PROTOCOL_KEYS, "weights", "seed", "levels")
-    return isinstance(held, dict) and any(held.get(key) != result.get(key) for key in same)
+    return not _same(held, result)
 
 
 def score(model: OpenModel, state: TrainState) -> dict[str, Any]:

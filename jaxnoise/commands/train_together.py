@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jaxnoise.commands.train import begun, finish, step_of
+from jaxnoise.data.images import Images
 from jaxnoise.data.order import batch_indices
 from jaxnoise.experiment import ModelRun
 from jaxnoise.run.model import OpenModel, open_model
@@ -46,7 +47,6 @@ def _round(
     waiting: Sequence[tuple[ModelRun, RunFolder]],
 ) -> tuple[list[tuple[ModelRun, RunFolder]], list[Exception]]:
     """Trains the runs that stand at the first one's step; gives those left, and what failed."""
-    first = open_model(waiting[0][0], scored=False)
     left, failed, ended = [], [], []
     with ExitStack() as stack:
         models: list[OpenModel] = []
@@ -54,10 +54,12 @@ def _round(
         states: list[TrainState] = []
         recorders: list[Observer[TrainState]] = []
         rhythms: list[Rhythm] = []
+        images: Images | None = None
         for run, folder in waiting:
             try:
                 resumes = bool(Checkpoints(folder.checkpoints).steps())
-                model = open_model(run, first.images, selects=True, resumes=resumes)
+                model = open_model(run, images, selects=True, resumes=resumes)
+                images = model.images
                 state, rhythm, recorder = stack.enter_context(begun(model, folder))
             except Exception as error:
                 failed.append(error)

@@ -50,6 +50,8 @@ class OpenModel(OpenRun):
     """The frozen rater that the selection asks."""
     starts: bool = True
     """Whether the state before the first update may be asked for, and with it a file of weights."""
+    goes_on: bool = False
+    """Whether training goes on from a checkpoint."""
 
     @cached_property
     def start(self) -> Start | None:
@@ -77,19 +79,21 @@ class OpenModel(OpenRun):
                 "rater that the checkpoint was trained with"
             )
         first, named = meta.get("start"), self.run.train.init_from
-        if not self.starts:
-            self.__dict__["start_sha256"] = first  # which later checkpoints keep
-        elif first != self.start_sha256:
-            line = (
-                f"config.train.init_from={named!r}: its weights are not those that the "
-                "checkpoint's training began with"
-            )
-            if first is None or meta["config"]["train"].get("init_from") != named:
+        is_another = first is None or meta["config"]["train"].get("init_from") != named
+        line = (
+            f"config.train.init_from={named!r}: its weights are not those that the "
+            "checkpoint's training began with"
+        )
+        if self.starts and first != self.start_sha256:
+            if is_another:
                 raise ConfigError(line)
             # A run may have trained on since another was started from it.
             warn(f"{line}; the untrained model is not scored")
             object.__setattr__(self, "starts", False)
-            self.__dict__["start_sha256"] = first
+        elif not self.starts and self.goes_on and is_another:
+            raise ConfigError(line)
+        if not self.starts:
+            self.__dict__["start_sha256"] = first  # which later checkpoints keep
 
     def initial_state(self, network: Params | None = None) -> TrainState:
         """The state before the first update.
@@ -288,6 +292,7 @@ def open_model(
         selection=opened.selection,
         rater=opened.rater,
         starts=scored or selects,
+        goes_on=resumes,
     )
     try:
         _ = model.abstract_state

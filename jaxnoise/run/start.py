@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import numpy.typing as npt
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.experimental import multihost_utils
 
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ConfigError
@@ -63,6 +65,7 @@ def open_start(run: ModelRun, images: Images, wanted: Params) -> Start | None:
     given = run.train.init_from
     if given is None:
         return None
+    _check_everywhere(run)
     check_start(run)
     try:
         held = _read(user_path(given), run)
@@ -93,6 +96,23 @@ def check_start(run: ModelRun) -> None:
         _check_place(user_path(given), run)
     except ConfigError as error:
         raise ConfigError(f"config.train.init_from={given!r}: {error}") from error
+
+
+def _check_everywhere(run: ModelRun) -> None:
+    """Raises ConfigError in every process where only some have the weights: all do alike."""
+    if jax.process_count() == 1:
+        return
+    try:
+        check_start(run)
+        found = True
+    except ConfigError:
+        found = False
+    every = multihost_utils.process_allgather(np.array([found])).ravel()
+    if every.any() and not every.all():
+        raise ConfigError(
+            f"config.train.init_from={run.train.init_from!r}: process {np.argmin(every)} does not "
+            f"have what process {np.argmax(every)} has; all need the same"
+        )
 
 
 def _check_place(path: Path, run: ModelRun) -> None:

@@ -196,6 +196,8 @@ def _summary(folder: StudyFolder, planned: PlannedRun) -> dict[str, Any]:
     """A finished run: its JSON files, and the rows of its record that hold scores."""
     run = folder.run_folder(planned)
     files = {path.name: json.loads(path.read_text()) for path in sorted(run.root.glob("*.json"))}
+    # By hand it may have gone on under settings that are not the plan's.
+    files[run.config.name] = planned.run.config
     return {"run": planned.name, "files": files, "rows": thinned(run.rows())}
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -13,9 +14,10 @@ from reference import make_edm_network as reference
 import run
 from configs import digits_edm, digits_noise_rater, digits_poly
 from jaxnoise import experiment
-from jaxnoise.commands import sample, train
+from jaxnoise.commands import dry_run, sample, train, train_together
 from jaxnoise.errors import ConfigError
 from jaxnoise.export import save_weights
+from jaxnoise.run import start
 from jaxnoise.run.model import OpenModel, open_model
 from jaxnoise.run.start import open_start
 from jaxnoise.run.trained import trained_state
@@ -106,7 +108,9 @@ def test_a_run_goes_on_though_the_one_that_it_started_from_has_trained_on(source
         assert held["start"] == first
 
 
-def test_a_run_goes_on_though_the_one_that_it_started_from_is_gone(source, tmp_path, capsys):
+def test_a_run_goes_on_though_the_one_that_it_started_from_is_gone(
+    source, tmp_path, capsys, monkeypatch
+):
     kept, folder = tmp_path / "kept", RunFolder(tmp_path / "run", experiment.completed)
     shutil.copytree(source[0].root, kept)
     train.main(read(**{"train.init_from": str(kept)}), folder)
@@ -120,6 +124,22 @@ def test_a_run_goes_on_though_the_one_that_it_started_from_is_gone(source, tmp_p
     assert err.count("there is nothing there; the untrained model is not scored") == 1
     assert "resuming from step 2" in err
     assert json.loads((folder.checkpoints / "4" / metadata).read_text())["start"] == first
+    dry_run.main(further, folder)
+    # Its score of the untrained model stays.
+    held = {"frechet_heun18": 3.0, "untrained_frechet_heun18": 9.0}
+    folder.result.write_text(json.dumps(held))
+    monkeypatch.setattr(OpenModel, "score", lambda *args, **kwargs: {"frechet_heun18": 1.0})
+    model = open_model(further)
+    scored = replace(model, run=replace(further, evaluate=replace(further.evaluate, n=2)))
+    train.report(scored, trained_state(model, folder), folder, own=True)
+    result = json.loads(folder.result.read_text())
+    assert result == held | {"frechet_heun18": 1.0, "devices": model.devices.description}
+    # Weights that cannot be read are gone only under the name that the run began with.
+    told = folder.config.read_text()
+    for other in (str(tmp_path / "other"), str(folder.root / "other.pkl")):
+        with pytest.raises(ConfigError, match=r"other.*: its weights are not those"):
+            train.main(read(**{"train.init_from": other, "train.further_steps": 4}), folder)
+    assert folder.config.read_text() == told
     # A network drawn anew would be another run.
     for held in folder.checkpoints.glob(f"*/{metadata}"):
         held.write_text("{}")
@@ -128,6 +148,45 @@ def test_a_run_goes_on_though_the_one_that_it_started_from_is_gone(source, tmp_p
     shutil.rmtree(folder.checkpoints)
     with pytest.raises(ConfigError, match=r"init_from=.*there is nothing there$"):
         train.main(further, folder)
+
+
+def test_a_run_whose_weights_were_drawn_began_with_none_that_are_gone(source, tmp_path):
+    folder = RunFolder(tmp_path / "run", experiment.completed)
+    shutil.copytree(source[0].root, folder.root)
+    named = {"ema.further_rates": (0.5,), "train.init_from": str(tmp_path / "gone")}
+    with pytest.raises(ConfigError, match=r"gone': its weights are not those"):
+        train.main(read(**named, **{"train.further_steps": 2}), folder)
+
+
+def test_all_processes_have_the_weights_or_none_does(source, monkeypatch):
+    """Each decides by itself whether it can go on without, and then all must do the same."""
+    checked = read(**{"train.init_from": str(source[0].root)})
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(
+        start.multihost_utils, "process_allgather", lambda own: np.stack([own, [False], own])
+    )
+    with pytest.raises(ConfigError, match=r"process 1 does not have what process 0 has; all need"):
+        start.open_start(checked, None, None)
+
+
+def test_runs_that_train_together_open_their_images_once(tmp_path, monkeypatch):
+    asked = []
+
+    def opened(run, images, **given):
+        asked.append((images, given))
+        if len(asked) == 1:
+            raise ConfigError("the first one")
+        return SimpleNamespace(images="images")
+
+    monkeypatch.setattr(train_together, "open_model", opened)
+    folders = [RunFolder(tmp_path / name) for name in "abc"]
+    (folders[2].checkpoints / "2").mkdir(parents=True)
+    left, failed = train_together._round([(read(), folder) for folder in folders])
+    assert left == []
+    assert [images for images, _ in asked] == [None, None, "images"]
+    assert [given["resumes"] for _, given in asked] == [False, False, True]
+    assert all(given["selects"] for _, given in asked)
+    assert str(failed[0]) == "the first one"
 
 
 def test_a_run_starts_from_exported_weights(source, tmp_path):

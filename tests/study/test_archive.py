@@ -54,6 +54,16 @@ def test_what_tables_and_curves_are_made_of_is_kept(finished, tmp_path):
     assert (tmp_path / "again.jsonl").read_text() == archive.read_text()
 
 
+def test_a_run_that_went_on_under_other_settings_is_kept_as_the_plan_has_it(finished, tmp_path):
+    folder, runs = finished
+    planned = runs[0].run.config
+    folder.run_folder(runs[0]).claim({**planned, "sample": {**planned["sample"], "count": 77}})
+    pack(folder, runs, tmp_path / "study.jsonl")
+    other = StudyFolder(tmp_path / "other")
+    unpack(tmp_path / "study.jsonl", other, runs)
+    assert other.is_finished(runs[0])
+
+
 def test_a_run_that_is_finished_here_stays_as_it_is(finished, tmp_path):
     folder, runs = finished
     archive = tmp_path / "study.jsonl"
