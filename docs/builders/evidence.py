@@ -93,6 +93,9 @@ def write(archive: Path) -> str:
             name = f"{archive.stem}_{picture.name}"
             shutil.copyfile(picture, EVIDENCE / name)
             text += f"\n![{picture.stem.replace('_', ' ')}]({name})\n"
+        # Drawn beside the run folders, since the numbers that are kept hold no images.
+        for picture in sorted(EVIDENCE.glob(f"{archive.stem}_*_samples.png")):
+            text += f"\n![{picture.stem.replace('_', ' ')}]({picture.name})\n"
         summary = summary_of(archive, study, folder, runs)
     (EVIDENCE / f"{archive.stem}.md").write_text(text)
     return summary

@@ -1,4 +1,4 @@
-"""The pictures of a study: answers to its claims, every seed of every arm, their curves."""
+"""The pictures of a study: answers to its claims, every seed of every arm, curves, samples."""
 
 import math
 import textwrap
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.ticker import PercentFormatter
+from PIL import Image
 
 from jaxnoise.figures.style import (
     ARM_COLORS,
@@ -166,4 +167,27 @@ def save_arm_curves(
         fontsize=8,
         labelcolor=INK,
     )
+    save(figure, path)
+
+
+def save_arm_samples(title: str, grids: Mapping[str, Path], path: Path) -> None:
+    """Writes the upper part of each arm's grid of samples, one below the other.
+
+    Args:
+      title: of the picture.
+      grids: name -> a PNG file of `save_grid`; at least one. Shown is as much from the top as is .3
+        of its width: three rows of ten square images.
+      path: a PNG file.
+    """
+    pictures = {arm: np.asarray(Image.open(grid).convert("RGB")) for arm, grid in grids.items()}
+    parts = {arm: whole[: round(0.3 * whole.shape[1])] for arm, whole in pictures.items()}
+    width = 6.0
+    heights = [width * part.shape[0] / part.shape[1] for part in parts.values()]
+    figure = blank_figure(width + 0.4, sum(heights) + 0.42 * len(heights) + 0.6)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11, color=INK)
+    panels = figure.subplots(len(parts), height_ratios=heights, squeeze=False)[:, 0]
+    for axes, (arm, part) in zip(panels, parts.items(), strict=True):
+        axes.imshow(part, interpolation="nearest", aspect="equal")
+        axes.set_title(arm, loc="left", fontsize=9, color=INK)
+        axes.axis("off")
     save(figure, path)

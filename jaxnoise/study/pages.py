@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxnoise.evaluation.score_keys import higher_is_better
-from jaxnoise.figures.arms import Change, Curve, save_arm_curves, save_arms, save_changes
+from jaxnoise.figures.arms import (
+    Change,
+    Curve,
+    save_arm_curves,
+    save_arm_samples,
+    save_arms,
+    save_changes,
+)
 from jaxnoise.files import write_whole
 from jaxnoise.report import write_comparison
 from jaxnoise.study.answers import VERDICTS, Answer, answers_of
@@ -91,7 +98,7 @@ def _arms_of(claim: Claim) -> set[tuple[str, str]]:
 def draw(
     study: Study, rows: Sequence[Row], folder: StudyFolder, runs: Sequence[PlannedRun]
 ) -> None:
-    """Draws answers, the distances of every arm, and for each comparison the curves taken."""
+    """Draws answers, the distances of every arm, and each comparison's curves and samples."""
     answers = answers_of(study.claims, rows)
     drawn = [a for a in answers if a.worse > 0 and not higher_is_better(a.claim.score)]
     if drawn:
@@ -112,6 +119,7 @@ def draw(
         if own_runs := scored_runs(name, folder, runs):
             draw_curves(name, comparison, folder, own_runs)
             draw_levels(name, comparison, folder, own_runs)
+            draw_samples(name, comparison, folder, own_runs)
 
 
 def _change(answer: Answer) -> Change:
@@ -175,6 +183,21 @@ def draw_levels(
                 folder.root / f"{scored}_by_level.png",
                 log_x=True,
             )
+
+
+def draw_samples(
+    name: str, comparison: Comparison, folder: StudyFolder, runs: Sequence[PlannedRun]
+) -> None:
+    """Draws the last samples of every arm's first seed, all from the same noise."""
+    first = min(planned.seed for planned in runs)
+    grids = {}
+    for planned in _shown(comparison, runs):
+        found = sorted(folder.run_folder(planned).samples.glob("step_*.png"))
+        if planned.seed == first and found:
+            grids[planned.arm] = found[-1]
+    if grids:
+        path = folder.root / f"{name}_samples.png"
+        save_arm_samples(f"{name}: samples at the end of training, seed {first}", grids, path)
 
 
 def _shown(comparison: Comparison, runs: Sequence[PlannedRun]) -> list[PlannedRun]:

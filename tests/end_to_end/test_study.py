@@ -87,6 +87,7 @@ def test_runs_are_made_once_and_compared(study, capsys, monkeypatch):
     assert (study.parent / "runs" / "results.md").read_text().strip() == table.strip()
     assert (study.parent / "runs" / "digits_frechet_1step.png").stat().st_size > 5000
     assert (root / "compare.html").exists()
+    assert (study.parent / "runs" / "digits_samples.png").stat().st_size > 2000
     # With nothing left to run, the same table again; elsewhere too, from the runs' numbers alone.
     archive = study.parent / "finished.jsonl"
     assert main([*flags, f"--archive={archive}"]) == 0

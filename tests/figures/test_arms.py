@@ -8,7 +8,8 @@ import tiny
 from matplotlib.colors import to_rgb
 
 from jaxnoise.figures import arms
-from jaxnoise.figures.arms import Change, save_arms, save_changes
+from jaxnoise.figures.arms import Change, save_arm_samples, save_arms, save_changes
+from jaxnoise.figures.samples import save_grid
 from jaxnoise.figures.style import ARM_COLORS, FAINT
 
 
@@ -19,6 +20,21 @@ def test_more_arms_make_a_taller_picture(tmp_path):
         save_arms("a study", "distance", arms, "arm 1", tmp_path / "arms.png", floor=0.5)
         sizes.append(tiny.read_png(tmp_path / "arms.png").shape[0])
     assert sizes[1] - sizes[0] == round(4 * 0.32 * 120)
+
+
+def test_samples_of_every_arm_are_shown_from_the_top(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(arms, "save", lambda figure, path: made.append(figure))
+    images = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
+    for name, images_shown in (("a", images), ("b", images[:10])):
+        save_grid(images_shown, tmp_path / f"{name}.png", gap=0)
+    save_arm_samples("a study", {name: tmp_path / f"{name}.png" for name in "ab"}, "x.png")
+    high, low = (axes.get_images()[0].get_array() for axes in made[0].axes)
+    side = high.shape[1] // 10
+    # Three rows of ten, and all of one row.
+    np.testing.assert_array_equal(high[::side, ::side, 0], np.arange(30).reshape(3, 10))
+    np.testing.assert_array_equal(low[::side, ::side, 2], np.arange(10)[None])
+    assert [axes.get_title(loc="left") for axes in made[0].axes] == ["a", "b"]
 
 
 def test_the_same_scores_are_the_same_file(tmp_path):
