@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Many examples of docstrings compile, and no mark can stand beside a single one.
     for item in items:
         if isinstance(item, pytest.DoctestItem):
             item.add_marker("takes_a_second")

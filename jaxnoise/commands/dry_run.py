@@ -17,7 +17,7 @@ from jaxnoise.objectives import ConsistencyObjective
 from jaxnoise.run.model import OpenModel, open_model
 from jaxnoise.run.open import OpenRun, of_model
 from jaxnoise.run.rater import OpenRater, open_rater
-from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.run.trained import has_checkpoint
 from jaxnoise.training.records import RunFolder
 
 
@@ -39,7 +39,7 @@ def main(run: Run, folder: RunFolder) -> None:
             print(line)
         print(f"\nParameters of each of {run.meta.population} inner models")
     else:
-        resumes = bool(Checkpoints(folder.checkpoints).steps())
+        resumes = has_checkpoint(folder)
         opened = open_model(of_model(run), images, scored=False, selects=True, resumes=resumes)
         print(json.dumps(run.config, indent=2))
         print("\nParameters")

@@ -42,7 +42,7 @@ from jaxnoise.run.recorder import (
     rhythm_of,
     write_cost,
 )
-from jaxnoise.run.trained import further_averages, score_of
+from jaxnoise.run.trained import further_averages, has_checkpoint, score_of
 from jaxnoise.run.untrained_noise import warn_of_untrained_noise
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
@@ -61,7 +61,7 @@ def main(run: Run, folder: RunFolder) -> None:
         return
     run = of_model(run)
     folder.check_same(run.config)
-    model = open_model(run, selects=True, resumes=bool(Checkpoints(folder.checkpoints).steps()))
+    model = open_model(run, selects=True, resumes=has_checkpoint(folder))
     with begun(model, folder) as (state, rhythm, recorder):
         state = train_from(model, state, rhythm, recorder)
     finish(model, state, folder)

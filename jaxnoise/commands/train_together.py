@@ -14,7 +14,7 @@ from jaxnoise.data.images import Images
 from jaxnoise.data.order import batch_indices
 from jaxnoise.experiment import ModelRun
 from jaxnoise.run.model import OpenModel, open_model
-from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.run.trained import has_checkpoint
 from jaxnoise.training.feeding import make_feeder
 from jaxnoise.training.loop import Interrupted, Observer, Rhythm
 from jaxnoise.training.records import RunFolder
@@ -57,7 +57,7 @@ def _round(
         images: Images | None = None
         for run, folder in waiting:
             try:
-                resumes = bool(Checkpoints(folder.checkpoints).steps())
+                resumes = has_checkpoint(folder)
                 model = open_model(run, images, selects=True, resumes=resumes)
                 images = model.images
                 state, rhythm, recorder = stack.enter_context(begun(model, folder))

@@ -47,6 +47,11 @@ def further_averages(run: ModelRun, state: TrainState) -> list[tuple[float, Para
     return list(zip(run.ema_rates, state.averages, strict=True))[1:]
 
 
+def has_checkpoint(folder: RunFolder) -> bool:
+    """Whether training goes on from a checkpoint, one that verifies or not."""
+    return bool(Checkpoints(folder.checkpoints).steps())
+
+
 def check_trained(folder: RunFolder, key: str, step: int | None) -> None:
     """Raises ConfigError unless a run has a checkpoint, or that of the step that `key` asks for."""
     steps = Checkpoints(folder.checkpoints).steps()
