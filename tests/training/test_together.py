@@ -153,6 +153,7 @@ def test_each_round_has_the_rhythm_of_its_runs_and_ends_all(monkeypatch):
 
     opened = SimpleNamespace(run=None, images=None)
     monkeypatch.setattr(command, "open_model", lambda *given, **flags: opened)
+    monkeypatch.setattr(command, "has_checkpoint", lambda folder: False)
     monkeypatch.setattr(command, "begun", begun)
     monkeypatch.setattr(command, "_train", trained)
     monkeypatch.setattr(command, "finish", finish)
