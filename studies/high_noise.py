@@ -1,7 +1,7 @@
 """Which part of high noise scheduling carries its effect? Every factor against the same base cell.
 
 Command:      python run.py --study=studies/high_noise.py --budget=smoke
-Hardware:     two CPU cores; smoke: two minutes, laptop: hours. gpu: one accelerator, in pieces:
+Hardware:     two CPU cores; smoke: a minute or two, laptop: hours. gpu: one accelerator, in pieces:
               --budget=gpu --engine=together --minutes=8 --archive=high_noise.tar
 Paper:        high noise scheduling, arXiv 2404.06353.
 
