@@ -5,11 +5,10 @@ Hardware:     two CPU cores; smoke: minutes, most of them to compile; laptop: ho
 Papers:       NoiseRater, arXiv 2605.08144, with the blanks filled from DataRater, arXiv 2505.17895.
 
 First raters are trained, one for each seed: of draws for one image, of all draws of a batch, of the
-level alone, of the noisy image; and a law over log SNR, by which no arm selects. Then models that
-select by them, beside controls that know nothing, at equal images trained on and, in a table of its
-own, at equal cost. A rater that sees what the network sees leaves the best denoiser alone; one that
-sees the image and its noise does not (docs/noise_rater.md). The arm "softmax-weighted" takes that
-influence out again by weights.
+level alone, of the noisy image. Then models that select by them, beside controls that know nothing,
+at equal images trained on and, in a table of its own, at equal cost. A rater that sees what the
+network sees leaves the best denoiser alone; one that sees the image and its noise does not
+(docs/noise_rater.md). The arm "softmax-weighted" takes that influence out again by weights.
 """
 
 from typing import Any
@@ -27,7 +26,6 @@ RATERS = {
     "batch": "configs/digits_noise_rater_batch.py",
     "level": "configs/digits_noise_rater_level.py",
     "noisy": "configs/digits_noise_neutral_rater.py",
-    "law": "configs/digits_law_learned.py",
 }
 
 
@@ -114,7 +112,6 @@ def get_study() -> Study:
                 base="configs/digits_noise_selected.py",
                 arms=arms(),
                 control="random",
-                after=("raters",),
                 budgets={
                     "smoke": Budget((0,), SMALL | {"evaluate.n": 64}, ("neutral-weights",)),
                     "laptop": Budget((0, 1, 2)),

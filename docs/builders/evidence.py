@@ -67,7 +67,7 @@ def shown(study: Study, folder: StudyFolder) -> list[Path]:
 
 def progress_of(folder: StudyFolder, runs: list[PlannedRun]) -> str:
     """How many of a study's runs are finished."""
-    done = sum(folder.is_finished(run) for run in runs)
+    done = sum(not folder.is_wanted(run, runs) for run in runs)
     # A mean over fewer seeds is no neighbour of one over more.
     rest = "; until all are, compare differences, which are paired by seed, and not means"
     return f"{done} of {len(runs)} runs are finished{rest if done < len(runs) else ''}"

@@ -197,8 +197,17 @@ def _summary(folder: StudyFolder, planned: PlannedRun) -> dict[str, Any]:
     run = folder.run_folder(planned)
     files = {path.name: json.loads(path.read_text()) for path in sorted(run.root.glob("*.json"))}
     # By hand it may have gone on under settings that are not the plan's.
-    files[run.config.name] = planned.run.config
+    files[run.config.name] = _without_folder(planned.run.config, folder.root)
     return {"run": planned.name, "files": files, "rows": thinned(run.rows())}
+
+
+def _without_folder(value: Any, root: Path) -> Any:
+    """A config whose files of other runs are named as in a study, wherever its folder lies."""
+    if isinstance(value, dict):
+        return {key: _without_folder(inner, root) for key, inner in value.items()}
+    if isinstance(value, str) and value.startswith(f"{root}/"):
+        return "{folder}" + value.removeprefix(str(root))
+    return value
 
 
 def thinned(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

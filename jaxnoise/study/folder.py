@@ -70,8 +70,14 @@ class StudyFolder:
         return not self.lacking(planned)
 
     def is_ready(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> bool:
-        """Whether all runs are finished that come before this one."""
-        return all(self.is_finished(run) for run in runs if run.comparison in planned.after)
+        """Whether all runs are finished whose files this one names."""
+        return all(self.is_finished(run) for run in runs if run.name in planned.after)
+
+    def is_wanted(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> bool:
+        """Whether a run is still to be made: a rater is not where all are that select by it."""
+        by_it = [run for run in runs if planned.name in run.after]
+        needed = not by_it or not all(map(self.is_finished, by_it))
+        return needed and not self.is_finished(planned)
 
     def is_busy(self, planned: PlannedRun) -> bool:
         """Whether another process is at work in a run's folder, such as one of a killed study."""

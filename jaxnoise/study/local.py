@@ -106,7 +106,7 @@ def run_all(
     cores = available_cores()
     share = max(1, len(cores) // jobs)
     free = [cores[i * share : (i + 1) * share] for i in range(min(jobs, len(cores)))]
-    clock, failed = Clock(folder, runs), []
+    clock, failed = Clock(folder, [runs[i] for piece in waiting for i in piece]), []
     active: list[_Job] = []
     told: set[str] = set()
     deadline = time.monotonic() + seconds
@@ -160,7 +160,7 @@ def unfinished(
     folder: StudyFolder, runs: Sequence[PlannedRun], pieces: Sequence[Piece]
 ) -> list[Piece]:
     """What is left of the pieces; says how much that is."""
-    left = [[i for i in piece if not folder.is_finished(runs[i])] for piece in pieces]
+    left = [[i for i in piece if folder.is_wanted(runs[i], runs)] for piece in pieces]
     say(f"{len(runs) - sum(map(len, left))} of {len(runs)} runs are finished")
     return [piece for piece in left if piece]
 

@@ -105,7 +105,7 @@ def _on_cluster(
         "resources": {"TPU": 1} if accelerator == "TPU" else None,
     }
     make = ray.remote(max_retries=RETRIES, **asked_of)(make_piece)
-    clock, failed = Clock(folder, runs), []
+    clock, failed = Clock(folder, [runs[i] for piece in pieces for i in piece]), []
     names, logs, logged, made = {}, {}, {}, {}
     for piece in pieces:
         root = folder.run_folder(runs[piece[0]]).root.resolve()

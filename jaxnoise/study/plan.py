@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,9 @@ class Comparison:
         once more, such as {"raw_weights": {"evaluate.weights": "raw"}}.
       shown: arms whose curves are drawn; none for all.
       bases: arm -> the config file that it starts from in place of `base`.
-      after: comparisons whose runs are made first, such as those that train raters of noise.
 
-    In settings, "{folder}" stands for the study's folder and "{seed}" for the run's seed, as in
+    In settings, "{folder}" stands for the study's folder and "{seed}" for the run's seed. So a run
+    names a file of another one, such as a rater of noise, and is made after it:
     {"selection.file": "{folder}/raters/conv/seed_{seed}/rater.npz"}.
 
     Raises:
@@ -98,7 +98,6 @@ class Comparison:
     further: Mapping[str, Settings] = field(default_factory=dict)
     shown: tuple[str, ...] = ()
     bases: Mapping[str, str] = field(default_factory=dict)
-    after: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for argument in ("arms", "budgets", "further", "bases"):
@@ -140,12 +139,12 @@ class Study:
 
     Args:
       question: one line.
-      comparisons: name -> arms of one base config; one comes later than those that it is `after`.
+      comparisons: name -> arms of one base config; one comes later than those whose files its runs
+        name.
       claims: what is answered in a line each, where the arms that it takes have been run.
 
     Raises:
-      ArgumentError: a name that cannot be a folder's, one to come after that does not, or a claim
-        about what is not compared.
+      ArgumentError: a name that cannot be a folder's, or a claim about what is not compared.
     """
 
     question: str
@@ -154,11 +153,6 @@ class Study:
 
     def __post_init__(self) -> None:
         _check_names("comparisons", self.comparisons)
-        earlier: list[str] = []
-        for name, comparison in self.comparisons.items():
-            for first in comparison.after:
-                one_of("after", first, earlier)
-            earlier.append(name)
         called = {name: name for name in self.comparisons}
         for name, comparison in self.comparisons.items():
             for further in (EQUAL_COST, *comparison.further):
@@ -197,7 +191,7 @@ class PlannedRun:
       config: nested, as a config file gives it.
       run: the config, checked.
       further: name -> the run as it is scored once more.
-      after: comparisons whose runs are made first.
+      after: names of the runs that are made first, since the config names files of theirs.
     """
 
     comparison: str
@@ -226,6 +220,8 @@ def load_study(path: str) -> Study:
 def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
     """Every run of a study at a budget, seeds outside: a study cut short compares all arms.
 
+    The first seed of every comparison comes before the second of any.
+
     Args:
       study: what is compared.
       budget: the name of a budget.
@@ -241,6 +237,7 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
         raise ConfigError(f"--budget={budget}: must be one of {', '.join(study.budgets)}")
     planned: list[PlannedRun] = []
     built: dict[str, Run] = {}
+    rounds: dict[str, int] = {}
     for name, comparison in study.comparisons.items():
         if budget not in comparison.budgets:
             continue
@@ -262,7 +259,8 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
             seen[resolved] = arm
             arms[arm] = config
         check_protocols(name, {arm: _read(name, arm, each, built) for arm, each in arms.items()})
-        for seed in given.seeds:
+        earlier = set(rounds)
+        for number, seed in enumerate(given.seeds):
             for arm, config in arms.items():
                 seeds = {"seed": seed}
                 if "rater" not in config:
@@ -275,13 +273,14 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
                     for again, settings in comparison.further.items()
                 }
                 run = _read(name, arm, seeded, built)
-                after = comparison.after
+                after = _runs_named(name, arm, _filled(config, {"seed": seed}), earlier)
                 planned.append(PlannedRun(name, arm, seed, seeded, run, further, after))
+                rounds[planned[-1].name] = number
     for claim in study.claims:
         for planned_run in planned:
             if planned_run.comparison == claim.comparison:
                 check_score(claim, planned_run.run, planned_run.further)
-    return planned
+    return sorted(planned, key=lambda planned_run: rounds[planned_run.name])
 
 
 def check_protocols(comparison: str, runs: Mapping[str, Run]) -> None:
@@ -296,6 +295,25 @@ def check_protocols(comparison: str, runs: Mapping[str, Run]) -> None:
                     f"study arm {comparison}/{arm}: config.evaluate.{key}={value!r}: must be as in "
                     f"{comparison}/{first}, {found[first]!r}, or their scores cannot be compared"
                 )
+
+
+def _runs_named(
+    comparison: str, arm: str, config: Mapping[str, Any], earlier: Collection[str]
+) -> tuple[str, ...]:
+    """The runs of a study whose files a config names."""
+    found: list[str] = []
+    for value in config.values():
+        if isinstance(value, dict):
+            found += _runs_named(comparison, arm, value, earlier)
+        elif isinstance(value, str) and value.startswith("{folder}/"):
+            name = "/".join(value.split("/")[1:4])
+            if name not in earlier:
+                raise ConfigError(
+                    f"study arm {comparison}/{arm}: {value}: must be a file of a run of an earlier "
+                    "comparison, such as {folder}/raters/conv/seed_{seed}/rater.npz"
+                )
+            found.append(name)
+    return tuple(dict.fromkeys(found))
 
 
 def _filled(value: Any, names: Mapping[str, Any]) -> Any:

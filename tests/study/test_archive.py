@@ -64,6 +64,23 @@ def test_a_run_that_went_on_under_other_settings_is_kept_as_the_plan_has_it(fini
     assert other.is_finished(runs[0])
 
 
+def test_files_of_other_runs_are_named_wherever_the_folder_lies(tmp_path):
+    folder, study = StudyFolder(tmp_path / "runs"), small_study.of_two()
+    runs = planned_runs(study, "smoke", folder.root)
+    last = folder.run_folder(runs[2])
+    last.claim(runs[2].run.config)
+    last.result.write_text(json.dumps({"frechet_1step": 2.0}))
+    pack(folder, runs, tmp_path / "study.jsonl")
+    text = (tmp_path / "study.jsonl").read_text()
+    assert str(tmp_path) not in text
+    assert '"init_from": "{folder}/first/plain/seed_0"' in text
+    other = StudyFolder(tmp_path / "other")
+    others = planned_runs(study, "smoke", other.root)
+    unpack(tmp_path / "study.jsonl", other, others)
+    other.claim(others)
+    assert [run.name for run in others if other.is_finished(run)] == [runs[2].name]
+
+
 def test_a_run_that_is_finished_here_stays_as_it_is(finished, tmp_path):
     folder, runs = finished
     archive = tmp_path / "study.jsonl"

@@ -44,6 +44,46 @@ def test_a_budget_names_its_arms_and_what_they_get_on_top():
     assert study.budgets == ["few"]
 
 
+def test_a_run_comes_after_those_whose_files_it_names():
+    """And the second seed of a comparison after the first of all: a study may be cut short."""
+    folder = StudyFolder(FOLDER)
+    runs = planned_runs(small_study.of_two(), "smoke", FOLDER)
+    assert [run.name for run in runs] == [
+        "first/plain/seed_0",
+        "digits/plain/seed_0",
+        "digits/uniform/seed_0",
+        "first/plain/seed_1",
+        "digits/plain/seed_1",
+        "digits/uniform/seed_1",
+    ]
+    named = {run.name: run.after for run in runs if run.after}
+    assert named == {f"digits/uniform/seed_{n}": (f"first/plain/seed_{n}",) for n in (0, 1)}
+    assert runs[2].run.config["train"]["init_from"] == f"{FOLDER}/first/plain/seed_0"
+    assert by_arm(runs)[0] == [0, 3]
+
+    finished: set[str] = set()
+    folder.is_finished = lambda run: run.name in finished
+    assert [folder.is_ready(run, runs) for run in runs] == [True, True, False] * 2
+    finished |= {runs[0].name}
+    assert [folder.is_ready(run, runs) for run in runs] == [True, True, True, True, True, False]
+    # What no run needs any more is not made.
+    finished |= {runs[5].name}
+    assert [folder.is_wanted(run, runs) for run in runs] == [False, True, True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    "file", ["{folder}/first/plane/seed_{seed}", "{folder}/digits/plain/seed_0"]
+)
+def test_a_file_of_no_earlier_run_is_named(file):
+    said = (
+        f"study arm digits/uniform: {file.replace('{seed}', '0')}: must be a file of a run of an "
+        "earlier comparison, such as {folder}/raters/conv/seed_{seed}/rater.npz"
+    )
+    with pytest.raises(ConfigError) as refused:
+        planned_runs(small_study.of_two(file), "smoke", FOLDER)
+    assert str(refused.value) == said
+
+
 @pytest.mark.takes_a_second
 def test_the_shipped_studies_are_planned_at_every_budget():
     from studies import adaptive, high_noise, log_snr, noise_rater, pacing
@@ -63,7 +103,7 @@ def test_the_shipped_studies_are_planned_at_every_budget():
             "gpu": (23 + 5 + 4) * 8,
         },
         "studies.log_snr": {"smoke": 2, "laptop": 30 * 3 + 4 * 5},
-        "studies.noise_rater": {"smoke": 4, "laptop": (5 + 17) * 3},
+        "studies.noise_rater": {"smoke": 4, "laptop": (4 + 17) * 3},
         "studies.pacing": {"smoke": 2, "laptop": 6 * 3},
     }
 
