@@ -27,7 +27,7 @@ from jaxnoise.run.extractor import open_extractor, open_split, samples_asked_for
 from jaxnoise.run.named_files import check_named_files
 from jaxnoise.run.open import OpenRun, does_not_fit, open_images, warn
 from jaxnoise.run.selection import open_selection, warn_of_other_training
-from jaxnoise.run.start import Start, open_start
+from jaxnoise.run.start import Start, check_began, open_start
 from jaxnoise.sampling.consistency import image_noise
 from jaxnoise.training.drawing import to_float
 from jaxnoise.training.generation import Generator
@@ -79,19 +79,17 @@ class OpenModel(OpenRun):
                 "rater that the checkpoint was trained with"
             )
         first, named = meta.get("start"), self.run.train.init_from
-        is_another = first is None or meta["config"]["train"].get("init_from") != named
-        line = (
-            f"config.train.init_from={named!r}: its weights are not those that the "
-            "checkpoint's training began with"
-        )
+        held = None if first is None else meta["config"]["train"].get("init_from")
         if self.starts and first != self.start_sha256:
-            if is_another:
-                raise ConfigError(line)
+            check_began(held, named)
             # A run may have trained on since another was started from it.
-            warn(f"{line}; the untrained model is not scored")
+            warn(
+                f"config.train.init_from={named!r}: its weights have changed since training began "
+                "with them; the untrained model is not scored"
+            )
             object.__setattr__(self, "starts", False)
-        elif not self.starts and self.goes_on and is_another:
-            raise ConfigError(line)
+        elif not self.starts and self.goes_on:
+            check_began(held, named)
         if not self.starts:
             self.__dict__["start_sha256"] = first  # which later checkpoints keep
 
@@ -304,7 +302,8 @@ def open_model(
         if selects and not resumes:
             raise
         # A run can go on or be scored where the weights that it began with are not.
-        warn(f"{error}; the untrained model is not scored")
+        without = "the untrained model is not scored" if scored else "the run goes on without them"
+        warn(f"{error}; {without}")
         model = replace(model, starts=False)
     check_labels(model)
     if own and opened.rater is not None:

@@ -60,58 +60,77 @@ def open_start(run: ModelRun, images: Images, wanted: Params) -> Start | None:
       wanted: shapes of the network's variables.
 
     Raises:
-      ConfigError: they cannot be read, or are those of another network or of other images.
+      ConfigError: they cannot be read, are those of another network or of other images, or not
+        the same in all processes.
     """
     given = run.train.init_from
     if given is None:
         return None
-    _check_everywhere(run)
     check_start(run)
     try:
-        held = _read(user_path(given), run)
-        shapes = {"/".join(path): leaf.shape for path, leaf in flatten_dict(wanted).items()}
-        arrays = {name: x for name, x in held.arrays.items() if name in shapes or name != _AUGMENT}
-        if _AUGMENT in shapes:
-            arrays.setdefault(_AUGMENT, np.zeros(shapes[_AUGMENT], np.float32))
-        _check(held, arrays, shapes, run, images)
-    except ConfigError as error:
-        raise ConfigError(f"config.train.init_from={given!r}: {error}") from error
-    network = unflatten_dict(
-        {tuple(name.split("/")): np.asarray(x, np.float32) for name, x in arrays.items()}
-    )
-    text = json.dumps(digests(network), sort_keys=True)
-    return Start(network, hashlib.sha256(text.encode()).hexdigest())
+        network = _network(user_path(given), run, images, wanted)
+        text = json.dumps(digests(network), sort_keys=True)
+        found, failure = Start(network, hashlib.sha256(text.encode()).hexdigest()), None
+    except (ConfigError, OSError) as error:
+        found, failure = None, ConfigError(f"config.train.init_from={given!r}: {error}")
+    _check_same_everywhere(given, found and found.sha256)
+    if failure is not None:
+        raise failure
+    return found
 
 
 def check_start(run: ModelRun) -> None:
     """Looks for the weights that `train.init_from` names, and reads none of them.
 
     Raises:
-      ConfigError: there are none.
+      ConfigError: there are none, or some processes have none.
     """
     given = run.train.init_from
     if given is None:
         return
+    failure = None
     try:
         _check_place(user_path(given), run)
-    except ConfigError as error:
-        raise ConfigError(f"config.train.init_from={given!r}: {error}") from error
+    except (ConfigError, OSError) as error:
+        failure = ConfigError(f"config.train.init_from={given!r}: {error}")
+    _check_same_everywhere(given, None if failure else hashlib.sha256().hexdigest())
+    if failure is not None:
+        raise failure
 
 
-def _check_everywhere(run: ModelRun) -> None:
-    """Raises ConfigError in every process where only some have the weights: all do alike."""
+def check_began(held: str | None, named: str | None) -> None:
+    """Raises ConfigError unless training began with the weights of one place, by its name alone.
+
+    Args:
+      held: `train.init_from` of the checkpoint's config; None where the weights were drawn.
+      named: that of the config now.
+    """
+    if held is None or named is None or _place(held) != _place(named):
+        began = "were drawn" if held is None else f"are those of {held!r}"
+        raise ConfigError(
+            f"config.train.init_from={named!r}: its weights are not those that the checkpoint's "
+            f"training began with, which {began}"
+        )
+
+
+def _place(given: str) -> Path:
+    return user_path(given).resolve()
+
+
+def _check_same_everywhere(given: str, sha256: str | None) -> None:
+    """Raises ConfigError in every process where they have unlike weights, or only some have any.
+
+    Each decides by itself whether it can go on without, and then all must do the same.
+    """
     if jax.process_count() == 1:
         return
-    try:
-        check_start(run)
-        found = True
-    except ConfigError:
-        found = False
-    every = multihost_utils.process_allgather(np.array([found])).ravel()
-    if every.any() and not every.all():
+    own = np.frombuffer(bytes.fromhex(sha256 or 64 * "0"), np.uint8)
+    every = multihost_utils.process_allgather(own)
+    others = np.flatnonzero((every != every[0]).any(axis=1))
+    if len(others):
         raise ConfigError(
-            f"config.train.init_from={run.train.init_from!r}: process {np.argmin(every)} does not "
-            f"have what process {np.argmax(every)} has; all need the same"
+            f"config.train.init_from={given!r}: process {others[0]} does not have the weights that "
+            "process 0 has; all need the same, or none"
         )
 
 
@@ -131,6 +150,19 @@ def _check_place(path: Path, run: ModelRun) -> None:
         raise ConfigError("there is no such file")
     if run.train.init_weights == "raw":
         raise ConfigError("train.init_weights='raw' has a use for a run's folder alone")
+
+
+def _network(path: Path, run: ModelRun, images: Images, wanted: Params) -> Params:
+    """The network's variables in float32."""
+    held = _read(path, run)
+    shapes = {"/".join(path): leaf.shape for path, leaf in flatten_dict(wanted).items()}
+    arrays = {name: x for name, x in held.arrays.items() if name in shapes or name != _AUGMENT}
+    if _AUGMENT in shapes:
+        arrays.setdefault(_AUGMENT, np.zeros(shapes[_AUGMENT], np.float32))
+    _check(held, arrays, shapes, run, images)
+    flat = {tuple(name.split("/")): np.asarray(x, np.float32) for name, x in arrays.items()}
+    network: Params = unflatten_dict(flat)
+    return network
 
 
 def _read(path: Path, run: ModelRun) -> _Held:

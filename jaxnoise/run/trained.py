@@ -54,9 +54,9 @@ def has_checkpoint(folder: RunFolder) -> bool:
 
 def check_trained(folder: RunFolder, key: str, step: int | None) -> None:
     """Raises ConfigError unless a run has a checkpoint, or that of the step that `key` asks for."""
-    steps = Checkpoints(folder.checkpoints).steps()
-    if not steps:
+    if not has_checkpoint(folder):
         raise ConfigError(f"--workdir={folder.root}: holds no checkpoint; train first")
+    steps = Checkpoints(folder.checkpoints).steps()
     if step is not None and step not in steps:
         held = ", ".join(map(str, steps))
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -102,7 +103,7 @@ def test_a_run_goes_on_though_the_one_that_it_started_from_has_trained_on(source
         capsys.readouterr()
         train.main(read(**{"train.init_from": str(kept), "train.further_steps": steps}), folder)
         err = capsys.readouterr().err
-        assert err.count("began with; the untrained model is not scored") == 1
+        assert err.count("have changed since training began with them; the untrained model") == 1
         assert folder.rows()[-1]["step"] == 2 + steps
         held = json.loads((folder.checkpoints / str(2 + steps) / "meta" / "metadata").read_text())
         assert held["start"] == first
@@ -134,11 +135,19 @@ def test_a_run_goes_on_though_the_one_that_it_started_from_is_gone(
     train.report(scored, trained_state(model, folder), folder, own=True)
     result = json.loads(folder.result.read_text())
     assert result == held | {"frechet_heun18": 1.0, "devices": model.devices.description}
+    # Under other settings they would be no neighbours.
+    for key, value in (("seed", 7), ("weights", "raw")):
+        folder.result.write_text(json.dumps(held | {key: value}))
+        train.report(scored, trained_state(model, folder), folder, own=True)
+        assert json.loads(folder.result.read_text()).keys() == {"frechet_heun18", "devices"}
     # Weights that cannot be read are gone only under the name that the run began with.
+    monkeypatch.chdir(tmp_path)
+    dry_run.main(read(**{"train.init_from": "kept/", "train.further_steps": 2}), folder)
     told = folder.config.read_text()
     for other in (str(tmp_path / "other"), str(folder.root / "other.pkl")):
-        with pytest.raises(ConfigError, match=r"other.*: its weights are not those"):
-            train.main(read(**{"train.init_from": other, "train.further_steps": 4}), folder)
+        for command in (train, dry_run):
+            with pytest.raises(ConfigError, match=r"other.*: its weights .* are those of '.*kept'"):
+                command.main(read(**{"train.init_from": other, "train.further_steps": 4}), folder)
     assert folder.config.read_text() == told
     # A network drawn anew would be another run.
     for held in folder.checkpoints.glob(f"*/{metadata}"):
@@ -154,19 +163,38 @@ def test_a_run_whose_weights_were_drawn_began_with_none_that_are_gone(source, tm
     folder = RunFolder(tmp_path / "run", experiment.completed)
     shutil.copytree(source[0].root, folder.root)
     named = {"ema.further_rates": (0.5,), "train.init_from": str(tmp_path / "gone")}
-    with pytest.raises(ConfigError, match=r"gone': its weights are not those"):
+    with pytest.raises(ConfigError, match=r"gone': its weights are not those .* were drawn$"):
         train.main(read(**named, **{"train.further_steps": 2}), folder)
 
 
 def test_all_processes_have_the_weights_or_none_does(source, monkeypatch):
     """Each decides by itself whether it can go on without, and then all must do the same."""
     checked = read(**{"train.init_from": str(source[0].root)})
+    model = open_model(checked)
+    wanted = model.abstract_state.params["network"]
+    network, asked = model.start.network, []
+
+    def gather(own):
+        """The others have what this one has, or weights of other bytes where it reads them."""
+        asked.append(own)
+        return np.stack([own, own ^ others[len(asked) - 1], own])
+
+    # Orbax would ask the others as well.
+    monkeypatch.setattr(start, "_network", lambda *given: network)
     monkeypatch.setattr(jax, "process_count", lambda: 3)
-    monkeypatch.setattr(
-        start.multihost_utils, "process_allgather", lambda own: np.stack([own, [False], own])
-    )
-    with pytest.raises(ConfigError, match=r"process 1 does not have what process 0 has; all need"):
-        start.open_start(checked, None, None)
+    monkeypatch.setattr(start.multihost_utils, "process_allgather", gather)
+    for others, collectives in (((0, 0), 2), ((1,), 1), ((0, 1), 2)):
+        asked.clear()
+        unlike = pytest.raises(ConfigError, match=r"process 1 does not have the weights that proc")
+        with unlike if any(others) else nullcontext():
+            assert open_start(checked, model.images, wanted).sha256 == model.start.sha256
+        assert len(asked) == collectives
+    # Where all have none, each says so itself.
+    gone = read(**{"train.init_from": str(source[0].root / "gone")})
+    asked.clear()
+    with pytest.raises(ConfigError, match="there is nothing there"):
+        open_start(gone, model.images, wanted)
+    assert not asked[0].any()
 
 
 def test_runs_that_train_together_open_their_images_once(tmp_path, monkeypatch):
