@@ -3,7 +3,9 @@
     python -m docs.builders.evidence
 
 Writes docs/evidence/STUDY.md and the pictures that it shows for every docs/evidence/STUDY.jsonl,
-and docs/evidence.md, what all of them answer.
+and docs/evidence.md, what all of them answer. Numbers hold no images: the pictures of samples that
+a study makes in its folder, COMPARISON_samples.png, are copied there as
+STUDY_COMPARISON_samples.png.
 """
 
 import argparse
@@ -93,9 +95,10 @@ def write(archive: Path) -> str:
             name = f"{archive.stem}_{picture.name}"
             shutil.copyfile(picture, EVIDENCE / name)
             text += f"\n![{picture.stem.replace('_', ' ')}]({name})\n"
-        # Drawn beside the run folders, since the numbers that are kept hold no images.
-        for picture in sorted(EVIDENCE.glob(f"{archive.stem}_*_samples.png")):
-            text += f"\n![{picture.stem.replace('_', ' ')}]({picture.name})\n"
+        for name in study.comparisons:
+            picture = EVIDENCE / f"{archive.stem}_{name}_samples.png"
+            if picture.exists():
+                text += f"\n![{name.replace('_', ' ')} samples]({picture.name})\n"
         summary = summary_of(archive, study, folder, runs)
     (EVIDENCE / f"{archive.stem}.md").write_text(text)
     return summary

@@ -10,6 +10,7 @@ from jaxnoise.commands import evaluate, train, train_together
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import ModelRun
 from jaxnoise.files import check_folder, exclusive, user_path
+from jaxnoise.run.trained import has_checkpoint
 from jaxnoise.study import local, on_ray
 from jaxnoise.study.agreement import check_agreement
 from jaxnoise.study.archive import check_archive, pack, unpack
@@ -119,7 +120,7 @@ def make(
         own = folder.run_folder(run)
         lacking = folder.lacking(run)
         for name in lacking if "" not in lacking else []:
-            if not own.checkpoints.exists():
+            if not has_checkpoint(own):
                 raise ConfigError(
                     f"--workdir={folder.root}: {run.name} lacks its score {name!r}, and came from "
                     f"an archive without checkpoints; delete {own.root} to train it anew"

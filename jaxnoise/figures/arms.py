@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.ticker import PercentFormatter
-from PIL import Image
 
+from jaxnoise.figures.samples import upper_rows
 from jaxnoise.figures.style import (
     ARM_COLORS,
     FAINT,
@@ -170,17 +170,16 @@ def save_arm_curves(
     save(figure, path)
 
 
-def save_arm_samples(title: str, grids: Mapping[str, Path], path: Path) -> None:
-    """Writes the upper part of each arm's grid of samples, one below the other.
+def save_arm_samples(title: str, grids: Mapping[str, bytes], path: Path) -> None:
+    """Writes the upper rows of each arm's grid of samples, one below the other.
 
     Args:
       title: of the picture.
-      grids: name -> a PNG file of `save_grid`; at least one. Shown is as much from the top as is .3
-        of its width: three rows of ten square images.
+      grids: name -> a PNG of `save_grid`; at least one. Shown are as many rows of images as fit a
+        third of its width, such as three rows of ten square ones, and at least one.
       path: a PNG file.
     """
-    pictures = {arm: np.asarray(Image.open(grid).convert("RGB")) for arm, grid in grids.items()}
-    parts = {arm: whole[: round(0.3 * whole.shape[1])] for arm, whole in pictures.items()}
+    parts = {arm: upper_rows(grid, 1 / 3) for arm, grid in grids.items()}
     width = 6.0
     heights = [width * part.shape[0] / part.shape[1] for part in parts.values()]
     figure = blank_figure(width + 0.4, sum(heights) + 0.42 * len(heights) + 0.6)

@@ -60,6 +60,24 @@ def save_grid(
     write_whole(Path(path), data.getvalue())
 
 
+def upper_rows(png: bytes, share: float) -> npt.NDArray[np.uint8]:
+    """The upper rows of images of a picture of `save_grid`.
+
+    Args:
+      png: the picture, with gaps between its images.
+      share: of its width; as many whole rows as are no higher, and at least one.
+
+    Returns:
+      uint8[h, w, 3].
+    """
+    picture = np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+    is_gap = (picture == _GAP_VALUE).all(axis=(1, 2))
+    # Where a gap follows an image.
+    ends = np.flatnonzero(is_gap[1:] & ~is_gap[:-1]) + 1 + _GAP
+    fitting = ends[ends <= share * picture.shape[1]]
+    return picture[: max([*fitting, *ends[:1]])] if len(ends) else picture
+
+
 def can_be_shown(shape: tuple[int, ...], dtype: npt.DTypeLike) -> bool:
     """Whether arrays of a shape [..., C] are pictures: uint8 of 1 or 3 channels."""
     return bool(np.dtype(dtype) == np.uint8 and shape[-1] in (1, 3))

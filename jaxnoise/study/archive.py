@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -133,7 +134,8 @@ def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None
       folder: of the study.
       runs: the plan.
       archive: replaced when the new one is whole. A .tar leaves out the checkpoints of finished
-        runs; a .jsonl keeps what it held of runs that are not finished here.
+        runs that no other one is still to read; a .jsonl keeps what it held of runs that are not
+        finished here, and leaves out, with a line, a score taken under other settings by hand.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     if archive.suffix == ".jsonl":
@@ -143,8 +145,12 @@ def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None
         lines = [f"{json.dumps(run)}\n" for run in (done | kept).values()]
         write_whole(archive, "".join(lines))
         return
+    # What others start from stays until they are finished too.
+    named = {name for run in runs if not folder.is_finished(run) for name in run.after}
     done_checkpoints = {
-        folder.run_folder(planned).checkpoints for planned in runs if folder.is_finished(planned)
+        folder.run_folder(planned).checkpoints
+        for planned in runs
+        if folder.is_finished(planned) and planned.name not in named
     }
 
     def wanted(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
@@ -189,7 +195,17 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
 
 def _is_numbers(folder: StudyFolder, planned: PlannedRun) -> bool:
     """Whether a run is finished and is told by its numbers: a rater is a file that others read."""
-    return folder.is_finished(planned) and not folder.run_folder(planned).rater.exists()
+    run = folder.run_folder(planned)
+    if run.rater.exists() or not folder.is_finished(planned):
+        return False
+    difference = folder.difference(planned, folder.read(run.config))
+    if difference:
+        print(
+            f"warning: {planned.name} is not kept, since it went on under other settings than the "
+            f"plan's: {difference}",
+            file=sys.stderr,
+        )
+    return not difference
 
 
 def _summary(folder: StudyFolder, planned: PlannedRun) -> dict[str, Any]:

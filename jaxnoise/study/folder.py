@@ -21,7 +21,7 @@ VIEWING = (
     "evaluate.fallback",
     "evaluate.reference",
     "evaluate.extractor.path",
-    "sample.batch",
+    *(f"sample.{key}" for key in ("batch", "count", "columns", "seed", "step", "format")),
 )
 """Settings in which a run of a study may differ from its plan."""
 
@@ -126,13 +126,16 @@ class StudyFolder:
         """Raises ConfigError where `held`, name -> config, has a run of the plan otherwise."""
         for planned in runs:
             if planned.name in held:
-                there, here = completed(held[planned.name]), planned.run.config
-                difference = differences(there, here, VIEWING)
+                difference = self.difference(planned, held[planned.name])
                 if difference:
                     raise ConfigError(
                         f"--workdir={self.root}: {planned.name} is a run of another config: "
                         f"{difference}; give another --workdir"
                     )
+
+    def difference(self, planned: PlannedRun, held: Mapping[str, Any]) -> str:
+        """In what a config trains or is scored otherwise than a planned run; "" if alike."""
+        return differences(completed(held), planned.run.config, VIEWING)
 
     def add_to_plan(self, configs: Mapping[str, Any]) -> None:
         """Adds runs that the plan does not have yet, by their names."""

@@ -14,6 +14,7 @@ from jaxnoise.figures.arms import (
 )
 from jaxnoise.files import write_whole
 from jaxnoise.report import write_comparison
+from jaxnoise.report.run_data import read_run
 from jaxnoise.study.answers import VERDICTS, Answer, answers_of
 from jaxnoise.study.answers import as_markdown as answers_as_markdown
 from jaxnoise.study.claims import Claim
@@ -188,16 +189,16 @@ def draw_levels(
 def draw_samples(
     name: str, comparison: Comparison, folder: StudyFolder, runs: Sequence[PlannedRun]
 ) -> None:
-    """Draws the last samples of every arm's first seed, all from the same noise."""
-    first = min(planned.seed for planned in runs)
-    grids = {}
+    """Draws the samples at the end of training of the first seed that most arms have any of."""
+    seeds: dict[int, dict[str, bytes]] = {}
     for planned in _shown(comparison, runs):
-        found = sorted(folder.run_folder(planned).samples.glob("step_*.png"))
-        if planned.seed == first and found:
-            grids[planned.arm] = found[-1]
-    if grids:
+        for grid in read_run(folder.run_folder(planned).root).grids:
+            if grid.step == planned.run.train.last_step:
+                seeds.setdefault(planned.seed, {})[planned.arm] = grid.picture.png
+    if seeds:
+        seed = min(seeds, key=lambda seed: (-len(seeds[seed]), seed))
         path = folder.root / f"{name}_samples.png"
-        save_arm_samples(f"{name}: samples at the end of training, seed {first}", grids, path)
+        save_arm_samples(f"{name}: samples, seed {seed}", seeds[seed], path)
 
 
 def _shown(comparison: Comparison, runs: Sequence[PlannedRun]) -> list[PlannedRun]:

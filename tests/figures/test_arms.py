@@ -26,15 +26,26 @@ def test_samples_of_every_arm_are_shown_from_the_top(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(arms, "save", lambda figure, path: made.append(figure))
     images = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 1), np.uint8)
-    for name, images_shown in (("a", images), ("b", images[:10])):
-        save_grid(images_shown, tmp_path / f"{name}.png", gap=0)
-    save_arm_samples("a study", {name: tmp_path / f"{name}.png" for name in "ab"}, "x.png")
-    high, low = (axes.get_images()[0].get_array() for axes in made[0].axes)
-    side = high.shape[1] // 10
-    # Three rows of ten, and all of one row.
-    np.testing.assert_array_equal(high[::side, ::side, 0], np.arange(30).reshape(3, 10))
-    np.testing.assert_array_equal(low[::side, ::side, 2], np.arange(10)[None])
-    assert [axes.get_title(loc="left") for axes in made[0].axes] == ["a", "b"]
+    # Images, columns, and the rows that are shown: a third of the width, and one at least.
+    kinds = {"a": (images, 10, 3), "b": (images[:10], 10, 1), "c": (images[:9], 3, 1)}
+    kinds |= {"d": (images[:1], 10, 1), "tall": (images.repeat(4, axis=1), 10, 1)}
+    kinds |= {"colour": (images.repeat(3, axis=3), 10, 3)}
+    grids = {}
+    for name, (shown, columns, _) in kinds.items():
+        save_grid(shown, tmp_path / "grid.png", columns)
+        grids[name] = (tmp_path / "grid.png").read_bytes()
+    save_arm_samples("a study", grids, "x.png")
+    for axes, (name, (shown, columns, rows)) in zip(made[0].axes, kinds.items(), strict=True):
+        assert axes.get_title(loc="left") == name
+        part = axes.get_images()[0].get_array()
+        own = min(columns, len(shown))
+        right, down = (part.shape[1] - 2) // own, (part.shape[0] - 2) // rows
+        np.testing.assert_array_equal(
+            part[2::down, 2::right, 2], np.arange(rows * own).reshape(rows, own)
+        )
+        # Whole images, with a gap below.
+        assert (part[-2:] == 232).all()
+        assert down - 2 == (right - 2) * shown.shape[1] // shown.shape[2]
 
 
 def test_the_same_scores_are_the_same_file(tmp_path):

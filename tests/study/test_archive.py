@@ -1,6 +1,7 @@
 """A study in one file: the numbers of finished runs."""
 
 import json
+import tarfile
 
 import pytest
 from study import small_study
@@ -62,6 +63,35 @@ def test_a_run_that_went_on_under_other_settings_is_kept_as_the_plan_has_it(fini
     other = StudyFolder(tmp_path / "other")
     unpack(tmp_path / "study.jsonl", other, runs)
     assert other.is_finished(runs[0])
+
+
+def test_a_score_under_other_settings_by_hand_is_not_kept(finished, tmp_path, capsys):
+    folder, runs = finished
+    planned = runs[0].run.config
+    few = {**planned["sample"], "method": {**planned["sample"]["method"], "sigmas": [1.5]}}
+    folder.run_folder(runs[0]).claim({**planned, "sample": few})
+    pack(folder, runs, tmp_path / "study.jsonl")
+    assert (tmp_path / "study.jsonl").read_text() == ""
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "digits/plain/seed_0 is not kept, since it went on under other settings" in said
+    assert "sample.method.sigmas" in said
+
+
+def test_a_tar_keeps_the_weights_that_a_run_is_still_to_start_from(tmp_path):
+    folder = StudyFolder(tmp_path / "runs")
+    runs = planned_runs(small_study.of_two(), "smoke", folder.root)
+    finished = [runs[0], runs[1], runs[3], runs[5]]
+    for planned in finished:
+        run = folder.run_folder(planned)
+        run.claim(planned.run.config)
+        run.result.write_text(json.dumps({"frechet_1step": 2.0}))
+        (run.checkpoints / "8").mkdir(parents=True)
+    pack(folder, runs, tmp_path / "study.tar")
+    with tarfile.open(tmp_path / "study.tar") as tar:
+        held = {name for name in tar.getnames() if name.endswith("checkpoints")}
+    # The first seed of the second comparison is still to start from that of the first.
+    assert held == {"first/plain/seed_0/checkpoints"}
 
 
 def test_files_of_other_runs_are_named_wherever_the_folder_lies(tmp_path):
