@@ -28,13 +28,18 @@ LAWS: dict[str, dict[str, Any]] = {
 }
 TARGETS = ("v", "eps", "x0")
 COMPENSATED = ("laplace0.5", "cauchy", "edm_normal")
+# Where configs/digits_law_learned.py begins, and where its meta-gradients take it (seed 0).
+LEARNED = {
+    "learned_start-v": {"law": {"name": "laplace", "mu": 3.0, "b": 0.5}},
+    "learned-v": {"law": {"name": "laplace", "mu": 1.36, "b": 2.08}},
+}
 LARGER = ("cosine", "laplace0.5", "cosine_scaled", "edm_normal")
 METRICS = ("frechet", "precision_recall")
 CONTROL = "cosine-v"
 
 
 def arms() -> dict[str, dict[str, Any]]:
-    """Every law with every target, and the compensated ones."""
+    """Every law with every target, the compensated ones, and one that meta-gradients learned."""
     found = {
         f"{name}-{target}": {"law": law, "objective.target": target}
         for name, law in LAWS.items()
@@ -45,9 +50,10 @@ def arms() -> dict[str, dict[str, Any]]:
         "objective.max_ratio": 5.0,
         "objective.weight": {"name": "density", "space": "v", "law": {"name": "cosine"}},
     }
-    return found | {
+    compensated = {
         f"{name}-v-compensated": {"law": LAWS[name]} | compensation for name in COMPENSATED
     }
+    return found | compensated | LEARNED
 
 
 def get_claims() -> tuple[Claim, ...]:
@@ -76,6 +82,15 @@ def get_claims() -> tuple[Claim, ...]:
     found += [
         Claim("EDM's law beats the cosine law", comparison, (("edm_normal-v", CONTROL),), score)
         for comparison in (digits, clothes)
+    ]
+    found += [
+        Claim(
+            f"a law learned by meta-gradients beats {beaten}", digits, (("learned-v", arm),), score
+        )
+        for beaten, arm in (
+            ("the law that it starts from", "learned_start-v"),
+            ("the cosine law", CONTROL),
+        )
     ]
     for other in ("eps", "x0"):
         says = f"predicting v beats predicting {other} (mean of {len(LAWS)} laws)"
