@@ -19,6 +19,7 @@ from benchmarks import (
     scaling,
     selection_optimum,
     steps,
+    value_of_noise,
 )
 from benchmarks.collectives import collectives
 from docs.builders import evidence
@@ -238,3 +239,32 @@ def test_the_trace_under_an_adaptive_law_has_a_closed_form():
     assert clean == ("<0.1", *map(pytest.approx, (1.5, 2.0, 0.75, 0.5)))
     assert noisy == (">10", *map(pytest.approx, (0.5, 8.0, 0.25, 0.5)))
     assert every == ("all", *map(pytest.approx, (1.0, 5.0, 1.0, 1.0)))
+
+
+def test_what_is_told_of_a_value_is_found():
+    """Of a variance of 1 within levels .6 is the image's and .3 the noise's; a score tells .2."""
+    random = np.random.default_rng(0)
+    images = 600
+    x0, eps = (random.normal(size=(2 * images, 2)) for _ in range(2))
+    image = np.arange(2 * images) // 2
+    x0 = x0[2 * image]
+    lam = random.uniform(-4, 4, 2 * images)
+    chance = random.normal(size=2 * images)
+    value = np.sqrt(0.6) * x0[:, 0] + np.sqrt(0.3) * eps[:, 1] + np.sqrt(0.1) * chance
+    score = np.sqrt(0.2) * value + np.sqrt(0.8) * random.normal(size=2 * images)
+    # Levels differ in how large values are, and in their mean, by as much as values within them.
+    scaled = 3 * value + np.where(lam > 0, 3.0, -3.0)
+    found = value_of_noise.shares_of(
+        value_of_noise.Values(scaled, lam, -5 * score, chance, x0, eps, x0 + eps, image)
+    )
+    wanted = {
+        "levels, of the whole variance": 0.5,
+        "the rater's score": -0.2,
+        "the loss": 0.1,
+        "the image": 0.6,
+        "the noise": 0.3,
+        # The covariances with x + eps are sqrt(.6) and sqrt(.3), its variances 2.
+        "the noisy image": 0.45,
+        "image and noise": 0.9,
+    }
+    assert found == {name: pytest.approx(share, abs=0.08) for name, share in wanted.items()}

@@ -11,6 +11,7 @@ import pytest
 import tiny
 from small_network import MODEL
 
+from benchmarks import value_of_noise
 from configs import digits_law_learned, digits_noise_neutral, digits_noise_neutral_rater
 from jaxnoise import experiment
 from jaxnoise.commands import train
@@ -71,6 +72,19 @@ def test_a_law_is_learned_recorded_and_told_as_a_section(tmp_path):
     }
     assert tiny.read_png(folder.curves).shape[1] > 500
     assert "Mean of the learned law" in folder.report.read_text()
+    # What examples are worth to it, and what may tell of that.
+    found = value_of_noise.measured(folder.root, examples=128, repeats=1)
+    assert {len(part) for part in found} == {128}
+    assert found.value.std() > 0
+    # The network sees x0 exp(lam / 2) + eps, up to a factor of the level.
+    noisy = found.x0 * np.exp(found.lam / 2)[:, None] + found.eps
+    lengths = np.linalg.norm(noisy, axis=1) * np.linalg.norm(found.noisy, axis=1)
+    np.testing.assert_allclose((noisy * found.noisy).sum(1) / lengths, 1, atol=1e-5)
+    lam, base = (
+        jnp.float32(found.lam),
+        experiment.read(json.loads(folder.config.read_text())).objective.law,
+    )
+    np.testing.assert_allclose(found.score, law.log_prob(lam) - base.log_prob(lam), atol=1e-4)
     # It goes into another run as numbers.
     other = digits_noise_neutral.get_config().to_dict() | {"law": result["law"]}
     del other["selection"]

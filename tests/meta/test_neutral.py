@@ -10,11 +10,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from scipy.stats import norm
 
 from jaxnoise.errors import ArgumentError
 from jaxnoise.meta import (
+    InnerState,
     NeutralPool,
     NeutralWeights,
     NoiseSelection,
@@ -26,6 +28,7 @@ from jaxnoise.meta import (
     asks_what_is_shown,
     draw_candidates,
     floored_softmax,
+    meta_gradient,
 )
 
 POOLS, SIZE, SPREAD = 4000, 64, 0.3
@@ -192,6 +195,47 @@ def test_inverse_probabilities_have_mean_one(selected):
     weight = selected[1]["weighted draws"].weight.ravel()
     assert weight.std() > 0.3
     assert abs(weight.mean() - 1) < 4 * weight.std() / np.sqrt(weight.size)
+
+
+def test_the_noisy_image_tells_of_a_value_what_the_denoiser_errs_by():
+    """Of v = -d outer / d w; the rest of it is the chance in x0, which must not be told.
+
+    With a table D(x) = theta[bin of x], squared errors and SGD of rate a, a step's outer loss L has
+    E[v | bin] = 2 a dL/dtheta (theta - E[x0 | bin]).
+    """
+    bins, count, rate = 6, 600, 0.1
+    random = np.random.default_rng(0)
+    x0 = random.choice((-1, 1), count) + SPREAD * random.normal(size=count)
+    place = np.clip(np.floor(x0 + random.normal(size=count) + 3), 0, bins - 1).astype(int)
+    mean = np.bincount(place, x0) / np.bincount(place)
+    aim, optimizer = jnp.float32(random.normal(size=bins)), optax.sgd(rate)
+
+    def losses(theta, batch):
+        return (theta[batch[0]] - batch[1]) ** 2
+
+    solve = meta_gradient(
+        losses,
+        lambda eta, batch: jnp.full(count, 1 / count),
+        lambda theta, aim: jnp.sum((theta - aim) ** 2),
+        optimizer,
+    )
+
+    def values(theta):
+        """Each example's value, its mean in every bin, and the outer slopes after the step."""
+        theta = jnp.float32(theta)
+        inner = InnerState(theta, optimizer.init(theta))
+        found = solve((), inner, (jnp.array(place[None]), jnp.float32(x0[None])), aim)
+        value = -np.asarray(found.weight_gradients[0])
+        slopes = 2 * np.asarray(found.inner.params - aim)
+        return value, np.bincount(place, value) / np.bincount(place), slopes
+
+    off = np.linspace(-1.0, 1.0, bins)
+    value, told, slopes = values(mean + off)
+    np.testing.assert_allclose(told, 2 * rate * slopes * off, rtol=1e-4, atol=1e-6)
+    # At the best denoiser nothing is told, and values differ all the same.
+    value, told, _ = values(mean)
+    assert np.abs(told).max() < 1e-5 * np.std(value)
+    assert np.std(value) > 0.05
 
 
 def test_a_softmax_over_devices_is_that_of_all():
