@@ -5,7 +5,7 @@ configs/digits_noise_rater_batch.py but for what the rater sees, and a floor und
 Command:      python run.py --config=configs/digits_noise_neutral_rater.py
 Hardware:     two CPU cores.
 Paper:        none; that the rater sees the noisy image alone is ours.
-Ours:         not run yet.
+Ours:         see docs/evidence/noise_rater.md.
 """
 
 from ml_collections import ConfigDict
