@@ -6,7 +6,7 @@ so that asking it about four draws of noise costs little beside a step.
 Command:      python run.py --config=configs/digits_noise_rater.py
 Hardware:     two CPU cores.
 Paper:        none; the abstract of NoiseRater (arXiv 2605.08144) names no digits.
-Ours:         see docs/noise_rater_digits.md.
+Ours:         see docs/evidence/noise_rater.md.
 """
 
 from ml_collections import ConfigDict

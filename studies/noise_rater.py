@@ -24,7 +24,7 @@ SMALL = {
 RATERS = {
     "candidates": "configs/digits_noise_rater.py",
     "batch": "configs/digits_noise_rater_batch.py",
-    "level": "configs/digits_noise_rater_level.py",
+    "level": "configs/digits_noise_rater_batch.py",
     "noisy": "configs/digits_noise_neutral_rater.py",
 }
 
@@ -101,7 +101,7 @@ def get_study() -> Study:
             "raters": Comparison(
                 base=RATERS["candidates"],
                 bases=RATERS,
-                arms={name: {} for name in RATERS},
+                arms={name: {} for name in RATERS} | {"level": {"rater": {"name": "level"}}},
                 control="candidates",
                 budgets={
                     "smoke": Budget((0,), small_rater, ("noisy",)),

@@ -66,7 +66,7 @@ def test_defaults_are_those_of_datarater():
     [
         ("digits_noise_rater", {"name": "conv"}, ConvRater(dtype=jnp.dtype("float32"))),
         (
-            "digits_noise_rater_level",
+            "digits_noise_rater_batch",
             {"name": "level", "width": 8},
             LevelRater(8, dtype=jnp.dtype("float32")),
         ),

@@ -99,7 +99,9 @@ STEPS = {
         pacing={"bins": 4, "warmup_steps": 2},
         data={"flip": True},
     ),
-    "draws selected by their loss": partial(config, "digits_noise_loss", model=SMALL),
+    "draws selected by their loss": partial(
+        config, "digits_noise_plain", model=SMALL, selection={"name": "loss"}
+    ),
 }
 
 
