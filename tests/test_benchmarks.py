@@ -6,6 +6,7 @@ from importlib import import_module, util
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,6 +24,8 @@ from benchmarks import (
 )
 from benchmarks.collectives import collectives
 from docs.builders import evidence
+from jaxnoise.objectives import LogSnrLevels
+from jaxnoise.training.drawing import Examples
 
 pytestmark = pytest.mark.slow
 
@@ -241,8 +244,12 @@ def test_the_trace_under_an_adaptive_law_has_a_closed_form():
     assert every == ("all", *map(pytest.approx, (1.0, 5.0, 1.0, 1.0)))
 
 
-def test_what_is_told_of_a_value_is_found():
-    """Of a variance of 1 within levels .6 is the image's and .3 the noise's; a score tells .2."""
+def test_what_is_told_of_a_value_is_found(monkeypatch):
+    """Of a variance of 1 within levels .6 is the image's and .3 the noise's; a score tells .2.
+
+    A value of each image by itself tells nothing of others, though an example shares it.
+    """
+    monkeypatch.setattr(value_of_noise, "COMPONENTS", 80)
     random = np.random.default_rng(0)
     images = 600
     x0, eps = (random.normal(size=(2 * images, 2)) for _ in range(2))
@@ -254,8 +261,13 @@ def test_what_is_told_of_a_value_is_found():
     score = np.sqrt(0.2) * value + np.sqrt(0.8) * random.normal(size=2 * images)
     # Levels differ in how large values are, and in their mean, by as much as values within them.
     scaled = 3 * value + np.where(lam > 0, 3.0, -3.0)
+    # What the images tell where noise is high, and all but chance where it is low.
+    expected = 3 * np.where(lam < 0, np.sqrt(0.3) * eps[:, 1], value - np.sqrt(0.1) * chance)
+    label = np.zeros((2 * images, 0))
     found = value_of_noise.shares_of(
-        value_of_noise.Values(scaled, lam, -5 * score, chance, x0, eps, x0 + eps, image)
+        value_of_noise.Values(
+            scaled, lam, -5 * score, chance, x0, eps, x0 + eps, image, label, expected
+        )
     )
     wanted = {
         "levels, of the whole variance": 0.5,
@@ -266,5 +278,37 @@ def test_what_is_told_of_a_value_is_found():
         # The covariances with x + eps are sqrt(.6) and sqrt(.3), its variances 2.
         "the noisy image": 0.45,
         "image and noise": 0.9,
+        "noisy image, images known": 0.6,
     }
+    quarters = [share for name, share in found.items() if name.startswith("  at log SNR")]
+    assert quarters == pytest.approx([0.3, 0.3, 0.9, 0.9], abs=0.08)
+    found = {name: share for name, share in found.items() if name in wanted}
     assert found == {name: pytest.approx(share, abs=0.08) for name, share in wanted.items()}
+
+
+def test_what_an_image_is_worth_by_itself_tells_nothing_of_another_one():
+    """Though two examples of it share it, and a regression knows it by its pixels."""
+    random = np.random.default_rng(0)
+    image = np.arange(400) // 2
+    x0, own = random.normal(size=(200, 16))[image], random.normal(size=200)[image]
+    assert value_of_noise.told_by(x0, own, image) < 0.1
+    assert value_of_noise.told_by(x0, own, np.arange(400)) > 0.5
+
+
+def test_the_images_of_training_tell_the_mean_of_a_noisy_one():
+    """Of two images as likely, the mean; the noisy image, its level and its label stay."""
+    pool = np.array([[-0.5], [0.5], [0.9]]), np.array([0, 0, 1])
+    drawn = Examples(
+        x0=jnp.full((3, 1), 0.5),
+        eps=jnp.array([[-0.5], [0.0], [0.25]]),
+        levels=LogSnrLevels(lam=jnp.array([0.0, 10.0, 0.0]), log_prob=jnp.zeros(3)),
+        labels=jnp.array([0, 0, 1]),
+        dropout_keys=None,
+    )
+    step = value_of_noise.Step(None, None, None, drawn, None, None, None, np.arange(3), pool)
+    found = value_of_noise.expected_of(step)
+    np.testing.assert_allclose(found.x0[:, 0], [0.0, 0.5, 0.9], atol=1e-6)
+    signal = np.exp(np.asarray(drawn.levels.lam) / 2)[:, None]
+    np.testing.assert_allclose(
+        signal * found.x0 + found.eps, signal * drawn.x0 + drawn.eps, rtol=1e-5, atol=1e-6
+    )

@@ -7,6 +7,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import tiny
 from small_network import MODEL
@@ -73,9 +74,14 @@ def test_a_law_is_learned_recorded_and_told_as_a_section(tmp_path):
     assert tiny.read_png(folder.curves).shape[1] > 500
     assert "Mean of the learned law" in folder.report.read_text()
     # What examples are worth to it, and what may tell of that.
-    found = value_of_noise.measured(folder.root, examples=128, repeats=1)
+    step = value_of_noise.read_step(folder.root, examples=128, repeats=1)
+    found = value_of_noise.values_of(step)
     assert {len(part) for part in found} == {128}
-    assert found.value.std() > 0
+    assert found.label.sum(1).tolist() == [1] * 128
+    # Value is -B times the slope by a weight, which is 1 / B.
+    moved = [outer_after(step, 1 + h * np.sign(found.value)) for h in (0.2, -0.2)]
+    slope = 128 * (moved[0] - moved[1]) / 0.4
+    assert slope == pytest.approx(-np.abs(found.value).mean(), rel=0.05)
     # The network sees x0 exp(lam / 2) + eps, up to a factor of the level.
     noisy = found.x0 * np.exp(found.lam / 2)[:, None] + found.eps
     lengths = np.linalg.norm(noisy, axis=1) * np.linalg.norm(found.noisy, axis=1)
@@ -89,6 +95,16 @@ def test_a_law_is_learned_recorded_and_told_as_a_section(tmp_path):
     other = digits_noise_neutral.get_config().to_dict() | {"law": result["law"]}
     del other["selection"]
     assert float(experiment.read(other).objective.law.mu) == result["law"]["mu"]
+
+
+def outer_after(step, weights):
+    """The outer loss after the inner step with so much of each example's weight, 1 / B."""
+    task, inner = step.task, step.inner
+    weights = jnp.asarray(weights, jnp.float32) / len(weights)
+    gradient = jax.grad(lambda theta: (weights * task.losses(theta, step.drawn)).sum())
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = step.optimizer.update(gradient(inner.params), inner.opt_state, inner.params)
+    return float(task.outer_loss(optax.apply_updates(inner.params, updates), step.outer))
 
 
 def selecting(name, file, **section):
