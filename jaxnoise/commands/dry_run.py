@@ -15,10 +15,10 @@ from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.experiment import RaterRun, Run
 from jaxnoise.objectives import ConsistencyObjective
 from jaxnoise.run.model import OpenModel, open_model
-from jaxnoise.run.open import OpenRun, of_model
+from jaxnoise.run.open import OpenRun, of_model, warn
 from jaxnoise.run.rater import OpenRater, open_rater
-from jaxnoise.run.start import check_began
 from jaxnoise.run.trained import has_checkpoint
+from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.records import RunFolder
 
 
@@ -42,9 +42,8 @@ def main(run: Run, folder: RunFolder) -> None:
     else:
         resumes = has_checkpoint(folder)
         opened = open_model(of_model(run), images, scored=False, selects=True, resumes=resumes)
-        if not opened.starts and folder.config.exists():
-            held = json.loads(folder.config.read_text())
-            check_began(held["train"].get("init_from"), run.train.init_from)
+        if resumes and (meta := Checkpoints(folder.checkpoints, on_skip=warn).meta()):
+            opened.check_start(meta)
         print(json.dumps(run.config, indent=2))
         print("\nParameters")
     for line in parameter_table(jax.eval_shape(opened.init, opened.key)):

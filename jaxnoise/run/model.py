@@ -78,6 +78,10 @@ class OpenModel(OpenRun):
                 f"config.selection.file={self.run.config['selection']['file']!r}: it is not the "
                 "rater that the checkpoint was trained with"
             )
+        self.check_start(meta)
+
+    def check_start(self, meta: dict[str, Any]) -> None:
+        """Raises ConfigError unless a checkpoint's training began with weights of this config."""
         first, named = meta.get("start"), self.run.train.init_from
         held = None if first is None else meta["config"]["train"].get("init_from")
         if self.starts and first != self.start_sha256:

@@ -71,12 +71,20 @@ def open_start(run: ModelRun, images: Images, wanted: Params) -> Start | None:
         network = _network(user_path(given), run, images, wanted)
         text = json.dumps(digests(network), sort_keys=True)
         found, failure = Start(network, hashlib.sha256(text.encode()).hexdigest()), None
-    except (ConfigError, OSError) as error:
-        found, failure = None, ConfigError(f"config.train.init_from={given!r}: {error}")
-    _check_same_everywhere(given, found and found.sha256)
+    # Whatever it is, the other processes wait to hear of it.
+    except Exception as error:
+        found, failure = None, _named(given, error)
+    _check_same_everywhere(given, found and found.sha256, failure)
     if failure is not None:
         raise failure
     return found
+
+
+def _named(given: str, error: Exception) -> Exception:
+    """An error that the user can mend with the key's name; any other as it is."""
+    if not isinstance(error, ConfigError | OSError):
+        return error
+    return ConfigError(f"config.train.init_from={given!r}: {error}")
 
 
 def check_start(run: ModelRun) -> None:
@@ -91,9 +99,9 @@ def check_start(run: ModelRun) -> None:
     failure = None
     try:
         _check_place(user_path(given), run)
-    except (ConfigError, OSError) as error:
-        failure = ConfigError(f"config.train.init_from={given!r}: {error}")
-    _check_same_everywhere(given, None if failure else hashlib.sha256().hexdigest())
+    except Exception as error:
+        failure = _named(given, error)
+    _check_same_everywhere(given, None if failure else hashlib.sha256().hexdigest(), failure)
     if failure is not None:
         raise failure
 
@@ -117,21 +125,30 @@ def _place(given: str) -> Path:
     return user_path(given).resolve()
 
 
-def _check_same_everywhere(given: str, sha256: str | None) -> None:
+def _check_same_everywhere(given: str, sha256: str | None, failure: Exception | None) -> None:
     """Raises ConfigError in every process where they have unlike weights, or only some have any.
 
     Each decides by itself whether it can go on without, and then all must do the same.
+
+    Args:
+      given: `train.init_from`.
+      sha256: of this process's weights; None where it has none.
+      failure: why it has none.
     """
     if jax.process_count() == 1:
         return
     own = np.frombuffer(bytes.fromhex(sha256 or 64 * "0"), np.uint8)
     every = multihost_utils.process_allgather(own)
-    others = np.flatnonzero((every != every[0]).any(axis=1))
-    if len(others):
-        raise ConfigError(
-            f"config.train.init_from={given!r}: process {others[0]} does not have the weights that "
-            "process 0 has; all need the same, or none"
-        )
+    if (every == every[0]).all():
+        return
+    there = every.any(axis=1)
+    unlike = int(np.argmax((every != every[0]).any(axis=1)))
+    lacking, other = (unlike, 0) if there.all() else (int(np.argmin(there)), int(np.argmax(there)))
+    why = f" ({failure})" if failure else ""
+    raise ConfigError(
+        f"config.train.init_from={given!r}: process {lacking} does not have the weights that "
+        f"process {other} has; all need the same, or none{why}"
+    )
 
 
 def _check_place(path: Path, run: ModelRun) -> None:
@@ -181,8 +198,9 @@ def _of_run(path: Path, run: ModelRun) -> _Held:
     # Of several averages the first is the main one.
     found = found[0] if isinstance(found, list | tuple) else found
     shape = _json(folder.data).get("image_shape")
-    fields = completed(_json(folder.config)).get("model", {})
-    return _Held(_flat(found["network"]), fields, shape and tuple(shape))
+    return _Held(
+        _flat(found["network"]), _fields(completed(_json(folder.config))), shape and tuple(shape)
+    )
 
 
 def _of_export(path: Path) -> _Held:
@@ -198,7 +216,13 @@ def _of_export(path: Path) -> _Held:
     # The card lies beside the weights, unless they were taken elsewhere alone.
     card = _json(path.with_name("card.json"))
     shape = card.get("image_shape")
-    return _Held(_flat(network), card.get("model", {}), shape and tuple(shape))
+    return _Held(_flat(network), _fields(card), shape and tuple(shape))
+
+
+def _fields(described: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The network's settings; none where they are not told."""
+    found = described.get("model")
+    return found if isinstance(found, Mapping) else {}
 
 
 def _flat(tree: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:

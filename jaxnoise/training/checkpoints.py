@@ -108,6 +108,17 @@ def _check_seal(meta: dict[str, Any]) -> None:
         raise ValueError("the digest of its meta differs")
 
 
+def _sealed_meta(reader: ocp.Checkpointer, folder: Path) -> dict[str, Any]:
+    """The facts beside a state, as they were written."""
+    meta: dict[str, Any] | None = reader.restore(
+        folder, args=ocp.args.Composite(meta=ocp.args.JsonRestore())
+    ).meta
+    if meta is None:
+        raise ValueError("a part is missing")
+    _check_seal(meta)
+    return meta
+
+
 def _is_damage(error: Exception) -> bool:
     """Whether a read failed for what the files hold, not for a disk or a memory that gave out."""
     text = str(error)
@@ -235,11 +246,7 @@ class Checkpoints:
         folder = self._folder / str(step)
         # One-off readers, so that a damaged step cannot leave the manager in a broken state.
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "meta")) as reader:
-            only_meta = ocp.args.Composite(meta=ocp.args.JsonRestore())
-            meta = reader.restore(folder, args=only_meta).meta
-            if meta is None:
-                raise ValueError("a part is missing")
-            _check_seal(meta)
+            meta = _sealed_meta(reader, folder)
             # The config decides the state's structure, so it is looked at first.
             check_meta(meta)
             only_state = ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
@@ -255,6 +262,17 @@ class Checkpoints:
         if spoilt:
             raise ValueError(spoilt)
         return state
+
+    def meta(self) -> dict[str, Any]:
+        """The facts beside the newest state of which they can be read; {} for none."""
+        for step in reversed(self.steps()):
+            if meta := self._tried(step, self._read_meta):
+                return meta
+        return {}
+
+    def _read_meta(self, step: int) -> dict[str, Any]:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "meta")) as reader:
+            return _sealed_meta(reader, self._folder / str(step))
 
     def part(self, names: Sequence[str]) -> tuple[str, Any]:
         """A part of the newest state whose part verifies, of whatever run, on this host.
@@ -280,10 +298,7 @@ class Checkpoints:
             state=ocp.PyTreeCheckpointHandler(), meta=ocp.JsonCheckpointHandler()
         )
         with ocp.Checkpointer(handler) as reader:
-            only_meta = ocp.args.Composite(meta=ocp.args.JsonRestore())
-            meta = reader.restore(folder, args=only_meta).meta
-            _check_seal(meta)
-            recorded = meta["digests"]
+            recorded = _sealed_meta(reader, folder)["digests"]
             held = [n for n in names if any(re.match(rf"\.{n}\W", path) for path in recorded)]
             if not held:
                 raise ValueError(f"it holds no {' or '.join(names)}")

@@ -75,8 +75,9 @@ def test_a_run_that_was_started_goes_on_and_is_looked_at(source, tmp_path, capsy
     assert "resuming from step 2" in capsys.readouterr().err
     assert folder.rows()[-1]["step"] == 4
     for other in (None, str(folder.root)):
-        with pytest.raises(ConfigError, match=r"train.init_from=.*: its weights are not those"):
-            train.main(read(**{"train.init_from": other}), folder)
+        for command in (train, dry_run):
+            with pytest.raises(ConfigError, match=r"train.init_from=.*: its weights are not those"):
+                command.main(read(**{"train.init_from": other}), folder)
     # Images are drawn and scored without the first weights.
     shutil.rmtree(moved)
     gone = read(**{"train.init_from": str(moved)})
@@ -189,6 +190,17 @@ def test_all_processes_have_the_weights_or_none_does(source, monkeypatch):
         with unlike if any(others) else nullcontext():
             assert open_start(checked, model.images, wanted).sha256 == model.start.sha256
         assert len(asked) == collectives
+
+    # The one that has none says why, whatever it was; the others wait for no one.
+    def lacks(*given):
+        raise TypeError("an error of ours")
+
+    monkeypatch.setattr(start, "_network", lacks)
+    others = (0, 1)
+    asked.clear()
+    has_none = r"process 0 does not have the weights that process 1 has; .* \(an error of ours\)$"
+    with pytest.raises(ConfigError, match=has_none):
+        open_start(checked, model.images, wanted)
     # Where all have none, each says so itself.
     gone = read(**{"train.init_from": str(source[0].root / "gone")})
     asked.clear()
