@@ -68,11 +68,15 @@ def shown(study: Study, folder: StudyFolder) -> list[Path]:
 
 
 def progress_of(folder: StudyFolder, runs: list[PlannedRun]) -> str:
-    """How many of a study's runs are finished."""
-    done = sum(not folder.is_wanted(run, runs) for run in runs)
+    """How many of a study's runs are finished, of those that are still needed."""
+
+    def wanted(run: PlannedRun) -> bool:
+        return folder.is_wanted(run, runs)
+
+    done, left = (sum(map(each, runs)) for each in (folder.is_finished, wanted))
     # A mean over fewer seeds is no neighbour of one over more.
     rest = "; until all are, compare differences, which are paired by seed, and not means"
-    return f"{done} of {len(runs)} runs are finished{rest if done < len(runs) else ''}"
+    return f"{done} of {done + left} runs are finished{rest if left else ''}"
 
 
 def summary_of(archive: Path, study: Study, folder: StudyFolder, runs: list[PlannedRun]) -> str:

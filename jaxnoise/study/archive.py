@@ -18,7 +18,7 @@ from typing import Any
 
 from jaxnoise.errors import ConfigError
 from jaxnoise.files import check_folder, exclusive, write_whole
-from jaxnoise.study.folder import StudyFolder
+from jaxnoise.study.folder import StudyFolder, without_folder
 from jaxnoise.study.plan import PlannedRun
 
 SUFFIXES = (".tar", ".jsonl")
@@ -44,7 +44,7 @@ def unpack(archive: Path, folder: StudyFolder, runs: Sequence[PlannedRun]) -> No
     Args:
       archive: a file that `pack` wrote; where there is none, the study begins.
       folder: of the study; a .tar leaves one that holds runs already as it is, a .jsonl adds the
-        runs that are not finished in it.
+        runs that are not finished in it, but no rater: numbers do not make one.
       runs: the plan.
 
     Raises:
@@ -141,6 +141,10 @@ def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None
     if archive.suffix == ".jsonl":
         held = {run["run"]: run for run in _read(archive)} if archive.exists() else {}
         done = {p.name: _summary(folder, p) for p in runs if _is_numbers(folder, p)}
+        # By what raters the models of these numbers have selected.
+        done |= {
+            p.name: _config_alone(folder, p) for p in runs if folder.run_folder(p).rater.exists()
+        }
         kept = {name: run for name, run in held.items() if name not in done}
         lines = [f"{json.dumps(run)}\n" for run in (done | kept).values()]
         write_whole(archive, "".join(lines))
@@ -186,7 +190,7 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
     """A run of an archive that has all that it must, and names no folder but its own."""
     files = run["files"].keys()
     parts = [*run["run"].split("/"), *files]
-    if not {"config.json", "result.json"} <= files or not isinstance(run["rows"], list):
+    if "config.json" not in files or not isinstance(run["rows"], list):
         raise KeyError("files")
     if not all(re.fullmatch(r"\w[\w.+=-]*", part) for part in parts):
         raise ValueError("a name that leads elsewhere")
@@ -199,6 +203,10 @@ def _is_numbers(folder: StudyFolder, planned: PlannedRun) -> bool:
     if run.rater.exists() or not folder.is_finished(planned):
         return False
     difference = folder.difference(planned, folder.read(run.config))
+    asked = planned.run.images_per_step * planned.run.train.last_step
+    seen = folder.results(planned)[""].get("images_seen", asked)
+    if not difference and seen != asked:
+        difference = f"images_seen (there {seen:,}, here {asked:,})"
     if difference:
         print(
             f"warning: {planned.name} is not kept, since it went on under other settings than the "
@@ -213,17 +221,14 @@ def _summary(folder: StudyFolder, planned: PlannedRun) -> dict[str, Any]:
     run = folder.run_folder(planned)
     files = {path.name: json.loads(path.read_text()) for path in sorted(run.root.glob("*.json"))}
     # By hand it may have gone on under settings that are not the plan's.
-    files[run.config.name] = _without_folder(planned.run.config, folder.root)
+    files[run.config.name] = without_folder(planned.run.config, folder.root)
     return {"run": planned.name, "files": files, "rows": thinned(run.rows())}
 
 
-def _without_folder(value: Any, root: Path) -> Any:
-    """A config whose files of other runs are named as in a study, wherever its folder lies."""
-    if isinstance(value, dict):
-        return {key: _without_folder(inner, root) for key, inner in value.items()}
-    if isinstance(value, str) and value.startswith(f"{root}/"):
-        return "{folder}" + value.removeprefix(str(root))
-    return value
+def _config_alone(folder: StudyFolder, planned: PlannedRun) -> dict[str, Any]:
+    """A run of which nothing is told but how it was made."""
+    config = without_folder(planned.run.config, folder.root)
+    return {"run": planned.name, "files": {"config.json": config}, "rows": []}
 
 
 def thinned(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -262,7 +267,7 @@ def _restore(
     """Writes the files of runs that are not finished in the folder; result.json last."""
     folder.add_to_plan({run["run"]: run["files"]["config.json"] for run in held})
     planned = {run.name: run for run in runs}
-    for run in held:
+    for run in [run for run in held if "result.json" in run["files"]]:
         root = folder.root / run["run"]
         root.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as held_alone:

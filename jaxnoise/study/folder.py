@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxnoise.errors import ConfigError
-from jaxnoise.experiment import completed
+from jaxnoise.experiment import RaterRun, completed
 from jaxnoise.files import exclusive, write_whole
 from jaxnoise.study.plan import PlannedRun
 from jaxnoise.training import records
-from jaxnoise.training.records import RunFolder, differences
+from jaxnoise.training.records import RunFolder, differences, flatten
 
 # How a run is scored is a part of what a study compares; when, and in what portions, is not.
 _SCORING = ("sample.", "evaluate.")
@@ -69,15 +69,20 @@ class StudyFolder:
         """Whether a run has all its scores."""
         return not self.lacking(planned)
 
+    def sources(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+        """The runs whose files a run names."""
+        return [run for run in runs if run.name in planned.after]
+
     def is_ready(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> bool:
         """Whether all runs are finished whose files this one names."""
-        return all(self.is_finished(run) for run in runs if run.name in planned.after)
+        return all(map(self.is_finished, self.sources(planned, runs)))
 
     def is_wanted(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> bool:
         """Whether a run is still to be made: a rater is not where all are that select by it."""
         by_it = [run for run in runs if planned.name in run.after]
-        needed = not by_it or not all(map(self.is_finished, by_it))
-        return needed and not self.is_finished(planned)
+        # A model has scores of its own.
+        unneeded = isinstance(planned.run, RaterRun) and by_it and all(map(self.is_finished, by_it))
+        return not unneeded and not self.is_finished(planned)
 
     def is_busy(self, planned: PlannedRun) -> bool:
         """Whether another process is at work in a run's folder, such as one of a killed study."""
@@ -120,13 +125,16 @@ class StudyFolder:
         """
         held = self._held_plan()
         self.check(runs, held)
-        self._write_plan(held | {planned.name: planned.run.config for planned in runs})
+        own = {planned.name: without_folder(planned.run.config, self.root) for planned in runs}
+        self._write_plan(held | own)
 
     def check(self, runs: Sequence[PlannedRun], held: Mapping[str, Any]) -> None:
         """Raises ConfigError where `held`, name -> config, has a run of the plan otherwise."""
         for planned in runs:
             if planned.name in held:
-                difference = self.difference(planned, held[planned.name])
+                difference = self.difference(planned, held[planned.name]) or self._other_source(
+                    planned, held[planned.name]
+                )
                 if difference:
                     raise ConfigError(
                         f"--workdir={self.root}: {planned.name} is a run of another config: "
@@ -134,8 +142,17 @@ class StudyFolder:
                     )
 
     def difference(self, planned: PlannedRun, held: Mapping[str, Any]) -> str:
-        """In what a config trains or is scored otherwise than a planned run; "" if alike."""
+        """In what a config trains or is scored otherwise than a planned run; "" if alike.
+
+        Files that it names may lie elsewhere.
+        """
         return differences(completed(held), planned.run.config, VIEWING)
+
+    def _other_source(self, planned: PlannedRun, held: Mapping[str, Any]) -> str:
+        """Which other run a config names in the place of a planned one's; "" if it is the same."""
+        there, here = (_sources(config, self.root) for config in (held, planned.run.config))
+        shared = there.keys() & here.keys()
+        return differences({k: there[k] for k in shared}, {k: here[k] for k in shared}, ())
 
     def add_to_plan(self, configs: Mapping[str, Any]) -> None:
         """Adds runs that the plan does not have yet, by their names."""
@@ -163,3 +180,19 @@ class StudyFolder:
     def _write_plan(self, plan: Mapping[str, Any]) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
         write_whole(self.plan, json.dumps(plan, indent=1, sort_keys=True) + "\n")
+
+
+def without_folder(value: Any, root: Path) -> Any:
+    """A config whose files of other runs are named as in a study, wherever its folder lies."""
+    if isinstance(value, dict):
+        return {key: without_folder(inner, root) for key, inner in value.items()}
+    if isinstance(value, str) and value.startswith(f"{root}/"):
+        return "{folder}" + value.removeprefix(str(root))
+    return value
+
+
+def _sources(config: Mapping[str, Any], root: Path) -> dict[str, str]:
+    """The settings of a config that name files of the study's other runs, by their dotted keys."""
+    settings = flatten(without_folder(dict(config), root))
+    named = {key: value for key, value in settings.items() if isinstance(value, str)}
+    return {key: value for key, value in named.items() if value.startswith("{folder}/")}

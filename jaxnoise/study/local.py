@@ -118,7 +118,7 @@ def run_all(
             if time.monotonic() > deadline:
                 _stop(active)
                 break
-            ready = [p for p in waiting if all(folder.is_ready(runs[i], runs) for i in p)]
+            ready = ready_pieces(folder, runs, waiting)
             if not ready and not active:
                 failed += without_first(runs, waiting)
                 break
@@ -161,8 +161,18 @@ def unfinished(
 ) -> list[Piece]:
     """What is left of the pieces; says how much that is."""
     left = [[i for i in piece if folder.is_wanted(runs[i], runs)] for piece in pieces]
-    say(f"{len(runs) - sum(map(len, left))} of {len(runs)} runs are finished")
+    done, open_runs = sum(map(folder.is_finished, runs)), sum(map(len, left))
+    unneeded = len(runs) - done - open_runs
+    rest = f", {unneeded} are not needed" if unneeded else ""
+    say(f"{done} of {len(runs)} runs are finished{rest}")
     return [piece for piece in left if piece]
+
+
+def ready_pieces(
+    folder: StudyFolder, runs: Sequence[PlannedRun], waiting: Sequence[Piece]
+) -> list[Piece]:
+    """The pieces that wait for no run whose files they read."""
+    return [piece for piece in waiting if all(folder.is_ready(runs[i], runs) for i in piece)]
 
 
 def without_first(runs: Sequence[PlannedRun], pieces: Sequence[Piece]) -> list[str]:
@@ -226,9 +236,9 @@ def why_failed(log: Path, logged: int, code: int) -> str:
       logged: its size in bytes when the process began.
       code: the process's exit code; below 0 for a signal.
     """
-    with log.open("rb") as file:
-        file.seek(logged)
-        lines = file.read().decode(errors="replace").splitlines()
+    # A task of a cluster may end before it has written any.
+    said_there = log.read_bytes()[logged:] if log.exists() else b""
+    lines = said_there.decode(errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     said = (errors or lines or ["without a word"])[-1]
     return f"ended by signal {-code}: {said}" if code < 0 else said

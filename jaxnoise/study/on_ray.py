@@ -18,6 +18,7 @@ from jaxnoise.study.local import (
     Piece,
     name_of,
     program,
+    ready_pieces,
     say,
     stop_asked,
     unfinished,
@@ -74,15 +75,8 @@ def run_all(
     except (ConnectionError, ValueError) as error:
         raise ConfigError(f"--engine=ray: the cluster cannot be reached ({error})") from error
     try:
-        failed: list[str] = []
         deadline = time.monotonic() + seconds
-        while waiting and time.monotonic() < deadline:
-            ready = [p for p in waiting if all(folder.is_ready(runs[i], runs) for i in p)]
-            if not ready:
-                return failed + without_first(runs, waiting)
-            waiting = [piece for piece in waiting if piece not in ready]
-            failed += _on_cluster(ray, folder, runs, ready, command, jobs, deadline, after_each)
-        return failed
+        return _on_cluster(ray, folder, runs, waiting, command, jobs, deadline, after_each)
     finally:
         ray.shutdown()
 
@@ -105,9 +99,11 @@ def _on_cluster(
         "resources": {"TPU": 1} if accelerator == "TPU" else None,
     }
     make = ray.remote(max_retries=RETRIES, **asked_of)(make_piece)
-    clock, failed = Clock(folder, [runs[i] for piece in pieces for i in piece]), []
+    clock = Clock(folder, [runs[i] for piece in pieces for i in piece])
+    failed: list[str] = []
     names, logs, logged, made = {}, {}, {}, {}
-    for piece in pieces:
+
+    def begun(piece: Piece) -> Any:
         root = folder.run_folder(runs[piece[0]]).root.resolve()
         root.mkdir(parents=True, exist_ok=True)
         log = root / "log.txt"
@@ -115,10 +111,18 @@ def _on_cluster(
         made[task] = [runs[i] for i in piece]
         names[task], logs[task] = name_of(made[task]), log
         logged[task] = log.stat().st_size if log.exists() else 0
+        return task
+
     said = time.monotonic()
+    waiting: list[Piece] = list(pieces)
+    left: list[Any] = []
     with stop_asked() as asked:
-        left = list(names)
-        while left:
+        while waiting or left:
+            for piece in ready_pieces(folder, runs, waiting):
+                waiting.remove(piece)
+                left.append(begun(piece))
+            if not left:
+                return failed + without_first(runs, waiting)
             done, left = ray.wait(left, timeout=1.0)
             for task in done:
                 try:
@@ -144,7 +148,8 @@ def _on_cluster(
                 break
             if time.monotonic() - said > _LINE_SECONDS:
                 said = time.monotonic()
-                say(f"{len(left)} of {len(names)} pieces are under way or wait, {clock.left()}")
+                open_pieces = len(left) + len(waiting)
+                say(f"{open_pieces} of {len(pieces)} pieces are under way or wait, {clock.left()}")
     return failed
 
 

@@ -267,11 +267,12 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
                     seeds["evaluate.seed"] = seed + 1
                 # A further score may give a whole section anew.
                 own = {key: value for key, value in seeds.items() if key == "evaluate.seed"}
-                seeded = _filled(replaced(config, seeds), {"folder": str(folder), "seed": seed})
-                further = {
-                    again: _read_model(name, arm, replaced(replaced(seeded, settings), own), built)
-                    for again, settings in comparison.further.items()
-                }
+                names = {"folder": str(folder), "seed": seed}
+                seeded = _filled(replaced(config, seeds), names)
+                further = {}
+                for again, settings in comparison.further.items():
+                    scored = replaced(replaced(seeded, _filled(dict(settings), names)), own)
+                    further[again] = _read_model(name, arm, scored, built)
                 run = _read(name, arm, seeded, built)
                 after = _runs_named(name, arm, _filled(config, {"seed": seed}), earlier)
                 planned.append(PlannedRun(name, arm, seed, seeded, run, further, after))
@@ -305,12 +306,13 @@ def _runs_named(
     for value in config.values():
         if isinstance(value, dict):
             found += _runs_named(comparison, arm, value, earlier)
-        elif isinstance(value, str) and value.startswith("{folder}/"):
+        elif isinstance(value, str) and "{folder}" in value:
             name = "/".join(value.split("/")[1:4])
-            if name not in earlier:
+            if name not in earlier or not value.startswith("{folder}/"):
                 raise ConfigError(
                     f"study arm {comparison}/{arm}: {value}: must be a file of a run of an earlier "
-                    "comparison, such as {folder}/raters/conv/seed_{seed}/rater.npz"
+                    "comparison, at this budget and seed, such as "
+                    "{folder}/raters/conv/seed_{seed}/rater.npz"
                 )
             found.append(name)
     return tuple(dict.fromkeys(found))

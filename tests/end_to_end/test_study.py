@@ -268,6 +268,11 @@ def test_a_stopped_study_saves_its_runs(study, stop):
         (["--study=studies/high_noise.py", "--index=2"], "--index=2: must be from 0 to 1"),
         (["--study=studies/high_noise.py", "--mode=plot"], "--mode=plot: has no place beside"),
         (["--study=studies/high_noise.py", "--config=a.py"], "--config=a.py: has no place"),
+        (
+            ["--study=studies/noise_rater.py", "--index=3"],
+            "--index=3: digits/neutral-weights/seed_0 reads files of raters/noisy/seed_0, which is "
+            "not finished; make that first, by --index=1",
+        ),
         (["--budget=laptop"], "--budget=laptop: belongs to --study"),
         (["--study=studies/high_noise.py", "--jobs=0"], "--jobs=0: must be at least 1"),
         (["--study=studies/high_noise.py", "--minutes=0"], "--minutes=0.0: must be above 0"),

@@ -4,6 +4,7 @@ import tiny
 
 from jaxnoise.study import Budget, Claim, Comparison, Study
 
+RATER = "configs/digits_noise_rater.py"
 ARMS = {"plain": {}, "uniform": {"law": {"name": "uniform"}}}
 
 
@@ -34,3 +35,11 @@ def of_two(file: str = "{folder}/first/plain/seed_{seed}") -> Study:
     arms = {"plain": {}, "uniform": {"train.init_from": file}}
     first = comparison(arms={"plain": {}})
     return Study("Is it the start?", {"first": first, "digits": comparison(arms=arms)})
+
+
+def by_a_rater(**settings) -> Study:
+    """Of which a model selects by a rater that the study trains, under settings of its own."""
+    raters = {"raters": Comparison(RATER, {"conv": settings}, "conv", {"smoke": Budget((0,))})}
+    selection = {"name": "rater", "file": "{folder}/raters/conv/seed_{seed}/rater.npz"}
+    rated = comparison(arms={"plain": {"selection": selection}}, smoke=Budget((0,)))
+    return Study("Does it pay?", raters | {"digits": rated})

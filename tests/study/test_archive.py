@@ -184,12 +184,47 @@ def test_a_run_of_another_config_is_refused_before_anything_is_written(finished,
     assert not (tmp_path / "other").exists()
 
 
-def test_a_rater_is_made_again(finished, tmp_path):
+def test_a_rater_is_made_again_of_the_same_config(tmp_path):
     """Other runs read its file, which the numbers do not hold."""
-    folder, runs = finished
+    archive, folder = tmp_path / "study.jsonl", StudyFolder(tmp_path / "runs")
+    runs = planned_runs(small_study.by_a_rater(), "smoke", folder.root)
+    for planned in runs:
+        run = folder.run_folder(planned)
+        run.claim(planned.run.config)
+        run.result.write_text('{"steps": 8}')
     folder.run_folder(runs[0]).rater.write_bytes(b"weights")
+    pack(folder, runs, archive)
+    other = StudyFolder(tmp_path / "other")
+    unpack(archive, other, runs)
+    assert [other.is_finished(run) for run in runs] == [False, True]
+    assert not other.run_folder(runs[0]).root.exists()
+    other.claim(runs)
+    pack(other, runs, archive)
+    assert len(archive.read_text().splitlines()) == 2
+    # What was selected by it is not what is selected by another.
+    changed = planned_runs(small_study.by_a_rater(**{"meta.temperature": 0.5}), "smoke", tmp_path)
+    with pytest.raises(ConfigError, match=r"raters/conv/seed_0 is a run of another config: meta.t"):
+        unpack(archive, StudyFolder(tmp_path / "third"), changed)
+
+
+def test_what_reads_files_of_another_run_than_before_is_refused(tmp_path):
+    folder = StudyFolder(tmp_path)
+    study = small_study.of_two("{folder}/first/plain/seed_0")
+    folder.claim(planned_runs(study, "smoke", tmp_path))
+    folder.claim(planned_runs(study, "smoke", tmp_path))
+    changed = planned_runs(small_study.of_two(), "smoke", tmp_path)
+    with pytest.raises(ConfigError, match=r"digits/uniform/seed_1 is .*: train.init_from \(there"):
+        folder.claim(changed)
+
+
+def test_a_run_that_was_trained_further_by_hand_is_not_kept(finished, tmp_path, capsys):
+    folder, runs = finished
+    run = folder.run_folder(runs[0])
+    run.result.write_text(json.dumps({"frechet_1step": 2.0, "images_seen": 256}))
+    assert folder.is_finished(runs[0])
     pack(folder, runs, tmp_path / "study.jsonl")
     assert (tmp_path / "study.jsonl").read_text() == ""
+    assert "plan's: images_seen (there 256, here 128)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -197,7 +232,7 @@ def test_a_rater_is_made_again(finished, tmp_path):
     [
         "{",
         "[]",
-        '{"run": "a/b/seed_0", "files": {}, "rows": []}',
+        '{"run": "a/b/seed_0", "files": {"result.json": {}}, "rows": []}',
         '{"run": "../b", "files": {"config.json": {}, "result.json": {}}, "rows": []}',
         '{"run": "a", "files": {"config.json": {}, "result.json": {}, "x/y": {}}, "rows": []}',
     ],

@@ -1,13 +1,16 @@
 """Processes of a study on this machine; what they would train is left out."""
 
+import sys
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from study import small_study
 
 from jaxnoise.files import exclusive
-from jaxnoise.study import local, planned_runs
+from jaxnoise.study import local, on_ray, planned_runs
 from jaxnoise.study.folder import StudyFolder
 
 
@@ -61,3 +64,73 @@ def test_a_run_waits_for_what_is_at_work_in_its_folder(tmp_path, capsys):
     assert started[1] < freed[0] <= started[0]
     told = "digits/plain/seed_0: waits for another process that is at work in its folder"
     assert capsys.readouterr().err.count(told) == 1
+
+
+WRITES = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text('{\"steps\": 8}')"
+
+
+def stubbed(folder, runs, order, fails=()):
+    """What makes a piece: it writes the result that a run would leave, or fails."""
+
+    def command(piece):
+        (run,) = (runs[i] for i in piece)
+        order.append(run.name)
+        return ["/no/such" if run.name in fails else str(folder.run_folder(run).result)]
+
+    return command
+
+
+@pytest.mark.takes_a_second
+@pytest.mark.parametrize("fails", [(), ("first/plain/seed_0",)])
+def test_a_run_is_made_when_those_are_finished_that_it_reads(fails, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(local, "program", lambda *given: [sys.executable, "-c", WRITES])
+    monkeypatch.setattr(local, "_POLL_SECONDS", 0.05)
+    folder, order = StudyFolder(tmp_path), []
+    runs = planned_runs(small_study.of_two(), "smoke", tmp_path)
+    # What reads files of others is asked for first.
+    pieces = [[i] for i in sorted(range(len(runs)), key=lambda i: not runs[i].after)]
+    failed = local.run_all(folder, runs, pieces, stubbed(folder, runs, order, fails), jobs=2)
+    made = {run.name for run in runs} - {"digits/uniform/seed_0" if fails else ""}
+    assert sorted(order) == sorted(made)
+    for seed in (1,) if fails else (0, 1):
+        assert order.index(f"first/plain/seed_{seed}") < order.index(f"digits/uniform/seed_{seed}")
+    assert failed == ([*fails, "digits/uniform/seed_0"] if fails else [])
+    told = "digits/uniform/seed_0: not made: runs that come first have failed"
+    assert capsys.readouterr().err.count(told) == len(fails)
+
+
+@pytest.mark.parametrize("fails", [(), ("first/plain/seed_0",)])
+def test_ray_gets_a_run_when_those_are_finished_that_it_reads(fails, tmp_path):
+    """And waits for no other one: this cluster ends its oldest task whenever it is asked."""
+    folder, order, codes = StudyFolder(tmp_path), [], {}
+    runs = planned_runs(small_study.of_two(), "smoke", tmp_path)
+
+    def remote(arguments, log, workdir):
+        task = f"task {len(codes)}"
+        codes[task] = arguments[0]
+        return task
+
+    def ended(task):
+        if codes[task] == "/no/such":
+            return 1
+        Path(codes[task]).write_text('{"steps": 8}')
+        return 0
+
+    cluster = SimpleNamespace(
+        cluster_resources=lambda: {"CPU": 2.0},
+        remote=lambda **given: lambda made: SimpleNamespace(remote=remote),
+        wait=lambda tasks, **given: (tasks[:1], tasks[1:]),
+        get=ended,
+        exceptions=SimpleNamespace(RayError=ZeroDivisionError),
+    )
+    command, pieces = stubbed(folder, runs, order, fails), [[i] for i in range(len(runs))]
+    failed = on_ray._on_cluster(
+        cluster, folder, runs, pieces, command, 2, float("inf"), lambda: None
+    )
+    # The first task to end lets the run begin that waits for it, beside those under way.
+    begun = ["first/plain/seed_0", "digits/plain/seed_0", "first/plain/seed_1"]
+    begun += ["digits/plain/seed_1"] + [
+        f"digits/uniform/seed_{n}" for n in ((1,) if fails else (0, 1))
+    ]
+    assert order == begun
+    assert failed == ([*fails, "digits/uniform/seed_0"] if fails else [])

@@ -66,18 +66,29 @@ def test_a_run_comes_after_those_whose_files_it_names():
     assert [folder.is_ready(run, runs) for run in runs] == [True, True, False] * 2
     finished |= {runs[0].name}
     assert [folder.is_ready(run, runs) for run in runs] == [True, True, True, True, True, False]
-    # What no run needs any more is not made.
+    # A rater that no run needs any more is not made; a model has a score of its own.
     finished |= {runs[5].name}
-    assert [folder.is_wanted(run, runs) for run in runs] == [False, True, True, False, True, False]
+    assert [folder.is_wanted(run, runs) for run in runs] == [False, True, True, True, True, False]
+    rated = planned_runs(small_study.by_a_rater(), "smoke", FOLDER)
+    assert [folder.is_wanted(run, rated) for run in rated] == [True, True]
+    finished |= {"digits/plain/seed_0"}
+    assert [folder.is_wanted(run, rated) for run in rated] == [False, False]
 
 
 @pytest.mark.parametrize(
-    "file", ["{folder}/first/plane/seed_{seed}", "{folder}/digits/plain/seed_0"]
+    "file",
+    [
+        "{folder}/first/plane/seed_{seed}",
+        "{folder}/digits/plain/seed_0",
+        "../{folder}/first/plain/seed_0",
+        "{folder}",
+    ],
 )
 def test_a_file_of_no_earlier_run_is_named(file):
     said = (
         f"study arm digits/uniform: {file.replace('{seed}', '0')}: must be a file of a run of an "
-        "earlier comparison, such as {folder}/raters/conv/seed_{seed}/rater.npz"
+        "earlier comparison, at this budget and seed, such as "
+        "{folder}/raters/conv/seed_{seed}/rater.npz"
     )
     with pytest.raises(ConfigError) as refused:
         planned_runs(small_study.of_two(file), "smoke", FOLDER)
