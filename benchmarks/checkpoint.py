@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from benchmarks import frame, steps
-from jaxnoise.training.checkpoints import Checkpoints, digests
+from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.digests import digests
 from jaxnoise.training.state import TrainState
 
 

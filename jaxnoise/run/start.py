@@ -19,7 +19,8 @@ from jaxnoise.export.edm import load_edm
 from jaxnoise.export.weights import load_weights
 from jaxnoise.files import user_path
 from jaxnoise.run.open import warn
-from jaxnoise.training.checkpoints import Checkpoints, digests
+from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.digests import digests
 from jaxnoise.training.records import RunFolder
 from jaxnoise.training.state import Params
 

@@ -10,102 +10,42 @@ be lost.
 """
 
 import errno
-import hashlib
-import json
 import re
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from jaxnoise.errors import ConfigError, NonFiniteError
+from jaxnoise.training.digests import (
+    SEAL,
+    by_path,
+    check_seal,
+    digests,
+    examined,
+    is_finite,
+    seal,
+    what_is_not_finite,
+)
 from jaxnoise.training.parallel import to_host
 from jaxnoise.training.state import State, Stepped
 
 T = TypeVar("T")
 
-_LARGEST = 2.0**64
-"""Its square is the first power of two that float32 does not hold."""
-
-_SEAL = "sha256"
-"""Where the facts beside a state keep their own digest; older versions wrote none."""
-
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
 """What the system says of a file that is missing or replaced; of any other error it may recover."""
-
-PACE = ".pace"
-"""Where a state keeps its pacing, whose lowest loss is infinite until there is one."""
-
-
-def digests(tree: Any) -> dict[str, str]:
-    """SHA-256 of every array of a pytree (shape, dtype and bytes), by its path."""
-    return _by_path(_sha256, tree)
-
-
-def _by_path(function: Callable[[np.ndarray], T], tree: Any) -> dict[str, T]:
-    """What a function says of every array of a pytree, by its path; a pool of threads asks it."""
-
-    def one(item: tuple[Any, Any]) -> tuple[str, T]:
-        path, leaf = item
-        return jax.tree_util.keystr(path), function(to_host(leaf))
-
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    with ThreadPoolExecutor() as pool:
-        return dict(pool.map(one, leaves))
-
-
-def _sha256(array: np.ndarray) -> str:
-    array = np.ascontiguousarray(array)
-    sha = hashlib.sha256(f"{array.shape}{array.dtype}".encode())
-    sha.update(array.reshape(-1).view(np.uint8).data)
-    return sha.hexdigest()
-
-
-def _is_finite(array: np.ndarray) -> bool:
-    """Whether all numbers are finite and their squares too: the next loss or norm takes them."""
-    if not jnp.issubdtype(array.dtype, jnp.inexact):
-        return True
-    return bool(np.max(np.abs(array), initial=0) < _LARGEST)
 
 
 def _one_copy(array: Any) -> Any:
     """That of the first device: of several, each would write a slice, a program for each shape."""
     whole = isinstance(array, jax.Array) and array.is_fully_replicated
     return array.addressable_data(0) if whole and jax.process_count() == 1 else array
-
-
-def _examined(tree: Any) -> tuple[dict[str, str], dict[str, bool]]:
-    """The digest of every array and whether it is finite, by its path, in one pass."""
-    both = _by_path(lambda array: (_sha256(array), _is_finite(array)), tree)
-    digest, finite = zip(*both.values(), strict=True)
-    return dict(zip(both, digest, strict=True)), dict(zip(both, finite, strict=True))
-
-
-def _what_is_not_finite(finite: dict[str, bool]) -> str:
-    """The first array that is not and how many there are, or "" if all are."""
-    bad = [path for path, whole in finite.items() if not whole and not path.startswith(PACE)]
-    return f"{bad[0]} is not finite ({len(bad)} of {len(finite)} arrays)" if bad else ""
-
-
-def _seal(meta: dict[str, Any]) -> str:
-    """SHA-256 of the facts beside a state, as JSON gives them back, without their own digest."""
-    told = {name: value for name, value in meta.items() if name != _SEAL}
-    # Twice, since a key that is a number comes back as text and is sorted as such.
-    text = json.dumps(json.loads(json.dumps(told)), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _check_seal(meta: dict[str, Any]) -> None:
-    if _SEAL in meta and meta[_SEAL] != _seal(meta):
-        raise ValueError("the digest of its meta differs")
 
 
 def _sealed_meta(reader: ocp.Checkpointer, folder: Path) -> dict[str, Any]:
@@ -115,7 +55,7 @@ def _sealed_meta(reader: ocp.Checkpointer, folder: Path) -> dict[str, Any]:
     ).meta
     if meta is None:
         raise ValueError("a part is missing")
-    _check_seal(meta)
+    check_seal(meta)
     return meta
 
 
@@ -254,11 +194,11 @@ class Checkpoints:
         if state is None:
             raise ValueError("a part is missing")
         recorded = meta["digests"]
-        found, finite = _examined(state)
+        found, finite = examined(state)
         wrong = sorted(k for k in recorded.keys() | found.keys() if recorded.get(k) != found.get(k))
         if wrong:
             raise ValueError(f"digest of {wrong[0]} differs ({len(wrong)} of {len(found)} arrays)")
-        spoilt = _what_is_not_finite(finite)
+        spoilt = what_is_not_finite(finite)
         if spoilt:
             raise ValueError(spoilt)
         return state
@@ -345,12 +285,12 @@ class Checkpoints:
           OSError: it cannot be written, or two in a row could not; the folder is named.
         """
         step = int(to_host(state.step))
-        found, finite = _examined(state)
+        found, finite = examined(state)
         self._refuse(step, finite)
         facts = {**meta, "step": step, "digests": found}
         parts = ocp.args.Composite(
             state=ocp.args.StandardSave(jax.tree.map(_one_copy, state)),
-            meta=ocp.args.JsonSave({**facts, _SEAL: _seal(facts)}),
+            meta=ocp.args.JsonSave({**facts, SEAL: seal(facts)}),
         )
         wrote = self._written()
         try:
@@ -380,10 +320,10 @@ class Checkpoints:
 
         It names the array, the step and the last good checkpoint. The pacing may hold infinity.
         """
-        self._refuse(int(to_host(state.step)), _by_path(_is_finite, state))
+        self._refuse(int(to_host(state.step)), by_path(is_finite, state))
 
     def _refuse(self, step: int, finite: dict[str, bool]) -> None:
-        spoilt = _what_is_not_finite(finite)
+        spoilt = what_is_not_finite(finite)
         if spoilt:
             raise NonFiniteError(
                 f"step {step}: {spoilt}, so this state is not saved; "

@@ -12,7 +12,8 @@ import pytest
 
 from jaxnoise.errors import ConfigError, NonFiniteError
 from jaxnoise.noise import Difficulty
-from jaxnoise.training.checkpoints import Checkpoints, digests
+from jaxnoise.training.checkpoints import Checkpoints
+from jaxnoise.training.digests import digests
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.state import create_state
 
