@@ -16,7 +16,8 @@ from pathlib import Path
 from jaxnoise.study.archive import unpack
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.pages import answered_claims, draw, scored_rows, tables
-from jaxnoise.study.plan import PlannedRun, Study, load_study, planned_runs
+from jaxnoise.study.plan import PlannedRun, planned_runs
+from jaxnoise.study.question import Study, load_study
 
 EVIDENCE = Path(__file__).parents[1] / "evidence"
 BUDGET = "laptop"

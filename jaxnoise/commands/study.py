@@ -17,7 +17,8 @@ from jaxnoise.study.archive import check_archive, pack, unpack
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.local import Piece, say
 from jaxnoise.study.pages import show
-from jaxnoise.study.plan import PlannedRun, by_arm, indices_of, load_study, planned_runs
+from jaxnoise.study.plan import PlannedRun, by_arm, indices_of, planned_runs
+from jaxnoise.study.question import load_study
 from jaxnoise.training.loop import Interrupted
 
 ENGINES = ("local", "together", "ray")

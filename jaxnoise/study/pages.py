@@ -20,7 +20,8 @@ from jaxnoise.study.answers import as_markdown as answers_as_markdown
 from jaxnoise.study.claims import Claim
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.local import say
-from jaxnoise.study.plan import Comparison, PlannedRun, Study
+from jaxnoise.study.plan import PlannedRun
+from jaxnoise.study.question import Comparison, Study
 from jaxnoise.study.tables import Row, as_csv, as_markdown, distinct, rows_of
 
 

@@ -6,7 +6,7 @@ import pytest
 from jaxnoise.config.files import load
 from jaxnoise.config.overrides import apply
 from jaxnoise.errors import ConfigError
-from jaxnoise.study.plan import load_study
+from jaxnoise.study.question import load_study
 
 
 def write(folder, text):
