@@ -1,7 +1,8 @@
 """Which law over log SNR, and which target, at the same weight?
 
 Command:      python run.py --study=studies/log_snr.py --budget=smoke
-Hardware:     two CPU cores; smoke: two minutes, laptop: hours.
+Hardware:     two CPU cores; smoke: two minutes, laptop: hours. gpu: one accelerator, in pieces:
+              --budget=gpu --engine=together --minutes=8 --archive=log_snr.tar
 Paper:        improved noise schedule, arXiv 2407.03297.
 
 Every arm but "edm" weighs the squared error of v by 1, whatever its target, so that arms differ in
@@ -109,6 +110,9 @@ def get_study() -> Study:
     small = {"train.steps": 8, "train.log_every": 4, "train.checkpoint_every": 8}
     small |= {"train.sample_every": 8, "evaluate.n": 64}
     small |= {"model.model_channels": 8, "model.channel_mult": (1,), "model.num_blocks": 1}
+    on_the_way = {"evaluate.every": 400, "evaluate.metrics": METRICS}
+    # An accelerator makes steps faster than a host can ask for them.
+    many_steps = {"train.steps_per_dispatch": 50}
     larger = {name: arm for name, arm in arms().items() if name in {f"{c}-v" for c in LARGER}}
     return Study(
         question="Which law over log SNR, and which target?",
@@ -121,9 +125,8 @@ def get_study() -> Study:
                 control=CONTROL,
                 budgets={
                     "smoke": Budget((0,), small, ("laplace0.5-v",)),
-                    "laptop": Budget(
-                        (0, 1, 2), {"evaluate.every": 400, "evaluate.metrics": METRICS}
-                    ),
+                    "laptop": Budget((0, 1, 2), on_the_way),
+                    "gpu": Budget(tuple(range(8)), on_the_way | many_steps),
                 },
                 further={
                     "raw_weights": {"evaluate.weights": "raw"},
@@ -135,7 +138,10 @@ def get_study() -> Study:
                 base="configs/digits_cosine.py",
                 arms=larger,
                 control=CONTROL,
-                budgets={"laptop": Budget((0, 1, 2, 3, 4))},
+                budgets={
+                    "laptop": Budget((0, 1, 2, 3, 4)),
+                    "gpu": Budget(tuple(range(8)), many_steps),
+                },
                 settings={
                     "data": {"dataset": "fashion_mnist", "size": 14},
                     "train.steps": 1_200,
