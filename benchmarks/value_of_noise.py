@@ -152,7 +152,9 @@ def known(found: Values, strata: NDArray[np.integer[Any]]) -> Floats:
     assert found.expected is not None
     left = found.value - found.expected
     parts = [strata == stratum for stratum in np.unique(strata)]
-    return np.array([1 - np.var(left[own]) / np.var(found.value[own]) for own in parts])
+    # Where all values are the same there is nothing to tell.
+    floor = np.finfo(float).tiny
+    return np.array([1 - np.var(left[own]) / (np.var(found.value[own]) + floor) for own in parts])
 
 
 def shares_of(found: Values) -> dict[str, float]:
@@ -234,6 +236,8 @@ def read_step(workdir: Path, examples: int, repeats: int) -> Step:
     # The first pass over them.
     pixels, labels = rater.images.load(indices(0, inner_images, inner_images)[0])
     pool = np.asarray(to_float(jnp.asarray(pixels)), np.float64), np.asarray(labels)
+    if rater.inner_training.task.flip:
+        pool = np.concatenate([pool[0], pool[0][:, :, ::-1]]), np.tile(pool[1], 2)
     parts = indices(int(state.step), examples, repeats * examples)
     pixels, labels = rater.images.load(parts.reshape(-1))
     pixels, labels = (np.asarray(x).reshape(*parts.shape, *x.shape[1:]) for x in (pixels, labels))

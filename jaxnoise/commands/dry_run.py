@@ -42,8 +42,8 @@ def main(run: Run, folder: RunFolder) -> None:
     else:
         resumes = has_checkpoint(folder)
         opened = open_model(of_model(run), images, scored=False, selects=True, resumes=resumes)
-        if resumes and (meta := Checkpoints(folder.checkpoints, on_skip=warn).meta()):
-            opened.check_start(meta)
+        if resumes:
+            opened.check_files(Checkpoints(folder.checkpoints, on_skip=warn).meta())
         print(json.dumps(run.config, indent=2))
         print("\nParameters")
     for line in parameter_table(jax.eval_shape(opened.init, opened.key)):

@@ -58,7 +58,6 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
         if archive is not None:
             unpack(archive, folder, runs)
         planned = runs if own is None else [runs[index] for index in own]
-        check_sources(planned, folder, runs)
         if own is not None:
             check_first(planned, folder, runs)
         folder.claim(runs)
@@ -98,32 +97,18 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
     return 1 if failed else 0
 
 
-def check_sources(
-    planned: Sequence[PlannedRun], folder: StudyFolder, runs: Sequence[PlannedRun]
-) -> None:
-    """Raises ConfigError where a run is to start from a model of which numbers alone are kept."""
-    for run in planned:
-        for first in folder.sources(run, runs) if not folder.is_finished(run) else ():
-            own = folder.run_folder(first)
-            is_model = isinstance(first.run, ModelRun)
-            if is_model and folder.is_finished(first) and not has_checkpoint(own):
-                raise ConfigError(
-                    f"--workdir={folder.root}: {run.name} starts from {first.name}, which came "
-                    "from an archive without checkpoints; give another --workdir, and no --archive"
-                )
-
-
 def check_first(
     planned: Sequence[PlannedRun], folder: StudyFolder, runs: Sequence[PlannedRun]
 ) -> None:
     """Raises ConfigError where a run reads files of another one that is not finished."""
     for run in planned:
-        for first in folder.sources(run, runs) if not folder.is_finished(run) else ():
-            if not folder.is_finished(first):
-                raise ConfigError(
-                    f"--index={runs.index(run)}: {run.name} reads files of {first.name}, which is "
-                    f"not finished; make that first, by --index={runs.index(first)}"
-                )
+        if folder.is_ready(run, runs):
+            continue
+        first = next(run for run in folder.sources(run, runs) if "" not in folder.results(run))
+        raise ConfigError(
+            f"--index={runs.index(run)}: {run.name} reads files of {first.name}, which is not "
+            f"finished; make that first, by --index={runs.index(first)}"
+        )
 
 
 def make(

@@ -73,15 +73,15 @@ class OpenModel(OpenRun):
     def check_meta(self, meta: dict[str, Any]) -> None:
         """Raises ConfigError unless a checkpoint is of this config, these images and this rater."""
         super().check_meta(meta)
+        self.check_files(meta)
+
+    def check_files(self, meta: dict[str, Any]) -> None:
+        """Raises ConfigError unless a checkpoint is of this rater and began with these weights."""
         if self.rater is not None and meta.get("rater") != self.rater.sha256:
             raise ConfigError(
                 f"config.selection.file={self.run.config['selection']['file']!r}: it is not the "
                 "rater that the checkpoint was trained with"
             )
-        self.check_start(meta)
-
-    def check_start(self, meta: dict[str, Any]) -> None:
-        """Raises ConfigError unless a checkpoint's training began with weights of this config."""
         first, named = meta.get("start"), self.run.train.init_from
         held = None if first is None else meta["config"]["train"].get("init_from")
         if self.starts and first != self.start_sha256:

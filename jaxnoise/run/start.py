@@ -149,7 +149,7 @@ def _check_same_everywhere(given: str, sha256: str | None, failure: Exception | 
     raise ConfigError(
         f"config.train.init_from={given!r}: process {lacking} does not have the weights that "
         f"process {other} has; all need the same, or none{why}"
-    )
+    ) from failure
 
 
 def _check_place(path: Path, run: ModelRun) -> None:

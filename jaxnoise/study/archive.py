@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxnoise.errors import ConfigError
+from jaxnoise.experiment import RaterRun
 from jaxnoise.files import check_folder, exclusive, write_whole
 from jaxnoise.study.folder import StudyFolder, without_folder
 from jaxnoise.study.plan import PlannedRun
@@ -44,7 +45,7 @@ def unpack(archive: Path, folder: StudyFolder, runs: Sequence[PlannedRun]) -> No
     Args:
       archive: a file that `pack` wrote; where there is none, the study begins.
       folder: of the study; a .tar leaves one that holds runs already as it is, a .jsonl adds the
-        runs that are not finished in it, but no rater: numbers do not make one.
+        runs that are not finished in it, but none whose files another one is still to read.
       runs: the plan.
 
     Raises:
@@ -142,8 +143,11 @@ def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None
         held = {run["run"]: run for run in _read(archive)} if archive.exists() else {}
         done = {p.name: _summary(folder, p) for p in runs if _is_numbers(folder, p)}
         # By what raters the models of these numbers have selected.
+        raters = {name for planned in runs if planned.name in done for name in planned.after}
         done |= {
-            p.name: _config_alone(folder, p) for p in runs if folder.run_folder(p).rater.exists()
+            planned.name: _config_alone(folder, planned)
+            for planned in runs
+            if planned.name in raters and isinstance(planned.run, RaterRun)
         }
         kept = {name: run for name, run in held.items() if name not in done}
         lines = [f"{json.dumps(run)}\n" for run in (done | kept).values()]
@@ -267,7 +271,15 @@ def _restore(
     """Writes the files of runs that are not finished in the folder; result.json last."""
     folder.add_to_plan({run["run"]: run["files"]["config.json"] for run in held})
     planned = {run.name: run for run in runs}
-    for run in [run for run in held if "result.json" in run["files"]]:
+    scored = {run["run"]: run for run in held if "result.json" in run["files"]}
+    # What is still to start from a model needs its weights.
+    needed = {
+        name
+        for run in runs
+        if run.name not in scored and not folder.is_finished(run)
+        for name in run.after
+    }
+    for run in [run for name, run in scored.items() if name not in needed]:
         root = folder.root / run["run"]
         root.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as held_alone:

@@ -25,6 +25,9 @@ VIEWING = (
 )
 """Settings in which a run of a study may differ from its plan."""
 
+FOLDER = "{folder}"
+"""What stands for the study's folder in settings."""
+
 
 class StudyFolder:
     """Paths of one study at one budget.
@@ -74,8 +77,9 @@ class StudyFolder:
         return [run for run in runs if run.name in planned.after]
 
     def is_ready(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> bool:
-        """Whether all runs are finished whose files this one names."""
-        return all(map(self.is_finished, self.sources(planned, runs)))
+        """Whether all runs are made whose files this one names, if it is still to train."""
+        made = ("" in self.results(first) for first in self.sources(planned, runs))
+        return "" in self.results(planned) or all(made)
 
     def is_wanted(self, planned: PlannedRun, runs: Sequence[PlannedRun]) -> bool:
         """Whether a run is still to be made: a rater is not where all are that select by it."""
@@ -132,9 +136,7 @@ class StudyFolder:
         """Raises ConfigError where `held`, name -> config, has a run of the plan otherwise."""
         for planned in runs:
             if planned.name in held:
-                difference = self.difference(planned, held[planned.name]) or self._other_source(
-                    planned, held[planned.name]
-                )
+                difference = self.difference(planned, held[planned.name])
                 if difference:
                     raise ConfigError(
                         f"--workdir={self.root}: {planned.name} is a run of another config: "
@@ -144,15 +146,18 @@ class StudyFolder:
     def difference(self, planned: PlannedRun, held: Mapping[str, Any]) -> str:
         """In what a config trains or is scored otherwise than a planned run; "" if alike.
 
-        Files that it names may lie elsewhere.
+        Files that it names may lie elsewhere, but those of the study's other runs are the same.
         """
-        return differences(completed(held), planned.run.config, VIEWING)
-
-    def _other_source(self, planned: PlannedRun, held: Mapping[str, Any]) -> str:
-        """Which other run a config names in the place of a planned one's; "" if it is the same."""
-        there, here = (_sources(config, self.root) for config in (held, planned.run.config))
-        shared = there.keys() & here.keys()
-        return differences({k: there[k] for k in shared}, {k: here[k] for k in shared}, ())
+        there, here = (without_folder(c, self.root) for c in (completed(held), planned.run.config))
+        changed = differences(there, here, VIEWING)
+        if changed:
+            return changed
+        there, here = flatten(there), flatten(here)
+        for key in there.keys() | here.keys():
+            if _is_one_source(there.get(key), here.get(key)):
+                there.pop(key, None)
+                here.pop(key, None)
+        return differences(there, here, ())
 
     def add_to_plan(self, configs: Mapping[str, Any]) -> None:
         """Adds runs that the plan does not have yet, by their names."""
@@ -187,12 +192,15 @@ def without_folder(value: Any, root: Path) -> Any:
     if isinstance(value, dict):
         return {key: without_folder(inner, root) for key, inner in value.items()}
     if isinstance(value, str) and value.startswith(f"{root}/"):
-        return "{folder}" + value.removeprefix(str(root))
+        return FOLDER + value.removeprefix(str(root))
     return value
 
 
-def _sources(config: Mapping[str, Any], root: Path) -> dict[str, str]:
-    """The settings of a config that name files of the study's other runs, by their dotted keys."""
-    settings = flatten(without_folder(dict(config), root))
-    named = {key: value for key, value in settings.items() if isinstance(value, str)}
-    return {key: value for key, value in named.items() if value.startswith("{folder}/")}
+def _is_one_source(there: Any, here: Any) -> bool:
+    """Whether two settings name the same file, if any of them names one of the study's runs."""
+    named = [x for x in (there, here) if isinstance(x, str) and x.startswith(f"{FOLDER}/")]
+    if not named or there == here:
+        return True
+    # A plan of before the folder was moved may name more of its path.
+    texts = [str(x) for x in (there, here)]
+    return any(all(x.endswith(each.removeprefix(FOLDER)) for x in texts) for each in named)

@@ -97,12 +97,13 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
                 own = {key: value for key, value in seeds.items() if key == "evaluate.seed"}
                 names = {"folder": str(folder), "seed": seed}
                 seeded = _filled(replaced(config, seeds), names)
+                after = _runs_named(name, arm, _filled(config, {"seed": seed}), earlier)
                 further = {}
                 for again, settings in comparison.further.items():
-                    scored = replaced(replaced(seeded, _filled(dict(settings), names)), own)
+                    after += _runs_named(name, arm, _filled(settings, {"seed": seed}), earlier)
+                    scored = replaced(replaced(seeded, _filled(settings, names)), own)
                     further[again] = _read_model(name, arm, scored, built)
-                run = _read(name, arm, seeded, built)
-                after = _runs_named(name, arm, _filled(config, {"seed": seed}), earlier)
+                run, after = _read(name, arm, seeded, built), tuple(dict.fromkeys(after))
                 planned.append(PlannedRun(name, arm, seed, seeded, run, further, after))
                 rounds[planned[-1].name] = number
     for claim in study.claims:
@@ -148,7 +149,7 @@ def _runs_named(
 
 def _filled(value: Any, names: Mapping[str, Any]) -> Any:
     """A config whose strings have `{name}` replaced."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _filled(inner, names) for key, inner in value.items()}
     if isinstance(value, str):
         for name, content in names.items():

@@ -204,11 +204,15 @@ class Checkpoints:
         return state
 
     def meta(self) -> dict[str, Any]:
-        """The facts beside the newest state of which they can be read; {} for none."""
+        """The facts beside the newest state of which they can be read.
+
+        Raises:
+          ConfigError: there is no checkpoint, or of none.
+        """
         for step in reversed(self.steps()):
             if meta := self._tried(step, self._read_meta):
                 return meta
-        return {}
+        raise ConfigError(f"{self._folder}: holds no checkpoint that verifies")
 
     def _read_meta(self, step: int) -> dict[str, Any]:
         with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "meta")) as reader:

@@ -155,6 +155,8 @@ def test_a_run_goes_on_though_the_one_that_it_started_from_is_gone(
         held.write_text("{}")
     with pytest.raises(ConfigError, match=r"no checkpoint verifies \(steps 2, 4\)"):
         train.main(further, folder)
+    with pytest.raises(ConfigError, match=r"holds no checkpoint that verifies"):
+        dry_run.main(further, folder)
     shutil.rmtree(folder.checkpoints)
     with pytest.raises(ConfigError, match=r"init_from=.*there is nothing there$"):
         train.main(further, folder)

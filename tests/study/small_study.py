@@ -30,9 +30,9 @@ def claim(pair=("uniform", "plain"), comparison="digits", **given) -> Claim:
     return Claim("uniform noise is better", comparison, (pair,), **given)
 
 
-def of_two(file: str = "{folder}/first/plain/seed_{seed}") -> Study:
+def of_two(file: str | None = "{folder}/first/plain/seed_{seed}") -> Study:
     """Of which one comparison starts from weights of the other."""
-    arms = {"plain": {}, "uniform": {"train.init_from": file}}
+    arms = {"plain": {}, "uniform": ARMS["uniform"] | {"train.init_from": file}}
     first = comparison(arms={"plain": {}})
     return Study("Is it the start?", {"first": first, "digits": comparison(arms=arms)})
 

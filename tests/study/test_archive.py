@@ -20,6 +20,15 @@ ROWS = [
     {"step": 8, "images_seen": 128, "frechet_1step": 2.0},
 ]
 
+CODE = """
+class best:
+    def __init__(self, file):
+        pass
+
+    def select(self, *given):
+        pass
+"""
+
 
 @pytest.fixture
 def finished(tmp_path):
@@ -195,12 +204,16 @@ def test_a_rater_is_made_again_of_the_same_config(tmp_path):
     folder.run_folder(runs[0]).rater.write_bytes(b"weights")
     pack(folder, runs, archive)
     other = StudyFolder(tmp_path / "other")
+    runs = planned_runs(small_study.by_a_rater(), "smoke", other.root)
     unpack(archive, other, runs)
     assert [other.is_finished(run) for run in runs] == [False, True]
     assert not other.run_folder(runs[0]).root.exists()
     other.claim(runs)
-    pack(other, runs, archive)
-    assert len(archive.read_text().splitlines()) == 2
+    kept = archive.read_text()
+    for again in (archive, tmp_path / "again.jsonl"):
+        pack(other, runs, again)
+        assert sorted(again.read_text().splitlines()) == sorted(kept.splitlines())
+    assert len(kept.splitlines()) == 2
     # What was selected by it is not what is selected by another.
     changed = planned_runs(small_study.by_a_rater(**{"meta.temperature": 0.5}), "smoke", tmp_path)
     with pytest.raises(ConfigError, match=r"raters/conv/seed_0 is a run of another config: meta.t"):
@@ -212,9 +225,48 @@ def test_what_reads_files_of_another_run_than_before_is_refused(tmp_path):
     study = small_study.of_two("{folder}/first/plain/seed_0")
     folder.claim(planned_runs(study, "smoke", tmp_path))
     folder.claim(planned_runs(study, "smoke", tmp_path))
-    changed = planned_runs(small_study.of_two(), "smoke", tmp_path)
-    with pytest.raises(ConfigError, match=r"digits/uniform/seed_1 is .*: train.init_from \(there"):
-        folder.claim(changed)
+    for other in ("{folder}/first/plain/seed_{seed}", None, "/elsewhere/plain/seed_0"):
+        changed = planned_runs(small_study.of_two(other), "smoke", tmp_path)
+        with pytest.raises(
+            ConfigError, match=r"digits/uniform/seed_\d is .*: train.init_from \(th"
+        ):
+            folder.claim(changed)
+    # A plan of before has whole paths, and its folder may have been moved, here or elsewhere.
+    text = folder.plan.read_text()
+    for moved_from in (tmp_path, tmp_path / "below", "/elsewhere"):
+        folder.plan.write_text(text.replace("{folder}", str(moved_from)))
+        folder.claim(planned_runs(study, "smoke", tmp_path))
+        assert folder.plan.read_text() == text
+
+
+def test_code_of_ones_own_that_reads_a_file_of_another_run_is_the_same_again(tmp_path, monkeypatch):
+    """Of such code nobody knows what its settings change, so that all are compared."""
+    (tmp_path / "my_selection.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    selection = {"name": "my_selection:best", "file": "{folder}/first/plain/seed_0/export.npz"}
+    study = small_study.of_two()
+    arms = {"plain": {}, "own": {"selection": selection}}
+    study.comparisons["digits"] = small_study.comparison(arms=arms)
+    folder = StudyFolder(tmp_path)
+    for _ in range(2):
+        folder.claim(planned_runs(study, "smoke", tmp_path))
+
+
+def test_a_model_that_another_is_still_to_start_from_is_made_again(tmp_path):
+    """Numbers hold no weights."""
+    archive, folder = tmp_path / "study.jsonl", StudyFolder(tmp_path / "runs")
+    runs = planned_runs(small_study.of_two(), "smoke", folder.root)
+    finished = [run for run in runs if run.name != "digits/uniform/seed_1"]
+    for planned in finished:
+        run = folder.run_folder(planned)
+        run.claim(planned.run.config)
+        run.result.write_text('{"frechet_1step": 2.0}')
+    pack(folder, runs, archive)
+    other = StudyFolder(tmp_path / "other")
+    unpack(archive, other, runs)
+    left = {run.name for run in runs if not other.is_finished(run)}
+    assert left == {"first/plain/seed_1", "digits/uniform/seed_1"}
+    assert not [run for run in runs if run.name in left and other.is_ready(run, runs) and run.after]
 
 
 def test_a_run_that_was_trained_further_by_hand_is_not_kept(finished, tmp_path, capsys):

@@ -99,13 +99,12 @@ def test_a_run_is_made_when_those_are_finished_that_it_reads(fails, tmp_path, mo
     assert capsys.readouterr().err.count(told) == len(fails)
 
 
-@pytest.mark.parametrize("fails", [(), ("first/plain/seed_0",)])
-def test_ray_gets_a_run_when_those_are_finished_that_it_reads(fails, tmp_path):
-    """And waits for no other one: this cluster ends its oldest task whenever it is asked."""
-    folder, order, codes = StudyFolder(tmp_path), [], {}
-    runs = planned_runs(small_study.of_two(), "smoke", tmp_path)
+def cluster(cancelled):
+    """What is asked of Ray; it ends its oldest task whenever it is asked for any."""
+    codes = {}
 
     def remote(arguments, log, workdir):
+        Path(log).touch()
         task = f"task {len(codes)}"
         codes[task] = arguments[0]
         return task
@@ -116,16 +115,24 @@ def test_ray_gets_a_run_when_those_are_finished_that_it_reads(fails, tmp_path):
         Path(codes[task]).write_text('{"steps": 8}')
         return 0
 
-    cluster = SimpleNamespace(
+    return SimpleNamespace(
         cluster_resources=lambda: {"CPU": 2.0},
         remote=lambda **given: lambda made: SimpleNamespace(remote=remote),
         wait=lambda tasks, **given: (tasks[:1], tasks[1:]),
         get=ended,
+        cancel=cancelled.append,
         exceptions=SimpleNamespace(RayError=ZeroDivisionError),
     )
+
+
+@pytest.mark.parametrize("fails", [(), ("first/plain/seed_0",)])
+def test_ray_gets_a_run_when_those_are_finished_that_it_reads(fails, tmp_path):
+    """And waits for no other one."""
+    folder, order = StudyFolder(tmp_path), []
+    runs = planned_runs(small_study.of_two(), "smoke", tmp_path)
     command, pieces = stubbed(folder, runs, order, fails), [[i] for i in range(len(runs))]
     failed = on_ray._on_cluster(
-        cluster, folder, runs, pieces, command, 2, float("inf"), lambda: None
+        cluster([]), folder, runs, pieces, command, 2, float("inf"), lambda: None
     )
     # The first task to end lets the run begin that waits for it, beside those under way.
     begun = ["first/plain/seed_0", "digits/plain/seed_0", "first/plain/seed_1"]
@@ -134,3 +141,15 @@ def test_ray_gets_a_run_when_those_are_finished_that_it_reads(fails, tmp_path):
     ]
     assert order == begun
     assert failed == ([*fails, "digits/uniform/seed_0"] if fails else [])
+
+
+def test_ray_is_asked_to_stop_in_time(tmp_path, capsys):
+    folder, order, cancelled = StudyFolder(tmp_path), [], []
+    runs = planned_runs(small_study.of_two(), "smoke", tmp_path)
+    command, pieces = stubbed(folder, runs, order), [[i] for i in range(len(runs))]
+    given = folder, runs, pieces, command, 2, float("-inf"), lambda: None
+    assert on_ray._on_cluster(cluster(cancelled), *given) == []
+    # The first has ended; those that wait for it are not begun.
+    assert cancelled == ["task 1", "task 2", "task 3"]
+    assert len(order) == 4
+    assert "stopping: the runs save their state" in capsys.readouterr().err

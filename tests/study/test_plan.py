@@ -62,7 +62,7 @@ def test_a_run_comes_after_those_whose_files_it_names():
     assert by_arm(runs)[0] == [0, 3]
 
     finished: set[str] = set()
-    folder.is_finished = lambda run: run.name in finished
+    folder.results = lambda run: {"": {}} if run.name in finished else {}
     assert [folder.is_ready(run, runs) for run in runs] == [True, True, False] * 2
     finished |= {runs[0].name}
     assert [folder.is_ready(run, runs) for run in runs] == [True, True, True, True, True, False]
@@ -73,6 +73,21 @@ def test_a_run_comes_after_those_whose_files_it_names():
     assert [folder.is_wanted(run, rated) for run in rated] == [True, True]
     finished |= {"digits/plain/seed_0"}
     assert [folder.is_wanted(run, rated) for run in rated] == [False, False]
+
+
+def test_a_further_score_may_name_a_file_of_an_earlier_run():
+    study = small_study.of_two()
+    settings = {"evaluate.reference": "{folder}/first/plain/seed_{seed}/reference.npz"}
+    study.comparisons["digits"] = small_study.comparison(further={"theirs": settings})
+    run = planned_runs(study, "smoke", FOLDER)[1]
+    assert run.name == "digits/plain/seed_0"
+    assert run.after == ("first/plain/seed_0",)
+    named = f"{FOLDER}/first/plain/seed_0/reference.npz"
+    assert run.further["theirs"].config["evaluate"]["reference"] == named
+    # One that has its own score reads no other file to train.
+    folder = StudyFolder(FOLDER)
+    folder.results = lambda run: {"": {}} if run.comparison == "digits" else {}
+    assert folder.is_ready(run, [run])
 
 
 @pytest.mark.parametrize(
