@@ -54,7 +54,7 @@ def learned(config, folder, **settings):
     return json.loads(out.getvalue().splitlines()[-1])
 
 
-def test_a_law_is_learned_recorded_and_told_as_a_section(tmp_path):
+def test_a_law_is_learned_recorded_and_told_as_a_section(tmp_path, monkeypatch):
     folder = RunFolder(tmp_path / "law")
     result = learned(digits_law_learned, folder)
     rows = [row for row in folder.rows() if "law_mu" in row]
@@ -75,7 +75,14 @@ def test_a_law_is_learned_recorded_and_told_as_a_section(tmp_path):
     assert "Mean of the learned law" in folder.report.read_text()
     # What examples are worth to it, and what may tell of that.
     step = value_of_noise.read_step(folder.root, examples=128, repeats=1)
+    monkeypatch.setattr(value_of_noise, "expected_of", among_others)
     found = value_of_noise.values_of(step)
+    expected, ones, others, mean = found.expected.reshape(4, 128)
+    # Where x is given, the mean of values is the value of the mean image.
+    assert np.abs(ones - others).max() > 0.1 * found.value.std()
+    np.testing.assert_allclose(mean, (ones + others) / 2, atol=1e-4 * np.abs(ones).max())
+    assert np.corrcoef(expected, found.value)[0, 1] > 0.3
+    found = found._replace(expected=expected)
     assert {len(part) for part in found} == {128}
     assert found.label.sum(1).tolist() == [1] * 128
     # Value is -B times the slope by a weight, which is 1 / B.
@@ -105,6 +112,17 @@ def outer_after(step, weights):
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = step.optimizer.update(gradient(inner.params), inner.opt_state, inner.params)
     return float(task.outer_loss(optax.apply_updates(inner.params, updates), step.outer))
+
+
+EXPECTED = value_of_noise.expected_of
+
+
+def among_others(step):
+    """The examples that are expected, and those where all images of a label are one."""
+    images, labels = np.random.default_rng(0).uniform(-1, 1, (2, 10, 8, 8, 1)), np.arange(10)
+    pools = [step.pool, *((x, labels) for x in (*images, images.mean(0)))]
+    parts = [EXPECTED(step._replace(pool=pool)) for pool in pools]
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
 
 def selecting(name, file, **section):
