@@ -3,7 +3,7 @@
 Command:      python run.py --config=configs/digits_anneal.py
 Hardware:     two CPU cores.
 Paper:        none; in the style of arXiv 2404.06353, which gives no formula.
-Ours:         see docs/digits.md.
+Ours:         .416; all noise .348, real images .338 (three seeds; docs/evidence/pacing.md).
 """
 
 from ml_collections import ConfigDict

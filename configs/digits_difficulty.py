@@ -5,7 +5,7 @@ Ten clusters of log SNR and a patience of 20 steps, since the run is 1,200 steps
 Command:      python run.py --config=configs/digits_difficulty.py
 Hardware:     two CPU cores.
 Paper:        none; the paper (arXiv 2403.10348) has no digits.
-Ours:         see docs/digits.md.
+Ours:         .459; all noise .348, real images .338 (three seeds; docs/evidence/pacing.md).
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,7 @@
 Command:      python run.py --config=configs/digits_laplace.py
 Hardware:     two CPU cores.
 Paper:        none; the paper (arXiv 2407.03297) has no digits.
-Ours:         see docs/digits.md.
+Ours:         .594; with b = 1 .347, cosine .348 (three seeds; docs/evidence/log_snr.md).
 """
 
 from ml_collections import ConfigDict

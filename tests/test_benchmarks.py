@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from benchmarks import (
-    digits,
     everything,
     frame,
     gpu,
@@ -213,13 +212,6 @@ def test_help_writes_no_page_and_no_picture(module, writes, arguments, code, mon
     with pytest.raises(SystemExit) as end:
         module.main(arguments)
     assert end.value.code == code
-
-
-def test_without_finished_runs_there_is_no_page_of_the_digits(tmp_path, monkeypatch):
-    monkeypatch.setattr(digits, "RUNS", tmp_path)
-    with pytest.raises(SystemExit) as end:
-        digits.main(["--write"])
-    assert end.value.code == "no page: it needs a finished seed of a config"
 
 
 def test_the_folder_for_pictures_is_made_before_the_run(tmp_path):

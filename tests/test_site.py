@@ -77,13 +77,13 @@ def test_every_link_leads_somewhere():
 
 
 def test_links_are_as_they_are_in_the_site():
-    text = "[a](docs/digits.md) ![b](docs/digits.png) [c](configs/digits_poly.py) [d](LICENSE#x)"
-    there = sources.linked(f"{text} [e](https://x.org/docs/digits.md) [f](none.md)", "README.md")
+    text = "[a](docs/runs.md) ![b](docs/digits_poly.png) [c](configs/digits_poly.py) [d](LICENSE#x)"
+    there = sources.linked(f"{text} [e](https://x.org/docs/studies.md) [f](none.md)", "README.md")
     assert there == (
-        "[a](digits.md) ![b](digits.png) [c](source/configs/digits_poly.py.md) "
-        "[d](source/LICENSE.md#x) [e](https://x.org/docs/digits.md) [f](none.md)"
+        "[a](runs.md) ![b](digits_poly.png) [c](source/configs/digits_poly.py.md) "
+        "[d](source/LICENSE.md#x) [e](https://x.org/docs/studies.md) [f](none.md)"
     )
-    back = sources.linked("[a](../README.md) [b](own_loop/nnx.py)", "docs/digits.md")
+    back = sources.linked("[a](../README.md) [b](own_loop/nnx.py)", "docs/studies.md")
     assert back == "[a](index.md) [b](source/docs/own_loop/nnx.py.md)"
 
 
