@@ -87,7 +87,9 @@ def _round(
     for model, folder, state in ended:
         try:
             finish(model, state, folder)
-        except OSError as error:
+        except Interrupted:
+            raise
+        except Exception as error:
             failed.append(error)
     return left, failed
 

@@ -134,7 +134,10 @@ def test_where_one_fails_the_others_are_left_to_go_on():
     assert [log.of("save") for log in logs] == [[6], [6], [6]]
 
 
-def test_each_round_has_the_rhythm_of_its_runs_and_ends_all(monkeypatch):
+@pytest.mark.parametrize(
+    "failure", [OSError("its last state was not written"), ValueError("its score is none")]
+)
+def test_each_round_has_the_rhythm_of_its_runs_and_ends_all(failure, monkeypatch):
     steps, rhythms, finished = {"a": 8, "b": 7, "c": 8}, [], []
 
     @contextlib.contextmanager
@@ -149,7 +152,7 @@ def test_each_round_has_the_rhythm_of_its_runs_and_ends_all(monkeypatch):
     def finish(model, state, folder):
         finished.append(folder)
         if folder == "a":
-            raise OSError("its last state was not written")
+            raise failure
 
     opened = SimpleNamespace(run=None, images=None)
     monkeypatch.setattr(command, "open_model", lambda *given, **flags: opened)
@@ -157,7 +160,7 @@ def test_each_round_has_the_rhythm_of_its_runs_and_ends_all(monkeypatch):
     monkeypatch.setattr(command, "begun", begun)
     monkeypatch.setattr(command, "_train", trained)
     monkeypatch.setattr(command, "finish", finish)
-    with pytest.raises(OSError, match="its last state was not written"):
+    with pytest.raises(type(failure), match=str(failure)):
         command.main([None] * 3, list(steps))
     assert rhythms == [("rhythm at 8", 2), ("rhythm at 7", 1)]
     assert finished == ["a", "c", "b"]
