@@ -74,6 +74,9 @@ def test_a_law_is_learned_recorded_and_told_as_a_section(tmp_path, monkeypatch):
     assert tiny.read_png(folder.curves).shape[1] > 500
     assert "Mean of the learned law" in folder.report.read_text()
     # What examples are worth to it, and what may tell of that.
+    # No image twice, whose other draw a regression would know it by.
+    all_but_a_few = value_of_noise.read_step(folder.root, examples=1400, repeats=1)
+    assert len(set(all_but_a_few.image.tolist())) == 1400
     step = value_of_noise.read_step(folder.root, examples=128, repeats=1)
     monkeypatch.setattr(value_of_noise, "expected_of", among_others)
     found = value_of_noise.values_of(step)
