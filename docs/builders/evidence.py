@@ -83,7 +83,8 @@ def progress_of(folder: StudyFolder, runs: list[PlannedRun]) -> str:
 def summary_of(archive: Path, study: Study, folder: StudyFolder, runs: list[PlannedRun]) -> str:
     """A study's part of docs/evidence.md."""
     answered = answered_claims(study, scored_rows(study, folder, runs), folder, runs)
-    picture = f"![answers](evidence/{archive.stem}_answers.png)\n\n" if answered else ""
+    drawn = EVIDENCE / f"{archive.stem}_answers.png"
+    picture = f"![answers](evidence/{drawn.name})\n\n" if answered and drawn.exists() else ""
     return (
         f"\n## {study.question}\n\n{progress_of(folder, runs)}; scores, pictures and command are "
         f"in [{archive.stem}](evidence/{archive.stem}.md).\n\n{picture}{answered}"

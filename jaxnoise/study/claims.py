@@ -62,6 +62,11 @@ def check_score(claim: Claim, run: Run, further: Mapping[str, ModelRun]) -> None
     """
     if not isinstance(run, ModelRun):
         raise ConfigError(f"study claim {claim.says!r}: {claim.comparison} trains raters of noise")
+    if claim.further == EQUAL_COST and not run.evaluate.every:
+        raise ConfigError(
+            f"study claim {claim.says!r}: config.evaluate.every=0: must be at least 1 in "
+            f"{claim.comparison}, or no score is taken where arms have cost alike"
+        )
     try:
         one_of("score", claim.score, _scores_taken(claim, further.get(claim.further, run)))
     except ArgumentError as error:

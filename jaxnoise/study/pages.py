@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jaxnoise.evaluation.score_keys import higher_is_better
+from jaxnoise.experiment import RaterRun
 from jaxnoise.figures.arms import (
     Change,
     Curve,
@@ -89,7 +90,8 @@ def answered_claims(
     if waiting:
         says += f"\n{len(waiting)} of {len(asked)} claims wait for runs.\n"
     if alike:
-        says += f"\n{len(alike)} of {len(asked)} claims are about equal cost; steps cost alike.\n"
+        why = "where steps cost alike, or no score was taken so early"
+        says += f"\n{len(alike)} of {len(asked)} claims are about equal cost, {why}.\n"
     return says
 
 
@@ -138,7 +140,9 @@ def _cost_of(folder: StudyFolder, runs: Sequence[PlannedRun]) -> str:
     machines = sorted({f"{kind['count']} x {kind['kind']}" for kind in kinds if kind})
     hours = sum(map(folder.hours, own))
     where = f", each on {' or '.join(machines)}" if machines else ""
-    return f"{len(own)} runs, {hours:.1f} hours of training{where}."
+    untold = any(isinstance(run.run, RaterRun) for run in runs if run not in own)
+    aside = " Raters of noise are not among them." if untold else ""
+    return f"{len(own)} runs, {hours:.1f} hours of training{where}.{aside}"
 
 
 def draw_curves(

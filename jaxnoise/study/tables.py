@@ -25,7 +25,10 @@ from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
 
 CONFIDENCE = 0.95
-EACH_AS_DEAR = "each arm where it has cost as much as the cheapest run at its end"
+EACH_AS_DEAR = (
+    "each arm where it has cost as much as the cheapest run at its end; training the rater that it "
+    "selects by, if any, is not counted"
+)
 SAME_COST = 0.02
 """Steps whose costs differ by less are equally dear."""
 Scores = Mapping[str, Mapping[int, float]]
@@ -159,16 +162,20 @@ def rows_of(
     found: dict[tuple[str, str, str], dict[str, dict[int, float]]] = {}
     first: dict[tuple[str, str], dict[str, Any]] = {}
     seen: dict[tuple[str, str], set[int]] = {}
+    weights: dict[tuple[str, str], set[str]] = {}
     for planned in sorted(runs, key=lambda planned: list(controls).index(planned.comparison)):
         for further, result in folder.results(planned).items():
-            first.setdefault((planned.comparison, further), result)
-            seen.setdefault((planned.comparison, further), set()).add(result.get("images_seen", 0))
+            place = planned.comparison, further
+            first.setdefault(place, result)
+            seen.setdefault(place, set()).add(result.get("images_seen", 0))
+            weights.setdefault(place, set()).add(result.get("weights", ""))
             for key, value in scores_of(result).items():
                 by_arm = found.setdefault((planned.comparison, further, key), {})
                 by_arm.setdefault(planned.arm, {})[planned.seed] = value
     for (comparison, key), by_arm in at_equal_cost(folder, runs).items():
         found[comparison, EQUAL_COST, key] = by_arm
         first[comparison, EQUAL_COST] = first[comparison, ""]
+        weights[comparison, EQUAL_COST] = weights[comparison, ""]
     rows: list[Row] = []
     # Own scores of a comparison before the further ones.
     order = {name: place for place, name in enumerate(controls)}
@@ -178,7 +185,7 @@ def rows_of(
         result, control = first[comparison, further], controls[comparison]
         equal = further == EQUAL_COST
         far = EACH_AS_DEAR if equal else images_seen(seen[comparison, further])
-        about = protocol_of(result, far)
+        about = protocol_of(result, far, weights[comparison, further])
         of_images = without_average(key)
         floor_key = FLOOR if sampler_of(of_images) else f"{of_images.rpartition('_')[0]}_floor"
         own = [
@@ -221,16 +228,19 @@ def images_seen(counts: Collection[int]) -> str:
     return f"{' to '.join(f'{count:,}' for count in ends)} images seen"
 
 
-def protocol_of(result: Mapping[str, Any], seen: str) -> str:
-    """What a result's distances mean, and on what they were made.
+def protocol_of(result: Mapping[str, Any], seen: str, weights: Collection[str]) -> str:
+    """What the distances of a table mean, and on what they were made.
 
     Args:
-      result: of a run.
+      result: of one of its runs.
       seen: how far the runs are.
+      weights: which ones images were drawn with, "ema" or "raw"; arms may differ.
     """
-    weights = "moving average of the weights" if result["weights"] == "ema" else "raw weights"
+    names = {"ema": "moving average of the weights", "raw": "raw weights"}
+    drawn_with = " or the ".join(name for kind, name in names.items() if kind in weights)
+    images = f"{result['n']:,} images drawn with the {drawn_with}"
     return (
-        f"{seen}; {result['distance']}; {result['n']:,} images drawn with the {weights}, against "
+        f"{seen}; {result['distance']}; {images}, against "
         f"{result['reference_count'] or 'published statistics'} of {result['reference']}"
     )
 
