@@ -116,24 +116,29 @@ def planned_runs(study: Study, budget: str, folder: Path) -> list[PlannedRun]:
 def check_protocols(comparison: str, runs: Mapping[str, Run]) -> None:
     """Raises ConfigError where scores of the arms would not mean the same."""
     scored = {arm: run for arm, run in runs.items() if isinstance(run, experiment.ModelRun)}
-    for key in ("n", "split", "reference", "extractor"):
-        found = {arm: run.config["evaluate"][key] for arm, run in scored.items()}
+    of_images = [("data", key) for key in ("dataset", "size", "channels", "background")]
+    of_scores = [("evaluate", key) for key in ("n", "split", "reference", "extractor")]
+    for section, key in (*of_images, *of_scores):
+        found = {arm: run.config[section][key] for arm, run in scored.items()}
         first = next(iter(found), "")
         for arm, value in found.items():
             if value != found[first]:
                 raise ConfigError(
-                    f"study arm {comparison}/{arm}: config.evaluate.{key}={value!r}: must be as in "
-                    f"{comparison}/{first}, {found[first]!r}, or their scores cannot be compared"
+                    f"study arm {comparison}/{arm}: config.{section}.{key}={value!r}: must be as "
+                    f"in {comparison}/{first}, {found[first]!r}, or their scores cannot be compared"
                 )
 
 
 def _runs_named(
-    comparison: str, arm: str, config: Mapping[str, Any], earlier: Collection[str]
+    comparison: str,
+    arm: str,
+    config: Mapping[str, Any] | Sequence[Any],
+    earlier: Collection[str],
 ) -> tuple[str, ...]:
     """The runs of a study whose files a config names."""
     found: list[str] = []
-    for value in config.values():
-        if isinstance(value, dict):
+    for value in config.values() if isinstance(config, Mapping) else config:
+        if isinstance(value, Mapping | list | tuple):
             found += _runs_named(comparison, arm, value, earlier)
         elif isinstance(value, str) and "{folder}" in value:
             name = "/".join(value.split("/")[1:4])
@@ -151,6 +156,8 @@ def _filled(value: Any, names: Mapping[str, Any]) -> Any:
     """A config whose strings have `{name}` replaced."""
     if isinstance(value, Mapping):
         return {key: _filled(inner, names) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_filled(inner, names) for inner in value)
     if isinstance(value, str):
         for name, content in names.items():
             value = value.replace(f"{{{name}}}", str(content))

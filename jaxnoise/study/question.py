@@ -1,7 +1,7 @@
 """What a study asks: arms of a base config, seeds and budgets, and what is claimed of them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ class Budget:
       arms: names of the arms that are run; None for all.
 
     Raises:
-      ArgumentError: no seed, or one twice.
+      ArgumentError: no seed, or one twice, or what is no name of an arm.
     """
 
     seeds: tuple[int, ...]
@@ -33,9 +33,13 @@ class Budget:
 
     def __post_init__(self) -> None:
         _check_settings("settings", self.settings)
-        whole = all(isinstance(seed, int) and 0 <= seed < 2**32 - 1 for seed in self.seeds)
-        if not whole or not self.seeds or len(set(self.seeds)) < len(self.seeds):
+        seeds = self.seeds if isinstance(self.seeds, Sequence) else ()
+        whole = all(isinstance(seed, int) and 0 <= seed < 2**32 - 1 for seed in seeds)
+        if not whole or not seeds or len(set(seeds)) < len(seeds):
             raise ArgumentError("seeds", self.seeds, "distinct integers, each from 0 to 2^32 - 2")
+        # A name on its own would be read letter by letter.
+        if self.arms is not None and not isinstance(self.arms, tuple | list):
+            raise ArgumentError("arms", describe(self.arms), "a tuple of names, or None")
 
 
 def _check_settings(argument: str, settings: Settings) -> None:
@@ -157,7 +161,9 @@ class Study:
                     raise ArgumentError(
                         "comparisons", both, f"not what a score of {of!r} is called"
                     )
-        if not isinstance(self.claims, tuple | list):
+        if not isinstance(self.claims, tuple | list) or not all(
+            isinstance(claim, Claim) for claim in self.claims
+        ):
             raise ArgumentError("claims", describe(self.claims), "a tuple of claims")
         for claim in self.claims:
             place = f"claims: {claim.says!r}: "

@@ -179,6 +179,11 @@ def test_the_study_of_the_page_is_planned():
             ),
             "score='frechet_2step': must be one of frechet_1step",
         ),
+        (
+            lambda: small_study.get_study([small_study.claim(further="equal_cost")]),
+            "study claim 'uniform noise is better': config.evaluate.every=0: must be at least 1 in "
+            "digits, or no score is taken where arms have cost alike",
+        ),
     ],
 )
 def test_arms_that_cannot_be_compared_are_named(make, said):
@@ -195,6 +200,9 @@ def test_arms_that_cannot_be_compared_are_named(make, said):
         ("seeds", lambda: Budget(())),
         ("seeds", lambda: Budget((-1,))),
         ("seeds", lambda: Budget("01")),
+        ("seeds", lambda: Budget(0)),
+        ("arms", lambda: Budget((0,), {}, "plain")),
+        ("claims", lambda: Study("", {}, (3,))),
         ("arms", lambda: small_study.comparison(arms={"plain": {}, "b/../c": {}})),
         ("control", lambda: small_study.comparison(control="plane")),
         ("further", lambda: small_study.comparison(further={"raw": {"ema.rate": 0.0}})),
@@ -309,6 +317,10 @@ def test_further_scores_are_of_the_same_training():
 def test_arms_whose_scores_would_not_mean_the_same_are_refused():
     arms = {"plain": {}, "few": {"evaluate.n": 80, "law": {"name": "uniform"}}}
     said = r"^study arm digits/few: config\.evaluate\.n=80: must be as in digits/plain, 64, or"
+    with pytest.raises(ConfigError, match=said):
+        planned_runs(small_study.get_study(arms=arms), "smoke", FOLDER)
+    arms = {"plain": {}, "clothes": {"data.dataset": "fashion_mnist"}}
+    said = r"^study arm digits/clothes: config\.data\.dataset='fashion_mnist': must be as in "
     with pytest.raises(ConfigError, match=said):
         planned_runs(small_study.get_study(arms=arms), "smoke", FOLDER)
     # Whether an average helps is a question.
