@@ -22,9 +22,10 @@ def check_agreement(folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
       runs: the plan.
 
     Raises:
-      ConfigError: two results of a comparison with unlike protocols, such as one with features
-        that could not be had for the other; two seeds of an arm with unlike guidance or weights; or
-        runs whose configs name the same images, which were others.
+      ConfigError: a run that has gone on otherwise than planned; two results of a comparison with
+        unlike protocols, such as one with features that could not be had for the other; two seeds
+        of an arm with unlike guidance or weights; or runs whose configs name the same images, which
+        were others.
     """
     first: dict[tuple[str, ...], tuple[PlannedRun, dict[str, Any]]] = {}
 
@@ -41,7 +42,15 @@ def check_agreement(folder: StudyFolder, runs: Sequence[PlannedRun]) -> None:
                 )
 
     for planned in runs:
-        for further, result in folder.results(planned).items():
+        results = folder.results(planned)
+        difference = folder.changed(planned) if "" in results else ""
+        if difference:
+            raise ConfigError(
+                f"--workdir={folder.root}: {planned.name} went on under other settings than the "
+                f"plan's: {difference}; delete its folder to make it anew, or give another "
+                "--workdir"
+            )
+        for further, result in results.items():
             place = planned.comparison, further
             of_all = {key: result[key] for key in _OF_ALL if key in result}
             # The same images may lie in a folder of another name.

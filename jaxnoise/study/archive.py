@@ -12,7 +12,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ def unpack(archive: Path, folder: StudyFolder, runs: Sequence[PlannedRun]) -> No
 
     Raises:
       ConfigError: the file cannot be read, is of another study, holds a run of the plan with
-        another config, or, a .tar beside a folder that holds runs already, a finished run that the
-        folder lacks; nothing is written then.
+        another config, or, a .tar beside a folder that holds runs already, a score or a later
+        checkpoint that the folder lacks; nothing is written then.
     """
     if not archive.exists():
         return
@@ -79,7 +79,7 @@ def _check(
             f"--archive={archive}: is of another study; it holds {next(iter(held))}, and this one "
             f"has {runs[0].name}"
         )
-    folder.check(runs, held)
+    folder.check(runs, held, f"--archive={archive}")
 
 
 def _take_up(
@@ -96,12 +96,15 @@ def _take_up(
         raise ValueError("plan.json is no plan")
     _check(archive, held, folder, runs)
     if folder.plan.exists():
-        for planned in runs:
-            if f"{planned.name}/result.json" in names and "" not in folder.results(planned):
-                raise ConfigError(
-                    f"--archive={archive}: holds {planned.name} finished, and "
-                    f"--workdir={folder.root} does not; give another --workdir"
-                )
+        finished = [run for run in runs if f"{run.name}/result.json" in names]
+        # A score of half-way has that name too.
+        unlike = next((f"{r.name} finished" for r in finished if "" not in folder.results(r)), "")
+        beyond = unlike or _beyond(names, folder.root)
+        if beyond:
+            raise ConfigError(
+                f"--archive={archive}: holds {beyond}, and --workdir={folder.root} does not; give "
+                "another --workdir"
+            )
         return
     # Behind a link, if it is one.
     root = folder.root.resolve()
@@ -126,6 +129,22 @@ def _take_up(
             path.replace(root / path.name)
     finally:
         shutil.rmtree(part)
+
+
+def _beyond(names: Iterable[str], root: Path) -> str:
+    """A score or checkpoint, of a run of any plan, that an archive has beyond a folder; "" if none.
+
+    A folder drops its earlier checkpoints as it goes on.
+    """
+    for name in sorted(names):
+        run, _, file = name.rpartition("/")
+        if re.fullmatch(r"result(_.*)?\.json", file) and not (root / name).exists():
+            return name
+        if run.endswith("/checkpoints") and file.isdecimal():
+            held = [int(path.name) for path in (root / run).glob("*") if path.name.isdecimal()]
+            if max(held, default=-1) < int(file):
+                return name
+    return ""
 
 
 def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None:
@@ -196,6 +215,8 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
     parts = [*run["run"].split("/"), *files]
     if "config.json" not in files or not isinstance(run["rows"], list):
         raise KeyError("files")
+    if not all(isinstance(each, dict) and each for each in run["files"].values()):
+        raise ValueError("a file that holds nothing")
     if not all(re.fullmatch(r"\w[\w.+=-]*", part) for part in parts):
         raise ValueError("a name that leads elsewhere")
     return run
@@ -206,11 +227,7 @@ def _is_numbers(folder: StudyFolder, planned: PlannedRun) -> bool:
     run = folder.run_folder(planned)
     if run.rater.exists() or not folder.is_finished(planned):
         return False
-    difference = folder.difference(planned, folder.read(run.config))
-    asked = planned.run.images_per_step * planned.run.train.last_step
-    seen = folder.results(planned)[""].get("images_seen", asked)
-    if not difference and seen != asked:
-        difference = f"images_seen (there {seen:,}, here {asked:,})"
+    difference = folder.changed(planned)
     if difference:
         print(
             f"warning: {planned.name} is not kept, since it went on under other settings than the "

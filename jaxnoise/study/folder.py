@@ -128,36 +128,57 @@ class StudyFolder:
           ConfigError: a run of the folder has another config now; it and its keys are named.
         """
         held = self._held_plan()
-        self.check(runs, held)
+        self.check(runs, held, f"--workdir={self.root}")
         own = {planned.name: without_folder(planned.run.config, self.root) for planned in runs}
         self._write_plan(held | own)
 
-    def check(self, runs: Sequence[PlannedRun], held: Mapping[str, Any]) -> None:
-        """Raises ConfigError where `held`, name -> config, has a run of the plan otherwise."""
+    def check(self, runs: Sequence[PlannedRun], held: Mapping[str, Any], place: str) -> None:
+        """Raises ConfigError where `held`, name -> config, has a run of the plan otherwise.
+
+        Args:
+          runs: the plan.
+          held: what is there.
+          place: where that is, as on the command line.
+        """
         for planned in runs:
             if planned.name in held:
                 difference = self.difference(planned, held[planned.name])
                 if difference:
                     raise ConfigError(
-                        f"--workdir={self.root}: {planned.name} is a run of another config: "
-                        f"{difference}; give another --workdir"
+                        f"{place}: {planned.name} is a run of another config: {difference}; give "
+                        f"another {place.partition('=')[0]}"
                     )
+
+    def changed(self, planned: PlannedRun) -> str:
+        """In what a run that is scored has gone on otherwise than planned; "" if in nothing.
+
+        Such as one that was trained further, or scored under other settings, by hand.
+        """
+        config = self.run_folder(planned).config
+        difference = self.difference(planned, self.read(config)) if config.exists() else ""
+        asked = planned.run.images_per_step * planned.run.train.last_step
+        seen = self.results(planned)[""].get("images_seen", asked)
+        if not difference and seen != asked:
+            difference = f"images_seen (there {seen:,}, here {asked:,})"
+        return difference
 
     def difference(self, planned: PlannedRun, held: Mapping[str, Any]) -> str:
         """In what a config trains or is scored otherwise than a planned run; "" if alike.
 
         Files that it names may lie elsewhere, but those of the study's other runs are the same.
         """
-        there, here = (without_folder(c, self.root) for c in (completed(held), planned.run.config))
-        changed = differences(there, here, VIEWING)
-        if changed:
-            return changed
-        there, here = flatten(there), flatten(here)
-        for key in there.keys() | here.keys():
-            if _is_one_source(there.get(key), here.get(key)):
-                there.pop(key, None)
-                here.pop(key, None)
-        return differences(there, here, ())
+        there, here = (
+            flatten(without_folder(config, self.root))
+            for config in (completed(held), planned.run.config)
+        )
+        sources = {
+            key: (there.pop(key, None), here.pop(key, None))
+            for key in there.keys() | here.keys()
+            if _is_of_study(there.get(key)) or _is_of_study(here.get(key))
+        }
+        unlike = {key: pair for key, pair in sources.items() if not _is_one_file(*pair)}
+        own, other = ({key: pair[side] for key, pair in unlike.items()} for side in (0, 1))
+        return differences(there, here, VIEWING) or differences(own, other, ())
 
     def add_to_plan(self, configs: Mapping[str, Any]) -> None:
         """Adds runs that the plan does not have yet, by their names."""
@@ -191,16 +212,20 @@ def without_folder(value: Any, root: Path) -> Any:
     """A config whose files of other runs are named as in a study, wherever its folder lies."""
     if isinstance(value, dict):
         return {key: without_folder(inner, root) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_folder(inner, root) for inner in value]
     if isinstance(value, str) and value.startswith(f"{root}/"):
         return FOLDER + value.removeprefix(str(root))
     return value
 
 
-def _is_one_source(there: Any, here: Any) -> bool:
-    """Whether two settings name the same file, if any of them names one of the study's runs."""
-    named = [x for x in (there, here) if isinstance(x, str) and x.startswith(f"{FOLDER}/")]
-    if not named or there == here:
-        return True
+def _is_of_study(setting: Any) -> bool:
+    """Whether a setting names a file of one of the study's runs."""
+    return isinstance(setting, str) and setting.startswith(f"{FOLDER}/")
+
+
+def _is_one_file(there: Any, here: Any) -> bool:
+    """Whether two settings, of which one names a file of the study, name the same."""
     # A plan of before the folder was moved may name more of its path.
-    texts = [str(x) for x in (there, here)]
-    return any(all(x.endswith(each.removeprefix(FOLDER)) for x in texts) for each in named)
+    tails = [x.removeprefix(FOLDER) for x in (there, here) if _is_of_study(x)]
+    return any(all(str(x).endswith(tail) for x in (there, here)) for tail in tails)

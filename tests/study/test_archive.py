@@ -188,8 +188,12 @@ def test_a_run_of_another_config_is_refused_before_anything_is_written(finished,
     archive = tmp_path / "study.jsonl"
     pack(folder, runs, archive)
     archive.write_text(archive.read_text().replace('"seed": 0', '"seed": 7'))
-    with pytest.raises(ConfigError, match=r"is a run of another config: .*seed \(there 7"):
+    # By the name of what is unlike: another folder would not help.
+    with pytest.raises(
+        ConfigError, match=r"^--archive=.*seed_0 is a run of another config: .*seed \(there 7"
+    ) as error:
         unpack(archive, StudyFolder(tmp_path / "other"), runs)
+    assert str(error.value).endswith("; give another --archive")
     assert not (tmp_path / "other").exists()
 
 
@@ -243,13 +247,25 @@ def test_code_of_ones_own_that_reads_a_file_of_another_run_is_the_same_again(tmp
     """Of such code nobody knows what its settings change, so that all are compared."""
     (tmp_path / "my_selection.py").write_text(CODE)
     monkeypatch.syspath_prepend(tmp_path)
-    selection = {"name": "my_selection:best", "file": "{folder}/first/plain/seed_0/export.npz"}
-    study = small_study.of_two()
-    arms = {"plain": {}, "own": {"selection": selection}}
-    study.comparisons["digits"] = small_study.comparison(arms=arms)
-    folder = StudyFolder(tmp_path)
-    for _ in range(2):
-        folder.claim(planned_runs(study, "smoke", tmp_path))
+    file, study = "{folder}/first/plain/seed_0/export.npz", small_study.of_two()
+    for place, given in (("one", file), ("more", (file,))):
+        arms = {"plain": {}, "own": {"selection": {"name": "my_selection:best", "file": given}}}
+        study.comparisons["digits"] = small_study.comparison(arms=arms)
+        folder = StudyFolder(tmp_path / place)
+        runs = planned_runs(study, "smoke", folder.root)
+        for _ in range(2):
+            folder.claim(runs)
+        own = next(run for run in runs if run.arm == "own")
+        assert own.after == ("first/plain/seed_0",)
+        held = own.run.config["selection"]["file"]
+        assert (held if place == "one" else held[0]).startswith(f"{folder.root}/first/")
+        # A run that was made before its folder was moved here.
+        if place == "one":
+            before = file.replace("{folder}", "/elsewhere")
+            config = own.run.config | {"selection": own.run.config["selection"] | {"file": before}}
+            assert folder.difference(own, config) == ""
+            config["selection"] |= {"file": before.replace("first", "second")}
+            assert folder.difference(own, config).startswith("selection.file (there '/elsewhere/s")
 
 
 def test_a_model_that_another_is_still_to_start_from_is_made_again(tmp_path):
@@ -285,8 +301,10 @@ def test_a_run_that_was_trained_further_by_hand_is_not_kept(finished, tmp_path, 
         "{",
         "[]",
         '{"run": "a/b/seed_0", "files": {"result.json": {}}, "rows": []}',
-        '{"run": "../b", "files": {"config.json": {}, "result.json": {}}, "rows": []}',
-        '{"run": "a", "files": {"config.json": {}, "result.json": {}, "x/y": {}}, "rows": []}',
+        '{"run": "../b", "files": {"config.json": {"a": 1}}, "rows": []}',
+        '{"run": "a", "files": {"config.json": {"a": 1}, "x/y": {"a": 1}}, "rows": []}',
+        '{"run": "a", "files": {"config.json": 3}, "rows": []}',
+        '{"run": "a", "files": {"config.json": {"a": 1}, "result.json": []}, "rows": []}',
     ],
 )
 def test_a_line_that_is_no_run_is_named(line, tmp_path):
@@ -354,6 +372,31 @@ def test_a_tar_that_is_further_than_the_folder_is_not_written_over(packed, tmp_p
     other.claim(runs)
     with pytest.raises(ConfigError, match=r"holds digits/plain/seed_0 finished, and --workdir="):
         unpack(archive, other, runs)
+    # Nor what the plan does not have, such as an arm of a wider one.
+    with pytest.raises(ConfigError, match=r"holds digits/plain/seed_0/result\.json, and --workd"):
+        unpack(archive, other, runs[1:])
+
+
+@pytest.mark.parametrize("beyond", ["checkpoints/1600", "result_raw.json"])
+def test_a_tar_with_a_later_checkpoint_or_another_score_is_not_written_over(
+    beyond, packed, tmp_path
+):
+    folder, runs, archive = packed
+    under_way = folder.run_folder(runs[1]).root
+    for step in (400, 1200):
+        (under_way / "checkpoints" / str(step)).mkdir(parents=True)
+    pack(folder, runs, archive)
+    # An earlier one is dropped as a run goes on.
+    (under_way / "checkpoints" / "400").rmdir()
+    unpack(archive, folder, runs)
+    there = under_way / beyond
+    there.mkdir() if "/" in beyond else there.write_text("{}")
+    pack(folder, runs, archive)
+    whole = archive.read_bytes()
+    there.rmdir() if "/" in beyond else there.unlink()
+    with pytest.raises(ConfigError, match=rf"study\.tar: holds {runs[1].name}/{beyond}, and"):
+        unpack(archive, folder, runs)
+    assert archive.read_bytes() == whole
 
 
 def test_a_score_that_was_taken_half_way_is_not_that_of_the_run(finished):

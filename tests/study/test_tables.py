@@ -113,6 +113,26 @@ def test_arms_may_differ_in_weights_and_folders_in_their_names(finished):
         assert " with the moving average of the weights or the raw weights, against " in row.about
 
 
+def test_a_run_that_went_on_by_hand_is_not_compared_as_planned(finished):
+    """Scored under other settings, or trained further, in its folder of the study."""
+    folder, runs = finished
+    run = folder.run_folder(runs[1])
+    planned = runs[1].run.config
+    run.config.write_text(json.dumps(planned | {"evaluate": planned["evaluate"] | {"every": 2}}))
+    assert len(rows_of(folder, runs, {"digits": "plain"})) == 2
+    raw = {"evaluate": planned["evaluate"] | {"weights": "raw"}}
+    run.config.write_text(json.dumps(planned | raw))
+    says = r"uniform/seed_0 went on under .* plan's: {}; delete its folder to make it anew, or give"
+    weights = r"evaluate\.weights \(there 'raw', here 'ema'\)"
+    with pytest.raises(ConfigError, match=says.format(weights)):
+        rows_of(folder, runs, {"digits": "plain"})
+    run.config.unlink()
+    result = json.loads(run.result.read_text())
+    run.result.write_text(json.dumps(result | {"images_seen": 256}))
+    with pytest.raises(ConfigError, match=says.format(r"images_seen \(there 256, here 128\)")):
+        rows_of(folder, runs, {"digits": "plain"})
+
+
 def test_runs_on_other_images_are_not_compared(finished):
     folder, runs = finished
     for planned, fingerprint in zip(runs[:2], ("one", "two"), strict=True):
