@@ -167,10 +167,11 @@ class StudyFolder:
 
         Files that it names may lie elsewhere, but those of the study's other runs are the same.
         """
-        there, here = (
-            flatten(without_folder(config, self.root))
-            for config in (completed(held), planned.run.config)
-        )
+        here = without_folder(planned.run.config, self.root)
+        # Reading a config again takes a while.
+        if without_folder(held, self.root) == json.loads(json.dumps(here)):
+            return ""
+        there, here = flatten(without_folder(completed(held), self.root)), flatten(here)
         sources = {
             key: (there.pop(key, None), here.pop(key, None))
             for key in there.keys() | here.keys()
