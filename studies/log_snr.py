@@ -6,11 +6,12 @@ Hardware:     two CPU cores; smoke: two minutes, laptop: hours. gpu: one acceler
 Paper:        improved noise schedule, arXiv 2407.03297.
 
 Every arm but "edm" weighs the squared error of v by 1, whatever its target, so that arms differ in
-which levels are drawn and in what the network is asked for. The compensated arms weigh by the
-density of the cosine law over that of their own, clipped at 5: their objective is the cosine law's,
-and only which levels are drawn differs. The arm "edm" has the law "edm_normal", and EDM's own
-target and weight. Runs on the digits are as long as it takes the cosine law to come to the distance
-of real images, where laws still differ.
+which levels are drawn and in what the network is asked for. That is a weight of 1 / alpha^2 on the
+error of eps, without bound where noise is high, and of 1 / sigma^2 on that of x0. The compensated
+arms weigh by the density of the cosine law over that of their own, clipped at 5: their objective is
+the cosine law's, and only which levels are drawn differs. The arm "edm" has the law "edm_normal",
+and EDM's own target and weight. Runs on the digits are as long as it takes the cosine law to come
+to the distance of real images, where laws still differ.
 """
 
 from typing import Any
