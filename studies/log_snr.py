@@ -5,13 +5,18 @@ Hardware:     two CPU cores; smoke: two minutes, laptop: hours. gpu: one acceler
               --budget=gpu --engine=together --minutes=8 --archive=log_snr.tar
 Paper:        improved noise schedule, arXiv 2407.03297.
 
-Every arm but "edm" weighs the squared error of v by 1, whatever its target, so that arms differ in
-which levels are drawn and in what the network is asked for. That is a weight of 1 / alpha^2 on the
-error of eps, without bound where noise is high, and of 1 / sigma^2 on that of x0. The compensated
-arms weigh by the density of the cosine law over that of their own, clipped at 5: their objective is
-the cosine law's, and only which levels are drawn differs. The arm "edm" has the law "edm_normal",
-and EDM's own target and weight. Runs on the digits are as long as it takes the cosine law to come
-to the distance of real images, where laws still differ.
+Every arm of "digits" but "edm" predicts v and weighs its squared error by 1, so that arms differ in
+which levels are drawn alone. The compensated arms weigh by the density of the cosine law over that
+of their own, clipped at 5: their objective is the cosine law's, and only which levels are drawn
+differs. The arm "edm" has the law "edm_normal", and EDM's own target and weight. Runs on the digits
+are as long as it takes the cosine law to come to the distance of real images, where laws still
+differ.
+
+"digits_targets" is every law with every target, at the same weight of each level: min-SNR's, gamma
+5 (arXiv 2303.09556), which is bounded whatever is predicted, by 1 on the errors of eps and v and by
+5 on that of x0. The weight of the other comparisons is not: 1 on the error of v is 1 / alpha^2 on
+that of eps, without bound where noise is high, and 1 / sigma^2 on that of x0, without bound where
+it is low. Two arms keep that weight and show what it costs.
 """
 
 from typing import Any
@@ -23,14 +28,16 @@ LAWS: dict[str, dict[str, Any]] = {
     "laplace0.5": {"name": "laplace", "mu": 0.0, "b": 0.5},
     "laplace0.75": {"name": "laplace", "mu": 0.0, "b": 0.75},
     "laplace1": {"name": "laplace", "mu": 0.0, "b": 1.0},
-    # Truncated, or the weight of eps would overflow in its tails.
+    # Truncated: beyond, an image is as good as clean, or gone.
     "cauchy": {"name": "cauchy", "mu": 0.0, "gamma": 0.5, "low": -20.0, "high": 20.0},
     "cosine_scaled": {"name": "cosine", "scale": 2.0},
     "edm_normal": {"name": "normal", "mean": 2.4, "std": 2.4},
     "flow_matching": {"name": "linear_path"},
     "uniform": {"name": "uniform", "lo": -10.0, "hi": 10.0},
 }
-TARGETS = ("v", "eps", "x0")
+OTHERS = ("eps", "x0")
+TARGETS = ("v", *OTHERS)
+V_WEIGHT = "weight_of_v"
 COMPENSATED = ("laplace0.5", "cauchy", "edm_normal")
 # Where configs/digits_law_learned.py begins, and where its meta-gradients take it (seed 0).
 LEARNED = {
@@ -43,12 +50,8 @@ CONTROL = "cosine-v"
 
 
 def arms() -> dict[str, dict[str, Any]]:
-    """Every law with every target, the compensated ones, and one that meta-gradients learned."""
-    found = {
-        f"{name}-{target}": {"law": law, "objective.target": target}
-        for target in TARGETS
-        for name, law in LAWS.items()
-    }
+    """Every law with target v, the compensated ones, and one that meta-gradients learned."""
+    found = {f"{name}-v": {"law": law} for name, law in LAWS.items()}
     compensation = {
         "objective.compensation": "importance",
         "objective.max_ratio": 5.0,
@@ -60,8 +63,21 @@ def arms() -> dict[str, dict[str, Any]]:
     return found | compensated | LEARNED
 
 
+def arms_of_targets() -> dict[str, dict[str, Any]]:
+    """Every law with every target, and the cosine law's with a weight of 1 on the error of v."""
+    found = {
+        f"{name}-{target}": {"law": law, "objective.target": target}
+        for target in TARGETS
+        for name, law in LAWS.items()
+    }
+    unbounded = {"objective.weight": {"name": "uniform", "space": "v"}}
+    return found | {
+        f"cosine-{other}-{V_WEIGHT}": found[f"cosine-{other}"] | unbounded for other in OTHERS
+    }
+
+
 def get_claims() -> tuple[Claim, ...]:
-    digits, clothes = "digits", "fashion_mnist_14x14"
+    digits, targets, clothes = "digits", "digits_targets", "fashion_mnist_14x14"
     score, paper = "frechet_heun18", "arXiv 2407.03297: FID {}, ImageNet at 256; not comparable"
     found = [
         Claim(
@@ -98,10 +114,14 @@ def get_claims() -> tuple[Claim, ...]:
             ("the cosine law", CONTROL),
         )
     ]
-    for other in ("eps", "x0"):
+    for other in OTHERS:
         says = f"predicting v beats predicting {other} (mean of {len(LAWS)} laws)"
         pairs = tuple((f"{law}-v", f"{law}-{other}") for law in LAWS)
-        found.append(Claim(says, digits, pairs, score, source="arXiv 2407.03297"))
+        found.append(Claim(says, targets, pairs, score, source="arXiv 2407.03297"))
+    for other in OTHERS:
+        says = f"predicting {other}, min-SNR's weight beats a weight of 1 on the error of v"
+        pairs = ((f"cosine-{other}", f"cosine-{other}-{V_WEIGHT}"),)
+        found.append(Claim(says, targets, pairs, score))
     says = f"compensation improves a law (mean of {len(COMPENSATED)} laws)"
     pairs = tuple((f"{law}-v-compensated", f"{law}-v") for law in COMPENSATED)
     return (*found, Claim(says, digits, pairs, score))
@@ -114,6 +134,14 @@ def get_study() -> Study:
     on_the_way = {"evaluate.every": 400, "evaluate.metrics": METRICS}
     # An accelerator makes steps faster than a host can ask for them.
     many_steps = {"train.steps_per_dispatch": 50}
+    digits = {
+        "laptop": Budget((0, 1, 2), on_the_way),
+        "gpu": Budget(tuple(range(8)), on_the_way | many_steps),
+    }
+    scored_again = {
+        "raw_weights": {"evaluate.weights": "raw"},
+        "by_level": {"evaluate.levels": 16},
+    }
     larger = {name: arm for name, arm in arms().items() if name in {f"{c}-v" for c in LARGER}}
     return Study(
         question="Which law over log SNR, and which target?",
@@ -124,16 +152,18 @@ def get_study() -> Study:
                 arms=arms() | {"edm": {}},
                 bases={"edm": "configs/digits_edm.py"},
                 control=CONTROL,
-                budgets={
-                    "smoke": Budget((0,), small, ("laplace0.5-v",)),
-                    "laptop": Budget((0, 1, 2), on_the_way),
-                    "gpu": Budget(tuple(range(8)), on_the_way | many_steps),
-                },
-                further={
-                    "raw_weights": {"evaluate.weights": "raw"},
-                    "by_level": {"evaluate.levels": 16},
-                },
+                budgets={"smoke": Budget((0,), small, ("laplace0.5-v",))} | digits,
+                further=scored_again,
                 shown=tuple(larger),
+            ),
+            "digits_targets": Comparison(
+                base="configs/digits_cosine.py",
+                arms=arms_of_targets(),
+                control=CONTROL,
+                budgets=digits,
+                settings={"objective.weight": {"name": "min_snr"}},
+                further=scored_again,
+                shown=(*(f"cosine-{target}" for target in TARGETS), f"cosine-eps-{V_WEIGHT}"),
             ),
             "fashion_mnist_14x14": Comparison(
                 base="configs/digits_cosine.py",

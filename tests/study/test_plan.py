@@ -128,7 +128,11 @@ def test_the_shipped_studies_are_planned_at_every_budget():
             "laptop": 23 * 3 + 4 * 3 + 5 * 5 + 2 * 2,
             "gpu": (23 + 5 + 4) * 8,
         },
-        "studies.log_snr": {"smoke": 2, "laptop": 33 * 3 + 4 * 5, "gpu": (33 + 4) * 8},
+        "studies.log_snr": {
+            "smoke": 2,
+            "laptop": (15 + 29) * 3 + 4 * 5,
+            "gpu": (15 + 29 + 4) * 8,
+        },
         "studies.noise_rater": {"smoke": 4, "laptop": (4 + 17) * 3},
         "studies.pacing": {"smoke": 2, "laptop": 6 * 3},
     }
