@@ -1,5 +1,6 @@
 """Reads the sections of a config that make its objective, and the samplers that fit it."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -78,11 +79,14 @@ def _denoising(
         ),
     )
     law, prediction = noise.Cosine(), objective.prediction
-    try:
-        baseline = DenoisingObjective(law, objective.weight, prediction)
-    except ArgumentError:
-        # A weight that was made for a narrower law may overflow under this one.
-        baseline = DenoisingObjective(law, uniform_weight(), prediction)
+    with warnings.catch_warnings():
+        # It is drawn beside the objective, and trains nothing.
+        warnings.simplefilter("ignore")
+        try:
+            baseline = DenoisingObjective(law, objective.weight, prediction)
+        except ArgumentError:
+            # A weight that was made for a narrower law may overflow under this one.
+            baseline = DenoisingObjective(law, uniform_weight(), prediction)
     return objective, baseline
 
 

@@ -22,7 +22,7 @@ from jaxnoise.figures.noise import (
 from jaxnoise.noise import Difficulty, DifficultyState, Pacing, paced_probs
 from jaxnoise.noise.bands import BAND_EDGES
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
-from jaxnoise.objectives.compensation import COMMON
+from jaxnoise.objectives.effective_sample_size import COMMON
 
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Where in training the levels and the law are shown, as shares of all steps; for a difficulty

@@ -1,6 +1,5 @@
 """What a network is trained to do at a noise level, and how far it is from doing it."""
 
-from jaxnoise.objectives.compensation import compensation_ess
 from jaxnoise.objectives.consistency import (
     ConsistencyObjective,
     Distance,
@@ -9,6 +8,7 @@ from jaxnoise.objectives.consistency import (
 )
 from jaxnoise.objectives.denoising import DenoisingObjective
 from jaxnoise.objectives.distances import l1, pseudo_huber, squared_l2
+from jaxnoise.objectives.effective_sample_size import compensation_ess, weight_ess
 from jaxnoise.objectives.levels import Levels, LogSnrLevels, Pairs, uncompensated
 from jaxnoise.objectives.objective import Denoiser, Objective
 from jaxnoise.objectives.parameterization import (
@@ -65,4 +65,5 @@ __all__ = [
     "uniform",
     "uniform_weight",
     "vp_coefficients",
+    "weight_ess",
 ]

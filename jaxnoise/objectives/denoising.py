@@ -1,6 +1,5 @@
 """Denoising (diffusion) training: the network predicts what lambda = log SNR has hidden."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +21,8 @@ from jaxnoise.noise.logsnr_law import LogSnrLaw, check_law
 from jaxnoise.noise.pacing import NoPacing, Pacing
 from jaxnoise.noise.parameters import log_of
 from jaxnoise.noise.uniforms import SOURCES
-from jaxnoise.objectives.compensation import COMMON, compensation_ess
 from jaxnoise.objectives.drawn_range import LARGEST_STEP, drawn_range, ends_of
+from jaxnoise.objectives.effective_sample_size import COMMON
 from jaxnoise.objectives.levels import LogSnrLevels, check_importance, uncompensated
 from jaxnoise.objectives.objective import (
     Denoiser,
@@ -36,11 +35,13 @@ from jaxnoise.objectives.parameterization import check_output, preconditioned, w
 from jaxnoise.objectives.prediction import Prediction
 from jaxnoise.objectives.statistics import DENOISING, Seen
 from jaxnoise.objectives.uncertainty import LearnedUncertainty
+from jaxnoise.objectives.weight_checks import (
+    LARGEST_LOG_WEIGHT,
+    check_compensation,
+    check_overflow,
+    check_weight,
+)
 from jaxnoise.objectives.weighting import SnrWeight
-
-_LARGEST_VARIANCE = 100.0
-# e^88 is the largest float32.
-_LARGEST_LOG_WEIGHT = 80.0
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ class DenoisingObjective:
     of the law.
 
     The mean over pixels, not the sum, so that a loss is of order 1 at every image size. w is
-    converted from the error that it was declared for to that of the network's target. The ratio w/p
-    is clipped, and judged at construction, on the error of v (`compensation_ess`), so that neither
-    depends on the target. A pacing that draws from a window gives the integral over the window.
+    converted from the error that it was declared for to that of the network's target, and judged
+    there at construction (`weight_ess`). The ratio w/p is clipped and judged on the error of v
+    (`compensation_ess`), so that neither depends on the target. A pacing that draws from a window
+    gives the integral over the window.
 
     With `uncertainty` the loss is `w L / e^u + u`, u(lambda) learned.
 
@@ -131,9 +133,11 @@ class DenoisingObjective:
             )
         if not self._is_traced():
             object.__setattr__(self, "pacing", self.pacing.within(lambda: ends_of(self.law)))
-            self._check_weight()
+            check_overflow(self.law, self.weight, self.prediction)
             if self.compensation == "importance":
-                self._judge_compensation()
+                check_compensation(self.law, self.weight, self.max_ratio)
+            elif self.uncertainty is None:  # which evens out what levels weigh
+                check_weight(self.law, self.weight, self.prediction)
 
     def _is_traced(self) -> bool:
         """Whether the law, the weight or the target has numbers that are not known yet."""
@@ -313,7 +317,7 @@ class DenoisingObjective:
             base = self._log_factor(LogSnrLevels(lam, self.law.log_prob(lam)))
         u = self._uncertainty(own, lam)
         # Where the weight is 0, or too small to divide by, neither the network nor the law learns.
-        weighted = drawn > -_LARGEST_LOG_WEIGHT
+        weighted = drawn > -LARGEST_LOG_WEIGHT
         seen = Seen(
             squared=jnp.where(weighted, errors * jnp.exp(-jnp.where(weighted, drawn, 0)), 0),
             weight=jnp.exp(base),
@@ -365,27 +369,3 @@ class DenoisingObjective:
         if self.max_ratio is not None:
             log_ratio = jnp.minimum(log_ratio, log_of(self.max_ratio))
         return log_ratio + (self.prediction.log_x0_ratio(lam) - COMMON.log_x0_ratio(lam))
-
-    def _check_weight(self) -> None:
-        with jax.ensure_compile_time_eval():
-            ends = self.law.inverse_survival(jnp.asarray([0.0, 1.0]))
-            highest = float(jnp.max(self.weight.log_on(self.prediction, ends)))
-        if highest > _LARGEST_LOG_WEIGHT:
-            raise ArgumentError(
-                "weight",
-                self.weight.space,
-                f"one that stays finite on the error of {self.prediction.target} under {self.law}:"
-                " truncate the law or predict v",
-            )
-
-    def _judge_compensation(self) -> None:
-        size = compensation_ess(self.law, self.weight, self.max_ratio)
-        variance = 1 / size - 1 if size > 0 else float("inf")
-        if variance > _LARGEST_VARIANCE:
-            # The frames between are __post_init__ and the generated __init__.
-            warnings.warn(
-                f"importance compensation under {self.law} has variance {variance:.3g}: an "
-                f"effective sample size of {size:.2%} of the batch; truncate the law, set "
-                "max_ratio, or mix in a wide law",
-                stacklevel=4,
-            )

@@ -1,5 +1,6 @@
 """Pictures of noise, by the numbers that are drawn: lines, strokes, widths of bars."""
 
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -327,7 +328,10 @@ def test_a_plan_of_pairs_names_stages() -> None:
 
 def denoising(law, **settings) -> DenoisingObjective:
     settings = {"weight": uniform_weight("v"), "prediction": Prediction("eps")} | settings
-    return DenoisingObjective(law, **settings)
+    with warnings.catch_warnings():
+        # A weight that is not bounded on eps, as it is drawn on the error of v.
+        warnings.simplefilter("ignore")
+        return DenoisingObjective(law, **settings)
 
 
 def shown_plan(objective: DenoisingObjective) -> LogSnrPlan:

@@ -381,6 +381,28 @@ def test_a_finite_variance_over_100_is_said_too() -> None:
         make(Normal(0.0, 1.0), density_weight(Normal(3.0, 0.5), "v"), compensation="importance")
 
 
+@pytest.mark.parametrize("target", ["eps", "x0"])
+def test_a_weight_that_leaves_the_rule_to_few_draws_is_said(target: str) -> None:
+    expected = re.escape(
+        f"a weight that is declared for the error of v leaves, on that of {target} under Cosine(), "
+        "an effective sample size of 0.00% of the batch: few draws rule the gradient; take "
+        f"min_snr, declare the weight for {target}, or predict v"
+    )
+    with pytest.warns(UserWarning, match=f"^{expected}$") as seen:
+        make(Cosine(), uniform_weight("v"), target)
+    assert seen[0].filename == __file__
+
+
+def test_no_warning_where_the_same_weight_is_bounded() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for target in TARGETS:
+            make(Cosine(), min_snr_weight(), target)
+        # One tenth of a batch is left, and a learned uncertainty evens out the rest.
+        make(Uniform(-10.0, 10.0), uniform_weight("v"), "eps")
+        make(Cosine(), uniform_weight("v"), "eps", uncertainty=LearnedUncertainty())
+
+
 def test_no_warning_without_cause() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -6,8 +6,16 @@ import pytest
 from scipy.integrate import quad
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.noise import Cauchy, Cosine, Laplace, Normal, Tabulated, mixture, window
-from jaxnoise.objectives import compensation_ess, density_weight, edm_weight, uniform_weight
+from jaxnoise.noise import Cauchy, Cosine, Laplace, Normal, Tabulated, Uniform, mixture, window
+from jaxnoise.objectives import (
+    Prediction,
+    compensation_ess,
+    density_weight,
+    edm_weight,
+    min_snr_weight,
+    uniform_weight,
+    weight_ess,
+)
 
 COSINE = density_weight(Cosine(), "v")
 
@@ -134,3 +142,57 @@ def test_normal_clip_by_hand() -> None:
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ArgumentError, match=r"max_ratio=0.0: must be a number > 0"):
         compensation_ess(Cosine(), COSINE, max_ratio=0.0)
+
+
+# The weight alone, on what the network predicts
+
+
+@pytest.mark.parametrize("std", [0.5, 1.0, 2.0])
+def test_weight_of_eps_on_x0_is_lognormal_under_a_normal_law(std: float) -> None:
+    # e^lambda: (E S)^2 / E S^2 = e^(-std^2).
+    got = weight_ess(Normal(0.3, std), uniform_weight("eps"), Prediction("x0"))
+    assert got == pytest.approx(exp(-(std**2)), rel=1e-9)
+
+
+@pytest.mark.parametrize(("target", "sign"), [("eps", -1), ("x0", 1)])
+def test_weight_of_v_is_one_and_the_snr_or_its_inverse(target: str, sign: int) -> None:
+    b = 0.25
+    got = weight_ess(Laplace(0.0, b), uniform_weight("v"), Prediction(target))
+    mean = 1 + 1 / (1 - b**2)
+    square = 1 + 2 / (1 - b**2) + 1 / (1 - 4 * b**2)
+    assert got == pytest.approx(mean**2 / square, rel=1e-8)
+    # Off its middle, which end is heavy shows.
+    mu = sign * 2.0
+    got = weight_ess(Laplace(mu, b), uniform_weight("v"), Prediction(target))
+    first, second = exp(2.0) / (1 - b**2), exp(4.0) / (1 - 4 * b**2)
+    assert got == pytest.approx((1 + first) ** 2 / (1 + 2 * first + second), rel=1e-8)
+
+
+def test_weight_of_v_between_two_ends() -> None:
+    a = 10.0
+    mean = 1 + (exp(a) - exp(-a)) / (2 * a)
+    square = 2 * mean - 1 + (exp(2 * a) - exp(-2 * a)) / (4 * a)
+    got = weight_ess(Uniform(-a, a), uniform_weight("v"), Prediction("eps"))
+    assert got == pytest.approx(mean**2 / square, rel=1e-9)
+
+
+@pytest.mark.parametrize("target", ["eps", "x0"])
+@pytest.mark.parametrize("law", [Cosine(), Laplace(0.0, 0.5)])
+def test_weight_of_v_is_infinite_on_the_others(law, target: str) -> None:
+    assert weight_ess(law, uniform_weight("v"), Prediction(target)) == 0.0
+
+
+def test_a_weight_that_does_not_vary_leaves_the_whole_batch() -> None:
+    for target, weight in (("v", uniform_weight("v")), ("edm", edm_weight())):
+        assert weight_ess(Normal(2.4, 2.4), weight, Prediction(target)) == pytest.approx(1.0)
+
+
+def test_min_snr_on_eps_against_quadrature() -> None:
+    def moment(power: int) -> float:
+        def integrand(lam: float) -> float:
+            return min(1.0, 5 * exp(-lam)) ** power / (np.cosh(lam / 2) * 2 * pi)
+
+        return quad(integrand, -60, 60, points=[np.log(5)], limit=200)[0]
+
+    got = weight_ess(Cosine(), min_snr_weight(5.0), Prediction("eps"))
+    assert got == pytest.approx(moment(1) ** 2 / moment(2), rel=1e-6)
