@@ -124,7 +124,7 @@ def get_study() -> Study:
                     "train.steps": 1_200,
                     "train.sample_every": 300,
                     "train.checkpoint_every": 300,
-                    "evaluate.every": 300,
+                    "evaluate.every": 600,
                     "evaluate.metrics": METRICS,
                 },
                 further={

@@ -134,14 +134,7 @@ def get_study() -> Study:
     on_the_way = {"evaluate.every": 400, "evaluate.metrics": METRICS}
     # An accelerator makes steps faster than a host can ask for them.
     many_steps = {"train.steps_per_dispatch": 50}
-    digits = {
-        "laptop": Budget((0, 1, 2), on_the_way),
-        "gpu": Budget(tuple(range(8)), on_the_way | many_steps),
-    }
-    scored_again = {
-        "raw_weights": {"evaluate.weights": "raw"},
-        "by_level": {"evaluate.levels": 16},
-    }
+    raw_weights = {"evaluate.weights": "raw"}
     larger = {name: arm for name, arm in arms().items() if name in {f"{c}-v" for c in LARGER}}
     return Study(
         question="Which law over log SNR, and which target?",
@@ -152,17 +145,28 @@ def get_study() -> Study:
                 arms=arms() | {"edm": {}},
                 bases={"edm": "configs/digits_edm.py"},
                 control=CONTROL,
-                budgets={"smoke": Budget((0,), small, ("laplace0.5-v",))} | digits,
-                further=scored_again,
+                budgets={
+                    "smoke": Budget((0,), small, ("laplace0.5-v",)),
+                    "laptop": Budget((0, 1, 2), on_the_way),
+                    "gpu": Budget(tuple(range(8)), on_the_way | many_steps),
+                },
+                further={"raw_weights": raw_weights, "by_level": {"evaluate.levels": 16}},
                 shown=tuple(larger),
             ),
             "digits_targets": Comparison(
                 base="configs/digits_cosine.py",
                 arms=arms_of_targets(),
                 control=CONTROL,
-                budgets=digits,
-                settings={"objective.weight": {"name": "min_snr"}},
-                further=scored_again,
+                budgets={
+                    "laptop": Budget((0, 1, 2)),
+                    "gpu": Budget(tuple(range(8)), many_steps),
+                },
+                settings={
+                    "objective.weight": {"name": "min_snr"},
+                    "evaluate.metrics": METRICS,
+                    "evaluate.levels": 16,
+                },
+                further={"raw_weights": raw_weights | {"evaluate.levels": 0}},
                 shown=(*(f"cosine-{target}" for target in TARGETS), f"cosine-eps-{V_WEIGHT}"),
             ),
             "fashion_mnist_14x14": Comparison(
@@ -180,11 +184,10 @@ def get_study() -> Study:
                     "train.sample_every": 300,
                     "train.checkpoint_every": 300,
                     "evaluate.n": 5_000,
-                    "evaluate.every": 300,
                     "evaluate.metrics": METRICS,
                 },
                 further={
-                    "raw_weights": {"evaluate.weights": "raw"},
+                    "raw_weights": raw_weights,
                     "held_out": {"evaluate.split": "test", "evaluate.levels": 16},
                 },
             ),
