@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import os
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -151,9 +150,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             use_shared_cores(config)
         check_devices()
-        with warnings.catch_warnings(record=True) as said:
-            run = experiment.read(config)
-        for line in dict.fromkeys(str(warning.message) for warning in said):
+        run = experiment.read(config)
+        for line in run.warnings:
             print(f"warning: {line}", file=sys.stderr, flush=True)
         name = Path(flags.config.partition(":")[0]).stem
         folder = RunFolder(user_path(flags.workdir or f"runs/{name}"), experiment.completed)

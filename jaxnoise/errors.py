@@ -42,6 +42,10 @@ class ConfigError(ValueError):
     """A run that cannot start (bad config, data or work folder); the message is one line."""
 
 
+class WeightWarning(UserWarning):
+    """A weight, or its compensation, leaves a few draws to rule what is learned."""
+
+
 class NonFiniteError(RuntimeError):
     """The loss, the gradient or the state of a run stopped being finite numbers."""
 

@@ -1,6 +1,8 @@
 """The one place that reads a config: every key is checked, and plain objects come out."""
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +25,7 @@ from jaxnoise.config.settings import (
     ema_rates,
 )
 from jaxnoise.config.targets import OBJECTIVES, samplers_of
-from jaxnoise.errors import ArgumentError, ConfigError
+from jaxnoise.errors import ArgumentError, ConfigError, WeightWarning
 from jaxnoise.evaluation.extractors import Extractor
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
 from jaxnoise.optim import follows_gradient
@@ -66,6 +68,8 @@ class Run:
     optimizer: optax.GradientTransformation
     """Of the model, or of a rater's inner models."""
     train: TrainSettings
+    warnings: tuple[str, ...] = ()
+    """What is allowed, and seldom meant."""
 
     @property
     def schedule_steps(self) -> int:
@@ -153,7 +157,25 @@ def read(config: Mapping[str, Any]) -> ModelRun | RaterRun:
         "data": sections.build("data", DataSettings),
         "network": sections.choose("model", MODELS),
     }
-    return _read_rater(sections, common) if rates else _read_model(sections, common)
+    with _weight_warnings() as said:
+        run = _read_rater(sections, common) if rates else _read_model(sections, common)
+    return replace(run, warnings=tuple(f"config.objective: {line}" for line in dict.fromkeys(said)))
+
+
+@contextmanager
+def _weight_warnings() -> Iterator[list[str]]:
+    """What is warned of weights; other warnings go on."""
+    said: list[str] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", WeightWarning)
+            yield said
+    finally:
+        for one in caught:
+            if one.category is WeightWarning:
+                said.append(str(one.message))
+            else:
+                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
 
 
 def completed(held: Mapping[str, Any]) -> dict[str, Any]:

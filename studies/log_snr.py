@@ -5,18 +5,17 @@ Hardware:     two CPU cores; smoke: two minutes, laptop: hours. gpu: one acceler
               --budget=gpu --engine=together --minutes=8 --archive=log_snr.tar
 Paper:        improved noise schedule, arXiv 2407.03297.
 
-Every arm of "digits" but "edm" predicts v and weighs its squared error by 1, so that arms differ in
-which levels are drawn alone. The compensated arms weigh by the density of the cosine law over that
-of their own, clipped at 5: their objective is the cosine law's, and only which levels are drawn
-differs. The arm "edm" has the law "edm_normal", and EDM's own target and weight. Runs on the digits
-are as long as it takes the cosine law to come to the distance of real images, where laws still
-differ.
+The arms of "digits" predict v and weigh its squared error by 1, so that they differ in which levels
+are drawn alone; two kinds do not. The compensated arms weigh by the density of the cosine law over
+that of their own, clipped at 5, so that their objective is the cosine law's whatever is drawn. The
+arm "edm" has the law "edm_normal", and EDM's own target and weight. Runs on the digits are as long
+as it takes the cosine law to come to the distance of real images, where laws still differ.
 
-"digits_targets" is every law with every target, at the same weight of each level: min-SNR's, gamma
-5 (arXiv 2303.09556), which is bounded whatever is predicted, by 1 on the errors of eps and v and by
-5 on that of x0. The weight of the other comparisons is not: 1 on the error of v is 1 / alpha^2 on
-that of eps, without bound where noise is high, and 1 / sigma^2 on that of x0, without bound where
-it is low. Two arms keep that weight and show what it costs.
+"digits_min_snr" is every law with every target, at the same weight of each level: min-SNR's, gamma
+5 (arXiv 2303.09556), which is at most 1 on the errors of eps and v and at most 5 on that of x0. A
+weight of 1 on the error of v is 1 / alpha^2 on that of eps, without bound where noise is high, and
+1 / sigma^2 on that of x0, without bound where it is low; two more arms keep it, and show what that
+costs.
 """
 
 from typing import Any
@@ -77,7 +76,7 @@ def arms_of_targets() -> dict[str, dict[str, Any]]:
 
 
 def get_claims() -> tuple[Claim, ...]:
-    digits, targets, clothes = "digits", "digits_targets", "fashion_mnist_14x14"
+    digits, targets, clothes = "digits", "digits_min_snr", "fashion_mnist_14x14"
     score, paper = "frechet_heun18", "arXiv 2407.03297: FID {}, ImageNet at 256; not comparable"
     found = [
         Claim(
@@ -117,7 +116,8 @@ def get_claims() -> tuple[Claim, ...]:
     for other in OTHERS:
         says = f"predicting v beats predicting {other} (mean of {len(LAWS)} laws)"
         pairs = tuple((f"{law}-v", f"{law}-{other}") for law in LAWS)
-        found.append(Claim(says, targets, pairs, score, source="arXiv 2407.03297"))
+        source = "arXiv 2407.03297, at other weights"
+        found.append(Claim(says, targets, pairs, score, source=source))
     for other in OTHERS:
         says = f"predicting {other}, min-SNR's weight beats a weight of 1 on the error of v"
         pairs = ((f"cosine-{other}", f"cosine-{other}-{V_WEIGHT}"),)
@@ -153,7 +153,7 @@ def get_study() -> Study:
                 further={"raw_weights": raw_weights, "by_level": {"evaluate.levels": 16}},
                 shown=tuple(larger),
             ),
-            "digits_targets": Comparison(
+            "digits_min_snr": Comparison(
                 base="configs/digits_cosine.py",
                 arms=arms_of_targets(),
                 control=CONTROL,

@@ -10,6 +10,7 @@ from jaxnoise.commands import evaluate, train, train_together
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import ModelRun
 from jaxnoise.files import check_folder, exclusive, user_path
+from jaxnoise.run.open import warn
 from jaxnoise.run.trained import has_checkpoint
 from jaxnoise.study import local, on_ray
 from jaxnoise.study.agreement import check_agreement
@@ -122,6 +123,8 @@ def make(
     """
     prepare(planned[0])
     left = [run for run in planned if "" in folder.lacking(run)]
+    for line in dict.fromkeys(line for run in left for line in run.run.warnings):
+        warn(line)
     folders = [folder.run_folder(run) for run in left]
     failure: Exception | None = None
     try:

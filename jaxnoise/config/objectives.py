@@ -1,6 +1,5 @@
 """What the objective's section of a config can name: objectives, their distances and weights."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -90,27 +89,23 @@ def denoising(
     sampling: str = "stratified",
 ) -> DenoisingObjective:
     """The denoising objective from its keys."""
+    prediction = Prediction(target, sigma_data)
     try:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            built = DenoisingObjective(
-                law=law,
-                weight=weight(sigma_data),
-                prediction=Prediction(target, sigma_data),
-                compensation=compensation,
-                max_ratio=max_ratio,
-                sampling=sampling,
-                pacing=pacing,
-                uncertainty=uncertainty,
-                total_steps=total_steps,
-            )
+        return DenoisingObjective(
+            law=law,
+            weight=weight(sigma_data),
+            prediction=prediction,
+            compensation=compensation,
+            max_ratio=max_ratio,
+            sampling=sampling,
+            pacing=pacing,
+            uncertainty=uncertainty,
+            total_steps=total_steps,
+        )
     except ArgumentError as error:
         if error.argument != "weight":
             raise
         raise ArgumentError("objective.weight", error.value, error.allowed) from error
-    for warning in said:
-        warnings.warn(f"config.objective: {warning.message}", warning.category, stacklevel=2)
-    return built
 
 
 @dataclass(frozen=True)

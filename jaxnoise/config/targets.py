@@ -11,7 +11,7 @@ from jaxnoise.config import noise as noise_choices
 from jaxnoise.config import objectives as objective_choices
 from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS
 from jaxnoise.config.sections import Sections
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, WeightWarning
 from jaxnoise.noise import LogSnrLaw
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, uniform_weight
 from jaxnoise.sampling.samplers import Sampler
@@ -81,7 +81,7 @@ def _denoising(
     law, prediction = noise.Cosine(), objective.prediction
     with warnings.catch_warnings():
         # It is drawn beside the objective, and trains nothing.
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", WeightWarning)
         try:
             baseline = DenoisingObjective(law, objective.weight, prediction)
         except ArgumentError:

@@ -27,9 +27,9 @@ def evaluations(
     Example:
       >>> from jaxnoise.export import evaluations
       >>> from jaxnoise.noise import Cosine
-      >>> from jaxnoise.objectives import DenoisingObjective, Prediction, edm_weight
+      >>> from jaxnoise.objectives import DenoisingObjective, Prediction, min_snr_weight
       >>> from jaxnoise.sampling import euler_sampler
-      >>> objective = DenoisingObjective(Cosine(), edm_weight(0.5), Prediction("eps"))
+      >>> objective = DenoisingObjective(Cosine(), min_snr_weight(), Prediction("eps"))
       >>> first, last = evaluations(euler_sampler(2, 0.25, 4.0), objective.denoiser)
       >>> [round(first[name], 4) for name in ("sigma", "c_skip", "c_out", "c_in", "c_noise")]
       [4.0, 1.0, -4.0, 0.2481, 0.6931]

@@ -38,8 +38,9 @@ from jaxnoise.objectives.uncertainty import LearnedUncertainty
 from jaxnoise.objectives.weight_checks import (
     LARGEST_LOG_WEIGHT,
     check_compensation,
+    check_factors,
     check_overflow,
-    check_weight,
+    levels_to_check,
 )
 from jaxnoise.objectives.weighting import SnrWeight
 
@@ -57,10 +58,10 @@ class DenoisingObjective:
     of the law.
 
     The mean over pixels, not the sum, so that a loss is of order 1 at every image size. w is
-    converted from the error that it was declared for to that of the network's target, and judged
-    there at construction (`weight_ess`). The ratio w/p is clipped and judged on the error of v
-    (`compensation_ess`), so that neither depends on the target. A pacing that draws from a window
-    gives the integral over the window.
+    converted from the error that it was declared for to that of the network's target. The ratio w/p
+    is clipped, and judged at construction, on the error of v (`compensation_ess`), so that neither
+    depends on the target; what multiplies the target's own error is judged too (`weight_ess`). A
+    pacing that draws from a window gives the integral over the window.
 
     With `uncertainty` the loss is `w L / e^u + u`, u(lambda) learned.
 
@@ -133,11 +134,7 @@ class DenoisingObjective:
             )
         if not self._is_traced():
             object.__setattr__(self, "pacing", self.pacing.within(lambda: ends_of(self.law)))
-            check_overflow(self.law, self.weight, self.prediction)
-            if self.compensation == "importance":
-                check_compensation(self.law, self.weight, self.max_ratio)
-            elif self.uncertainty is None:  # which evens out what levels weigh
-                check_weight(self.law, self.weight, self.prediction)
+            self._check_weight()
 
     def _is_traced(self) -> bool:
         """Whether the law, the weight or the target has numbers that are not known yet."""
@@ -314,7 +311,7 @@ class DenoisingObjective:
         errors, lam = self.errors(losses, own, levels), levels.lam
         drawn = base = self._log_factor(levels)
         if self.compensation != "none":
-            base = self._log_factor(LogSnrLevels(lam, self.law.log_prob(lam)))
+            base = self._log_factor_at(lam)
         u = self._uncertainty(own, lam)
         # Where the weight is 0, or too small to divide by, neither the network nor the law learns.
         weighted = drawn > -LARGEST_LOG_WEIGHT
@@ -359,6 +356,24 @@ class DenoisingObjective:
         if self.uncertainty is None:
             return jnp.zeros_like(lam)
         return self.uncertainty(own["uncertainty"], lam)
+
+    def _check_weight(self) -> None:
+        law, prediction = self.law, self.prediction
+        lam, drawn = levels_to_check(law, self.weight)
+        check_overflow(law, self.weight, prediction, lam)
+        if self.compensation != "none":
+            sound = check_compensation(law, self.weight, self.max_ratio)
+            drawn = drawn and sound and prediction.target != COMMON.target
+        if drawn:
+            with jax.ensure_compile_time_eval():
+                factors = self._log_factor_at(lam)
+            remedy = "" if self.compensation == "none" else "predict v"
+            check_factors(law, factors, prediction, remedy)
+
+    def _log_factor_at(self, lam: jax.Array) -> jax.Array:
+        none = self.compensation == "none"
+        log_prob = jnp.zeros_like(lam) if none else self.law.log_prob(lam)
+        return self._log_factor(LogSnrLevels(lam, log_prob))
 
     def _log_factor(self, levels: LogSnrLevels) -> jax.Array:
         """ln of what multiplies the squared error of the network's target."""

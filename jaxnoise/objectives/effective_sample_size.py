@@ -1,6 +1,5 @@
-"""How many examples of a batch a weight leaves, where it makes a few rule all others."""
+"""How many examples of a batch a weight leaves, where a few outweigh all others."""
 
-from collections.abc import Callable
 from math import exp, inf, isfinite, log
 
 import jax
@@ -25,6 +24,8 @@ _NODES = 8
 # E[(w/p)^2] converges if its integrand falls exponentially in y. Slower than this counts as not: a
 # normal law approaches its limit like ln(y) / y, which cannot be told from 0 any closer.
 _SLOWEST_DECAY = 2e-3
+# Some training's worth of draws; halves and 1 / 2^17 are exact in float32.
+_DRAWS = 2**16
 
 
 def compensation_ess(law: LogSnrLaw, weight: SnrWeight, max_ratio: float | None = None) -> float:
@@ -62,51 +63,12 @@ def compensation_ess(law: LogSnrLaw, weight: SnrWeight, max_ratio: float | None 
     """
     if max_ratio is not None and not max_ratio > 0:
         raise ArgumentError("max_ratio", max_ratio, "a number > 0, or None")
-    return _ess(law, lambda lam: weight.log_on(COMMON, lam) - law.log_prob(lam), max_ratio)
-
-
-def weight_ess(law: LogSnrLaw, weight: SnrWeight, prediction: Prediction) -> float:
-    """The effective sample size of a weight on what the network predicts, as a fraction of a batch.
-
-      ESS = (E_p f)^2 / E_p f^2,    f = exp(weight.log_on(prediction, lambda)),  lambda ~ p
-
-    f multiplies the squared error of the raw network, which is of order 1 at every lambda until it
-    has learned. So where a weight was declared for another error a few draws may rule the gradient:
-    1 on the error of v is `1 / alpha^2` on that of eps, without bound where noise is high, and
-    `1 / sigma^2` on that of x0, without bound where it is low.
-
-    To judge a weight and a target before training with them.
-
-    Args:
-      law: the law p that is drawn from.
-      weight: the weight, with the error that it is declared for.
-      prediction: what the network predicts.
-
-    Returns:
-      A number in [0, 1]; 0 if E_p f^2 is infinite.
-
-    Example:
-      >>> from jaxnoise.noise import Cosine
-      >>> from jaxnoise.objectives import Prediction, min_snr_weight, uniform_weight, weight_ess
-      >>> weight_ess(Cosine(), uniform_weight("v"), Prediction("eps"))
-      0.0
-      >>> print(f"{weight_ess(Cosine(), min_snr_weight(5.0), Prediction('eps')):.3f}")
-      0.854
-
-    Reference: as of `compensation_ess`.
-    """
-    return _ess(law, lambda lam: weight.log_on(prediction, lam))
-
-
-def _ess(
-    law: LogSnrLaw, log_factor: Callable[[jax.Array], jax.Array], largest: float | None = None
-) -> float:
     y, measure = _nodes()
     probes = _DEEPEST * np.array([0.375, 0.625, 0.75, 1.0])
-    log_factors = _in_tails(law, log_factor, np.concatenate([y, probes]))
-    if largest is not None:
-        log_factors = np.minimum(log_factors, log(largest))
-    nodes, ends = log_factors[:, : len(y)], log_factors[:, len(y) :]
+    log_ratio = _log_ratio_in_tails(law, weight, np.concatenate([y, probes]))
+    if max_ratio is not None:
+        log_ratio = np.minimum(log_ratio, log(max_ratio))
+    nodes, ends = log_ratio[:, : len(y)], log_ratio[:, len(y) :]
     # A shift that keeps the squares within float64; it cancels in the end.
     top = float(np.max(nodes))
     if not isfinite(top):
@@ -119,6 +81,60 @@ def _ess(
     return 0.0 if inf in (mean, square) else mean**2 / square
 
 
+def weight_ess(law: LogSnrLaw, weight: SnrWeight, prediction: Prediction) -> float:
+    """The effective sample size of a weight on what the network predicts, as a fraction of draws.
+
+      ESS = (sum f)^2 / (n sum f^2),   f = exp(weight.log_on(prediction, lambda_i))
+      lambda_i = law.inverse_survival((i + 1/2) / n),   n = 65,536
+
+    f multiplies the squared error of the raw network, which is of order 1 at every lambda until it
+    has learned, and so says which draws rule the gradient. A weight is bounded on one error and may
+    have no bound on another: 1 on the error of v is `1 / alpha^2` on that of eps, huge where noise
+    is high, and `1 / sigma^2` on that of x0, huge where it is low. The draws are stratified, as
+    many as a short training has, so that what is out of its reach does not count.
+
+    To judge a weight and a target before training with them: under a twentieth, few draws rule.
+
+    Args:
+      law: the law that is drawn from.
+      weight: the weight, with the error that it is declared for.
+      prediction: what the network predicts.
+
+    Returns:
+      A number in [0, 1], 0 for a weight of 0 everywhere; nan where the weight is not a number.
+
+    Example:
+      >>> from jaxnoise.noise import Cosine
+      >>> from jaxnoise.objectives import Prediction, min_snr_weight, uniform_weight, weight_ess
+      >>> print(f"{weight_ess(Cosine(), uniform_weight('v'), Prediction('eps')):.1e}")
+      2.3e-05
+      >>> print(f"{weight_ess(Cosine(), min_snr_weight(5.0), Prediction('eps')):.4f}")
+      0.8538
+
+    Reference: as of `compensation_ess`.
+    """
+    with jax.ensure_compile_time_eval():
+        return ess_of(weight.log_on(prediction, drawn_levels(law)))
+
+
+def drawn_levels(law: LogSnrLaw) -> jax.Array:
+    """lambda of `weight_ess`, float[n + 2]: between the two ends of the law, its noisy one last."""
+    draws = (np.arange(_DRAWS) + 0.5) / _DRAWS
+    return law.inverse_survival(jnp.asarray(np.concatenate([[0.0], draws, [1.0]])))
+
+
+def ess_of(log_factors: jax.Array) -> float:
+    """`weight_ess` of any factors, given as their logarithms at `drawn_levels`; the ends are not
+    drawn."""
+    factors = np.asarray(log_factors, np.float64)[1:-1]
+    top = float(np.max(factors))
+    if top == -inf:
+        return 0.0
+    # A shift that keeps the squares within float64; it cancels in the end.
+    shifted = np.exp(factors - top)
+    return float(np.mean(shifted) ** 2 / np.mean(shifted**2))
+
+
 def _nodes() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Nodes y in (0, _DEEPEST) and their measure `e^-y dy / 2`, finest at the law's median."""
     edges = _DEEPEST * np.linspace(0, 1, _PANELS + 1) ** 2
@@ -128,20 +144,20 @@ def _nodes() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     return y, (half * share[None, :]).ravel() * np.exp(-y) / 2
 
 
-def _in_tails(
-    law: LogSnrLaw, function: Callable[[jax.Array], jax.Array], y: npt.NDArray[np.float64]
+def _log_ratio_in_tails(
+    law: LogSnrLaw, weight: SnrWeight, y: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """A function of lambda where the clean and the noisy tail hold `e^-y / 2`: [2, n], float64."""
+    """ln(w/p) where the clean and the noisy tail hold `e^-y / 2`: [2, n], in float64."""
 
     @jax.jit
-    def at(y: jax.Array) -> jax.Array:
+    def log_ratio(y: jax.Array) -> jax.Array:
         small = jnp.exp(-y) / 2
         lam = jnp.stack([law.from_tails(small, 1 - small), law.from_tails(1 - small, small)])
-        return function(lam)
+        return weight.log_on(COMMON, lam) - law.log_prob(lam)
 
     # The tails need doubles, whatever the caller computes in; nothing here is traced outside.
     with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-        return np.asarray(at(jnp.asarray(y)))
+        return np.asarray(log_ratio(jnp.asarray(y)))
 
 
 def _beyond(log_integrand: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:

@@ -5,33 +5,60 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, WeightWarning
 from jaxnoise.noise.logsnr_law import LogSnrLaw
-from jaxnoise.objectives.effective_sample_size import compensation_ess, weight_ess
+from jaxnoise.objectives.effective_sample_size import (
+    COMMON,
+    compensation_ess,
+    drawn_levels,
+    ess_of,
+    weight_ess,
+)
 from jaxnoise.objectives.prediction import Prediction
-from jaxnoise.objectives.weighting import SnrWeight
+from jaxnoise.objectives.weighting import SnrWeight, min_snr_weight
 
 LARGEST_LOG_WEIGHT = 80.0
 """ln of the largest weight on what the network predicts; e^88 is the largest float32."""
 
-_LEAST_ESS = 0.01
-# The frames between are __post_init__ and the generated __init__.
-_CALLER = 4
+_LARGEST_VARIANCE = 100.0
+# On the digits a network whose weight left .02 drew no image, and one with .54 did.
+_LEAST_ESS = 0.05
+# The frames between are _check_weight, __post_init__ and the generated __init__.
+_CALLER = 5
 
 
-def check_overflow(law: LogSnrLaw, weight: SnrWeight, prediction: Prediction) -> None:
+def levels_to_check(law: LogSnrLaw, weight: SnrWeight) -> tuple[jax.Array, bool]:
+    """lambda at which a weight is checked, and whether they are those of `weight_ess`.
+
+    Of several laws or weights at a time, whose numbers are arrays, they are the ends alone.
+    """
+    half = jax.ShapeDtypeStruct((), jnp.result_type(float))
+    shape = jax.eval_shape(lambda t: weight.log_on(COMMON, law.inverse_survival(t)), half).shape
+    with jax.ensure_compile_time_eval():
+        if shape == ():
+            return drawn_levels(law), True
+        return law.inverse_survival(jnp.asarray([0.0, 1.0])), False
+
+
+def check_overflow(
+    law: LogSnrLaw, weight: SnrWeight, prediction: Prediction, lam: jax.Array
+) -> None:
     """Refuses a weight that overflows within a law.
 
     Args:
       law: the law that is drawn from.
       weight: the weight, with the error that it is declared for.
       prediction: what the network predicts.
+      lam: float[...], levels that the law draws, its ends among them.
 
     Raises:
       ArgumentError: the weight on the error of what is predicted is beyond float32.
     """
-    if max(_log_weight_at(law, weight, prediction, 0.0, 1.0)) > LARGEST_LOG_WEIGHT:
+    with jax.ensure_compile_time_eval():
+        highest = float(np.max(weight.log_on(prediction, lam)))
+    if highest > LARGEST_LOG_WEIGHT:
         raise ArgumentError(
             "weight",
             weight.space,
@@ -40,51 +67,56 @@ def check_overflow(law: LogSnrLaw, weight: SnrWeight, prediction: Prediction) ->
         )
 
 
-def check_weight(law: LogSnrLaw, weight: SnrWeight, prediction: Prediction) -> None:
-    """Warns where a weight leaves under 1% of a batch on what the network predicts (`weight_ess`).
-
-    Args:
-      law: the law that is drawn from.
-      weight: the weight, with the error that it is declared for.
-      prediction: what the network predicts.
-    """
-    first, median, last = _log_weight_at(law, weight, prediction, 0.0, 0.5, 1.0)
-    # Half of the draws weigh as much as the median or more, so that 1% is sure to be left.
-    if max(first, last) - median <= math.log(0.5 / _LEAST_ESS):
-        return
-    size = weight_ess(law, weight, prediction)
-    if size < _LEAST_ESS:
-        target = prediction.target
-        warnings.warn(
-            f"a weight that is declared for the error of {weight.space} leaves, on that of "
-            f"{target} under {law}, an effective sample size of {size:.2%} of the batch: few draws "
-            f"rule the gradient; take min_snr, declare the weight for {target}, or predict v",
-            stacklevel=_CALLER,
-        )
-
-
-def _log_weight_at(
-    law: LogSnrLaw, weight: SnrWeight, prediction: Prediction, *shares: float
-) -> list[float]:
-    with jax.ensure_compile_time_eval():
-        places = law.inverse_survival(jnp.asarray(shares))
-        return [float(x) for x in weight.log_on(prediction, places)]
-
-
-def check_compensation(law: LogSnrLaw, weight: SnrWeight, max_ratio: float | None) -> None:
+def check_compensation(law: LogSnrLaw, weight: SnrWeight, max_ratio: float | None) -> bool:
     """Warns where importance compensation leaves under 1% of a batch (`compensation_ess`).
 
     Args:
       law: the proposal.
       weight: w of w/p.
       max_ratio: where w/p is clipped, or None.
+
+    Returns:
+      Whether it does not.
     """
     size = compensation_ess(law, weight, max_ratio)
     variance = 1 / size - 1 if size > 0 else math.inf
-    if variance > 1 / _LEAST_ESS:
+    if variance > _LARGEST_VARIANCE:
         warnings.warn(
             f"importance compensation under {law} has variance {variance:.3g}: an "
             f"effective sample size of {size:.2%} of the batch; truncate the law, set "
             "max_ratio, or mix in a wide law",
+            WeightWarning,
+            stacklevel=_CALLER,
+        )
+        return False
+    return True
+
+
+def check_factors(
+    law: LogSnrLaw, log_factors: jax.Array, prediction: Prediction, remedy: str = ""
+) -> None:
+    """Warns where under 5% of the draws rule what is learned (`weight_ess`).
+
+    Args:
+      law: the law that is drawn from.
+      log_factors: float[n + 2], ln of what multiplies the squared error of the network, at
+        `drawn_levels`.
+      prediction: what the network predicts.
+      remedy: what to do about it; by default another weight, if one helps.
+
+    Raises:
+      ArgumentError: the weight is not a number where the law draws.
+    """
+    size = ess_of(log_factors)
+    if math.isnan(size):
+        raise ArgumentError("weight", size, f"a number at every lambda that {law} draws")
+    if size < _LEAST_ESS:
+        if not remedy and weight_ess(law, min_snr_weight(), prediction) > _LEAST_ESS:
+            remedy = "take a weight that is bounded there, such as min_snr, or truncate the law"
+        warnings.warn(
+            f"the weights on the error of {prediction.target}, which the network predicts, have an "
+            f"effective sample size of {size:.2%} under {law}, so that few draws rule what is "
+            f"learned: {remedy or 'the law seldom draws where they lie'}",
+            WeightWarning,
             stacklevel=_CALLER,
         )

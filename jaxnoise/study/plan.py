@@ -1,7 +1,6 @@
 """The runs that a study makes; every config is read before one starts."""
 
 import json
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -170,10 +169,7 @@ def _read(comparison: str, arm: str, config: dict[str, Any], built: dict[str, Ru
     seed, evaluate = config.get("seed", 0), config.get("evaluate", {})
     seedless = repr(replaced(config, {"seed": 0} | ({"evaluate.seed": 0} if evaluate else {})))
     try:
-        with warnings.catch_warnings():
-            # What may be meant in an arm is said in the log of its run.
-            warnings.simplefilter("ignore")
-            run = built.get(seedless) or built.setdefault(seedless, experiment.read(config))
+        run = built.get(seedless) or built.setdefault(seedless, experiment.read(config))
     except ConfigError as error:
         raise ConfigError(f"study arm {comparison}/{arm}: {error}") from error
     if isinstance(run, experiment.RaterRun):

@@ -202,19 +202,19 @@ def test_what_a_file_requires_may_come_from_the_command_line(tmp_path, capsys):
     assert capsys.readouterr().err == "error: config.law.curve=0.0: must be a finite number > 0\n"
 
 
-@pytest.mark.filterwarnings("always")
-def test_a_weight_that_few_draws_rule_is_a_warning_of_one_line(tmp_path, capsys):
+def test_weights_that_few_draws_rule_are_a_warning_of_one_line(tmp_path, capsys):
     no_folder = tmp_path / "file"
     no_folder.write_text("")
     arguments = ["--config=configs/digits_cosine.py", f"--workdir={no_folder}"]
     assert run.main([*arguments, "--config.objective.target=eps"]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith(
-        "warning: config.objective: a weight that is declared for the error of v leaves, on that "
-        "of eps under Cosine(), an effective sample size of 0.00% of the batch"
+        "warning: config.objective: the weights on the error of eps, which the network predicts, "
+        "have an effective sample size of 0.00% under Cosine()"
     )
     assert second.startswith("error: --workdir=")
-    assert run.main([*arguments, "--config.objective.weight={'name': 'min_snr'}"]) == 2
+    bounded = "--config.objective.weight={'name': 'min_snr'}"
+    assert run.main([*arguments, "--config.objective.target=eps", bounded]) == 2
     (only,) = capsys.readouterr().err.splitlines()
     assert only.startswith("error: --workdir=")
 

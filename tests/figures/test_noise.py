@@ -1,6 +1,5 @@
 """Pictures of noise, by the numbers that are drawn: lines, strokes, widths of bars."""
 
-import warnings
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -51,6 +50,9 @@ from jaxnoise.objectives import (
     squared_l2,
     uniform_weight,
 )
+
+# Densities are drawn beside the weights of eps, bounded or not.
+pytestmark = pytest.mark.filterwarnings("ignore::jaxnoise.errors.WeightWarning")
 
 
 def bar_widths(axes: Axes, moment: int) -> list[float]:
@@ -328,10 +330,7 @@ def test_a_plan_of_pairs_names_stages() -> None:
 
 def denoising(law, **settings) -> DenoisingObjective:
     settings = {"weight": uniform_weight("v"), "prediction": Prediction("eps")} | settings
-    with warnings.catch_warnings():
-        # A weight that is not bounded on eps, as it is drawn on the error of v.
-        warnings.simplefilter("ignore")
-        return DenoisingObjective(law, **settings)
+    return DenoisingObjective(law, **settings)
 
 
 def shown_plan(objective: DenoisingObjective) -> LogSnrPlan:

@@ -11,7 +11,7 @@ from scipy.integrate import quad
 from scipy.stats import kstest, norm
 
 from jaxnoise import noise, objectives
-from jaxnoise.errors import ArgumentError
+from jaxnoise.errors import ArgumentError, WeightWarning
 from jaxnoise.noise import (
     Adaptive,
     Asymmetric,
@@ -214,6 +214,7 @@ def test_loss_is_the_weighted_mean_over_pixels() -> None:
         (edm_weight(0.5), {"compensation": "importance", "max_ratio": 2.0}),
     ],
 )
+@pytest.mark.filterwarnings("ignore::jaxnoise.errors.WeightWarning")
 def test_one_estimate_has_one_loss_whatever_is_predicted(weight, settings) -> None:
     random = np.random.RandomState(1)
     with jax.enable_x64(True):
@@ -370,7 +371,7 @@ def test_infinite_variance_is_said_in_one_line() -> None:
         "importance compensation under Laplace(mu=0.0, b=0.5) has variance inf: an effective "
         "sample size of 0.00% of the batch; truncate the law, set max_ratio, or mix in a wide law"
     )
-    with pytest.warns(UserWarning, match=f"^{expected}$") as seen:
+    with pytest.warns(WeightWarning, match=f"^{expected}$") as seen:
         make(Laplace(0.0, 0.5), density_weight(Cosine()), compensation="importance")
     # The line that is shown is the caller's.
     assert seen[0].filename == __file__
@@ -382,25 +383,50 @@ def test_a_finite_variance_over_100_is_said_too() -> None:
 
 
 @pytest.mark.parametrize("target", ["eps", "x0"])
-def test_a_weight_that_leaves_the_rule_to_few_draws_is_said(target: str) -> None:
+def test_weights_that_few_draws_rule_are_said_in_one_line(target: str) -> None:
     expected = re.escape(
-        f"a weight that is declared for the error of v leaves, on that of {target} under Cosine(), "
-        "an effective sample size of 0.00% of the batch: few draws rule the gradient; take "
-        f"min_snr, declare the weight for {target}, or predict v"
+        f"the weights on the error of {target}, which the network predicts, have an effective "
+        "sample size of 0.00% under Cosine(), so that few draws rule what is learned: take a "
+        "weight that is bounded there, such as min_snr, or truncate the law"
     )
-    with pytest.warns(UserWarning, match=f"^{expected}$") as seen:
+    with pytest.warns(WeightWarning, match=f"^{expected}$") as seen:
         make(Cosine(), uniform_weight("v"), target)
     assert seen[0].filename == __file__
 
 
-def test_no_warning_where_the_same_weight_is_bounded() -> None:
+def test_the_remedy_is_one_that_helps() -> None:
+    narrow = density_weight(Normal(3.0, 0.02), "v")
+    with pytest.warns(WeightWarning, match=r"such as min_snr, or truncate the law$"):
+        make(Uniform(-10.0, 10.0), narrow)
+    with pytest.warns(WeightWarning, match=r"learned: the law seldom draws where they lie$"):
+        make(Normal(20.0, 7.0), min_snr_weight())
+    # Compensated, it is the same loss as that of the cosine law with a weight of 1.
+    compensated = {"compensation": "importance"}
+    with pytest.warns(WeightWarning, match=r"on the error of eps, .* learned: predict v$"):
+        make(Cosine(), density_weight(Cosine(), "v"), "eps", **compensated)
+
+
+def test_no_warning_where_what_is_predicted_has_bounded_weights() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for target in TARGETS:
             make(Cosine(), min_snr_weight(), target)
-        # One tenth of a batch is left, and a learned uncertainty evens out the rest.
+            make(Normal(2.4, 2.4), edm_weight(), target) if target in ("v", "edm") else None
+        # Their squares have no mean, and yet half of the draws count.
+        make(Laplace(0.0, 0.5), uniform_weight("v"), "eps")
         make(Uniform(-10.0, 10.0), uniform_weight("v"), "eps")
-        make(Cosine(), uniform_weight("v"), "eps", uncertainty=LearnedUncertainty())
+        # Several laws at a time are not judged.
+        make(Laplace(jnp.array([0.0, 1.0]), 1.0), uniform_weight("v"), "eps")
+
+
+def test_a_weight_that_is_no_number_where_the_law_draws_is_refused() -> None:
+    def broken(edge: float) -> SnrWeight:
+        return SnrWeight("v", lambda lam: jnp.where(lam > edge, jnp.nan, 0.0))
+
+    said = r"weight=nan: must be a number at every lambda that Cosine\(\) draws"
+    with pytest.raises(ArgumentError, match=said):
+        make(Cosine(), broken(16.0))
+    assert make(Cosine(), broken(40.0)).weight.space == "v"
 
 
 def test_no_warning_without_cause() -> None:
@@ -460,6 +486,7 @@ def test_draws_and_losses_under_jit_are_the_same() -> None:
 @pytest.mark.parametrize("x64", [False, True])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
+@pytest.mark.filterwarnings("ignore::jaxnoise.errors.WeightWarning")
 def test_the_network_sees_the_images_dtype_and_losses_are_wide(dtype, target, x64):
     with jax.enable_x64(x64):
         objective = make(Cosine().truncated(-9.0, 9.0), uniform_weight("v"), target)

@@ -9,6 +9,7 @@ from jaxnoise.errors import ArgumentError
 from jaxnoise.noise import Cauchy, Cosine, Laplace, Normal, Tabulated, Uniform, mixture, window
 from jaxnoise.objectives import (
     Prediction,
+    SnrWeight,
     compensation_ess,
     density_weight,
     edm_weight,
@@ -147,25 +148,28 @@ def test_errors_name_the_argument() -> None:
 # The weight alone, on what the network predicts
 
 
-@pytest.mark.parametrize("std", [0.5, 1.0, 2.0])
+def ess(factors: np.ndarray) -> float:
+    return np.mean(factors) ** 2 / np.mean(factors**2)
+
+
+@pytest.mark.parametrize("std", [0.25, 0.5, 1.0])
 def test_weight_of_eps_on_x0_is_lognormal_under_a_normal_law(std: float) -> None:
-    # e^lambda: (E S)^2 / E S^2 = e^(-std^2).
+    # e^lambda: (E S)^2 / E S^2 = e^(-std^2); at std 1 3e-3 of E S^2 lies beyond the draws.
     got = weight_ess(Normal(0.3, std), uniform_weight("eps"), Prediction("x0"))
-    assert got == pytest.approx(exp(-(std**2)), rel=1e-9)
+    assert got == pytest.approx(exp(-(std**2)), rel=5e-3 if std == 1 else 1e-3)
 
 
 @pytest.mark.parametrize(("target", "sign"), [("eps", -1), ("x0", 1)])
 def test_weight_of_v_is_one_and_the_snr_or_its_inverse(target: str, sign: int) -> None:
-    b = 0.25
+    b = 0.2
     got = weight_ess(Laplace(0.0, b), uniform_weight("v"), Prediction(target))
     mean = 1 + 1 / (1 - b**2)
     square = 1 + 2 / (1 - b**2) + 1 / (1 - 4 * b**2)
-    assert got == pytest.approx(mean**2 / square, rel=1e-8)
+    assert got == pytest.approx(mean**2 / square, rel=1e-3)
     # Off its middle, which end is heavy shows.
-    mu = sign * 2.0
-    got = weight_ess(Laplace(mu, b), uniform_weight("v"), Prediction(target))
+    got = weight_ess(Laplace(2.0 * sign, b), uniform_weight("v"), Prediction(target))
     first, second = exp(2.0) / (1 - b**2), exp(4.0) / (1 - 4 * b**2)
-    assert got == pytest.approx((1 + first) ** 2 / (1 + 2 * first + second), rel=1e-8)
+    assert got == pytest.approx((1 + first) ** 2 / (1 + 2 * first + second), rel=1e-3)
 
 
 def test_weight_of_v_between_two_ends() -> None:
@@ -173,18 +177,24 @@ def test_weight_of_v_between_two_ends() -> None:
     mean = 1 + (exp(a) - exp(-a)) / (2 * a)
     square = 2 * mean - 1 + (exp(2 * a) - exp(-2 * a)) / (4 * a)
     got = weight_ess(Uniform(-a, a), uniform_weight("v"), Prediction("eps"))
-    assert got == pytest.approx(mean**2 / square, rel=1e-9)
+    assert got == pytest.approx(mean**2 / square, rel=1e-5)
 
 
-@pytest.mark.parametrize("target", ["eps", "x0"])
-@pytest.mark.parametrize("law", [Cosine(), Laplace(0.0, 0.5)])
-def test_weight_of_v_is_infinite_on_the_others(law, target: str) -> None:
-    assert weight_ess(law, uniform_weight("v"), Prediction(target)) == 0.0
+def test_weight_ess_is_that_of_many_draws() -> None:
+    law, weight = Cosine(), uniform_weight("v")
+    lam = np.asarray(law.inverse_survival((np.arange(2**16, dtype=np.float32) + 0.5) / 2**16))
+    for target, sign in (("eps", -1), ("x0", 1)):
+        expected = ess(1 + np.exp(sign * lam.astype(np.float64)))
+        got = weight_ess(law, weight, Prediction(target))
+        assert got == pytest.approx(expected, rel=1e-4)
+        # f is near (2 / (pi t))^2 in the tail: one draw and a half rule, whatever their number.
+        assert got == pytest.approx(1.5 / 2**16, rel=1e-3)
 
 
-def test_a_weight_that_does_not_vary_leaves_the_whole_batch() -> None:
+def test_a_weight_that_does_not_vary_leaves_all_draws() -> None:
     for target, weight in (("v", uniform_weight("v")), ("edm", edm_weight())):
-        assert weight_ess(Normal(2.4, 2.4), weight, Prediction(target)) == pytest.approx(1.0)
+        got = weight_ess(Normal(2.4, 2.4), weight, Prediction(target))
+        assert got == pytest.approx(1.0, abs=1e-6)
 
 
 def test_min_snr_on_eps_against_quadrature() -> None:
@@ -195,4 +205,8 @@ def test_min_snr_on_eps_against_quadrature() -> None:
         return quad(integrand, -60, 60, points=[np.log(5)], limit=200)[0]
 
     got = weight_ess(Cosine(), min_snr_weight(5.0), Prediction("eps"))
-    assert got == pytest.approx(moment(1) ** 2 / moment(2), rel=1e-6)
+    assert got == pytest.approx(moment(1) ** 2 / moment(2), rel=1e-4)
+
+
+def test_a_weight_of_nothing_leaves_nothing() -> None:
+    assert weight_ess(Cosine(), SnrWeight("v", lambda lam: lam - np.inf), Prediction("v")) == 0.0

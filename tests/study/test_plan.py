@@ -9,6 +9,7 @@ import command_line
 import pytest
 from study import small_study
 
+from jaxnoise.commands.study import make
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.study import Budget, Claim, Comparison, Study, planned_runs
 from jaxnoise.study.folder import StudyFolder
@@ -136,6 +137,22 @@ def test_the_shipped_studies_are_planned_at_every_budget():
         "studies.noise_rater": {"smoke": 4, "laptop": (4 + 17) * 3},
         "studies.pacing": {"smoke": 2, "laptop": 6 * 3},
     }
+
+
+@pytest.mark.takes_a_second
+def test_what_a_run_is_warned_of_is_said_where_it_is_made(tmp_path, monkeypatch, capsys):
+    from studies import log_snr
+
+    runs = planned_runs(log_snr.get_study(), "laptop", tmp_path)
+    warned = {f"{run.comparison}/{run.arm}": run for run in runs if run.run.warnings}
+    names = {f"digits_min_snr/cosine-{target}-weight_of_v" for target in ("eps", "x0")}
+    assert set(warned) == names
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("jaxnoise.commands.study.train.main", lambda run, folder: None)
+    make([warned["digits_min_snr/cosine-eps-weight_of_v"]], StudyFolder(tmp_path), lambda run: None)
+    assert capsys.readouterr().err.startswith(
+        "warning: config.objective: the weights on the error of eps, which the network predicts"
+    )
 
 
 def test_the_study_of_the_page_is_planned():
