@@ -59,11 +59,11 @@ def check_overflow(
     with jax.ensure_compile_time_eval():
         highest = float(np.max(weight.log_on(prediction, lam)))
     if highest > LARGEST_LOG_WEIGHT:
+        remedy = "truncate the law" + (" or predict v" if prediction.target != "v" else "")
         raise ArgumentError(
             "weight",
             weight.space,
-            f"one that stays finite on the error of {prediction.target} under {law}:"
-            " truncate the law or predict v",
+            f"one that stays finite on the error of {prediction.target} under {law}: {remedy}",
         )
 
 
