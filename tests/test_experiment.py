@@ -1,6 +1,7 @@
 import importlib
 import json
 import pickle
+import warnings
 from pathlib import Path
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 import tiny
 
 from jaxnoise import experiment, noise
-from jaxnoise.errors import ConfigError
+from jaxnoise.errors import ConfigError, WeightWarning
 from jaxnoise.training.records import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -31,6 +32,7 @@ def test_every_shipped_config_is_valid_and_states_its_claim(name):
     for word in ("Command:", "Hardware:", "Paper:", "Ours:", f"configs/{name}.py"):
         assert word in module.__doc__
     assert checked.train.steps % checked.train.checkpoint_every == 0
+    assert checked.warnings == ()
 
 
 def test_the_poly_arm_is_what_the_paper_says():
@@ -343,6 +345,29 @@ def test_a_weight_that_overflows_under_the_law_is_refused_before_training():
         }
     )
     assert message.startswith("config.objective.weight='eps'")
+    assert message.endswith(": truncate the law or predict v")
+
+
+@pytest.mark.takes_a_second
+def test_what_is_warned_of_weights_belongs_to_the_run():
+    (line,) = denoising(**{"objective.target": "eps", "objective.weight.space": "v"}).warnings
+    assert line.startswith("config.objective: the weights on the error of eps")
+    assert denoising().warnings == ()
+
+
+def test_other_warnings_go_on_whatever_follows():
+    said = []
+
+    def read():
+        with experiment._weight_warnings() as seen:
+            said.append(seen)
+            warnings.warn("of a weight", WeightWarning, stacklevel=1)
+            warnings.warn("of a module", DeprecationWarning, stacklevel=1)
+            raise ConfigError("and an error")
+
+    with pytest.warns(DeprecationWarning, match=r"^of a module$"), pytest.raises(ConfigError):
+        read()
+    assert said == [["of a weight"]]
 
 
 @pytest.mark.takes_a_second

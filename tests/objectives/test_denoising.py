@@ -411,7 +411,8 @@ def test_no_warning_where_what_is_predicted_has_bounded_weights() -> None:
         warnings.simplefilter("error")
         for target in TARGETS:
             make(Cosine(), min_snr_weight(), target)
-            make(Normal(2.4, 2.4), edm_weight(), target) if target in ("v", "edm") else None
+        for target in ("v", "edm"):
+            make(Normal(2.4, 2.4), edm_weight(), target)
         # Their squares have no mean, and yet half of the draws count.
         make(Laplace(0.0, 0.5), uniform_weight("v"), "eps")
         make(Uniform(-10.0, 10.0), uniform_weight("v"), "eps")
@@ -427,6 +428,10 @@ def test_a_weight_that_is_no_number_where_the_law_draws_is_refused() -> None:
     with pytest.raises(ArgumentError, match=said):
         make(Cosine(), broken(16.0))
     assert make(Cosine(), broken(40.0)).weight.space == "v"
+    with pytest.raises(
+        ArgumentError, match=r"on the error of v under Cosine\(\): truncate the law$"
+    ):
+        make(Cosine(), SnrWeight("v", lambda lam: lam + 100.0))
 
 
 def test_no_warning_without_cause() -> None:
