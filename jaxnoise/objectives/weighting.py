@@ -159,7 +159,7 @@ def uniform_weight(space: str = "v") -> SnrWeight:
 
     The default is the error of v, which is of order 1 at both ends of lambda. To predict eps or x0
     name that space, or take `min_snr_weight`: 1 on v is without bound on those (`weight_ess`), and
-    on 8x8 digits networks trained so drew no image in the time that v took to draw good ones. For
+    on 8x8 digits networks trained so under the cosine law drew no image while v drew good ones. For
     training as DDPM does, and for comparisons.
 
     Args:
