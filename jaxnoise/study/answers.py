@@ -23,12 +23,15 @@ class Answer:
       better: the mean score of the arms that are said to be better, over the seeds that all have.
       worse: of those that they are said to beat.
       difference: of the former minus the latter, paired by seed.
+      ahead: in how many of the claim's pairs the former scores better, by its mean over these
+        seeds; far from all or none where a single pair decides the mean of several.
     """
 
     claim: Claim
     better: float
     worse: float
     difference: Difference
+    ahead: int
 
     @property
     def verdict(self) -> str:
@@ -62,7 +65,10 @@ def answers_of(claims: Sequence[Claim], rows: Sequence[Row]) -> list[Answer]:
             for side in (0, 1)
         )
         if difference := paired_difference(better, worse):
-            found.append(Answer(claim, _mean(better), _mean(worse), difference))
+            sign = -1.0 if higher_is_better(claim.score) else 1.0
+            gaps = [sign * np.mean([p[0][seed] - p[1][seed] for seed in seeds]) for p in of_pairs]
+            ahead = sum(bool(gap < 0) for gap in gaps)
+            found.append(Answer(claim, _mean(better), _mean(worse), difference, ahead))
     return found
 
 
@@ -71,7 +77,10 @@ def _mean(scores: Mapping[int, float]) -> float:
 
 
 def as_markdown(answers: Sequence[Answer]) -> str:
-    """A table of answers, in the order of the claims: means of the first arms, of the second."""
+    """A table of answers, in the order of the claims: means of the first arms, of the second.
+
+    Where a claim is about several pairs, the difference is followed by how many agree with it.
+    """
     columns = (
         *("claim", "answer", "where", "score", "first", "second"),
         *("difference, 95% interval", "effect", "seeds", "who claims it"),
@@ -85,9 +94,11 @@ def _line(answer: Answer) -> str:
     where = claim.comparison + (f", {claim.further}" if claim.further else "")
     digits = decimals(answer.better, answer.worse)
     interval = f" ({d.low:+.{digits}f} to {d.high:+.{digits}f})" if d.seeds > 1 else ""
+    pairs = len(claim.pairs)
+    agree = f", first better in {answer.ahead} of {pairs} pairs" if pairs > 1 else ""
     effect = "" if d.effect is None else f"{d.effect:+.1f}"
     return (
         f"| {claim.says} | **{answer.verdict}** | {where} | {claim.score} "
         f"| {answer.better:.{digits}f} | {answer.worse:.{digits}f} "
-        f"| {d.mean:+.{digits}f}{interval} | {effect} | {d.seeds} | {claim.source} |"
+        f"| {d.mean:+.{digits}f}{interval}{agree} | {effect} | {d.seeds} | {claim.source} |"
     )

@@ -57,8 +57,23 @@ def test_a_main_effect_is_the_mean_over_its_pairs_seed_by_seed():
     line = as_markdown([answer]).splitlines()[2]
     assert line == (
         "| it is better | **holds here** | digits | frechet_1step | 1.117 | 2.100 "
-        "| -0.983 (-1.420 to -0.547) | -5.6 | 3 | a paper |"
+        "| -0.983 (-1.420 to -0.547), first better in 2 of 2 pairs | -5.6 | 3 | a paper |"
     )
+
+
+@pytest.mark.parametrize(("score", "ahead"), [("frechet_1step", 2), ("recall_1step", 1)])
+def test_a_mean_that_one_pair_decides_is_seen_in_how_many_agree(score, ahead):
+    rows = [
+        *(row(arm, (1.0, 1.1, 0.9), score) for arm in ("a", "b")),
+        *(row(arm, (1.2, 1.4, 1.1), score) for arm in ("c", "d")),
+        row("bad", (50.0, 60.0, 55.0), score),
+        row("good", (0.5, 0.4, 0.6), score),
+    ]
+    claim = Claim("it is better", "digits", (("a", "c"), ("b", "d"), ("bad", "good")), score)
+    (answer,) = answers_of([claim], rows)
+    assert answer.difference.mean > 15
+    assert answer.ahead == ahead
+    assert f", first better in {ahead} of 3 pairs |" in as_markdown([answer])
 
 
 def test_small_scores_are_shown_with_three_digits():
