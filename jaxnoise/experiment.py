@@ -27,7 +27,7 @@ from jaxnoise.config.settings import (
 from jaxnoise.config.targets import OBJECTIVES, samplers_of
 from jaxnoise.errors import ArgumentError, ConfigError, WeightWarning
 from jaxnoise.evaluation.extractors import Extractor
-from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
+from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, ECTObjective
 from jaxnoise.optim import follows_gradient
 from jaxnoise.sampling.samplers import Sampler
 from jaxnoise.user_code import failure
@@ -39,6 +39,7 @@ COMMON = (
     "grid",
     "law",
     "curriculum",
+    "gap",
     "pacing",
     "objective",
     "optimizer",
@@ -59,12 +60,12 @@ class Run:
     data: DataSettings
     network: Fitted
     """`(image shape, number of classes) -> the network`, a flax module."""
-    objective: ConsistencyObjective | DenoisingObjective
-    baseline: ConsistencyObjective | DenoisingObjective
+    objective: ConsistencyObjective | DenoisingObjective | ECTObjective
+    baseline: ConsistencyObjective | DenoisingObjective | ECTObjective
     """What the objective is shown beside: for consistency training the baseline of high noise
     scheduling with the same grid ends (lognormal law, doubling curriculum 20 to 250 over plain
     Karras levels), for denoising the cosine law, with a uniform weight where
-    its own would overflow; unpaced."""
+    its own would overflow, for easy consistency tuning the authors' law; unpaced."""
     optimizer: optax.GradientTransformation
     """Of the model, or of a rater's inner models."""
     train: TrainSettings
@@ -112,7 +113,7 @@ class RaterRun(Run):
 
     rater: Any
     """A flax module, a rater that sees no label yet."""
-    outer: DenoisingObjective | None
+    outer: DenoisingObjective | ECTObjective | None
     """The objective of the outer loss where it has a law of its own."""
     meta_optimizer: optax.GradientTransformation
     """Of the rater."""
@@ -279,8 +280,8 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
     objective, baseline = OBJECTIVES[target](sections, steps)
     if kind == "law" and target != "denoising":
         raise ConfigError(
-            f"config.rater.name='law': must be another for objective.name={target!r}, whose levels "
-            "are pairs; a law over log SNR is learned where objective.name='denoising'"
+            f"config.rater.name='law': must be another for objective.name={target!r}; a law over "
+            "log SNR is learned where objective.name='denoising'"
         )
     if kind == "law" and getattr(objective, "compensation", "none") != "none":
         raise ConfigError(
@@ -323,9 +324,9 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
     )
 
 
-def _outer(sections: Sections, objective: Any) -> DenoisingObjective:
+def _outer(sections: Sections, objective: Any) -> DenoisingObjective | ECTObjective:
     """The inner models' objective under the law of `meta.outer_law`, unpaced."""
-    if not isinstance(objective, DenoisingObjective):
+    if isinstance(objective, ConsistencyObjective):
         raise ConfigError(
             "config.meta.outer_law: has no use where objective.name='consistency', whose levels "
             "are pairs"

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import tiny
 
+from configs import digits_ect
 from jaxnoise import experiment, noise
 from jaxnoise.errors import ConfigError, WeightWarning
 from jaxnoise.training.records import RunFolder
@@ -57,7 +59,8 @@ def test_the_constant_arm_differs_in_the_curriculum_alone():
 
 def test_resolved_config_holds_every_setting():
     checked = experiment.read(tiny.digits_config())
-    assert set(checked.config) == {*experiment.COMMON, *experiment.OF_MODEL}
+    # Levels that lie on a grid have no gap of their own.
+    assert set(checked.config) == {*experiment.COMMON, *experiment.OF_MODEL} - {"gap"}
     assert checked.config["optimizer"] == {
         "name": "radam",
         "learning_rate": 1e-3,
@@ -517,3 +520,39 @@ def test_equal_configs_make_equal_objectives_which_pickle(teacher):
     assert pickle.loads(pickle.dumps(first)) == first
     other = tiny.digits_config(**{"objective.teacher": teacher, "objective.distance.c": 0.03})
     assert experiment.read(other).objective != first
+
+
+def tuned(**settings):
+    return experiment.read(tiny.shrunk(digits_ect.get_config(), **settings))
+
+
+@pytest.mark.takes_a_second
+def test_consistency_tuning_samples_what_it_is_trained_on():
+    assert [sampler.levels for sampler in tuned().samplers] == [(80.0,), (80.0, 0.821)]
+    # Sigma from 1 to e^3 alone.
+    narrow = {"law.low": -6.0, "law.high": 0.0}
+    with pytest.raises(
+        ConfigError, match=r"config.sample.method.sigmas=\(0.821,\): must be in ord"
+    ):
+        tuned(**narrow)
+    within = narrow | {"sample.method.sigmas": (5.0,)}
+    one, two = tuned(**within).samplers
+    assert one.levels == pytest.approx((np.exp(3),), rel=1e-4)
+    assert two.levels[1] == 5.0
+    assert tuned(**within, **{"sample.method.sigma_max": 10.0}).samplers[0].levels == (10.0,)
+    for sigma_max in (21.0, -1.0):
+        with pytest.raises(ConfigError, match=f"config.sample.method.sigma_max={sigma_max}"):
+            tuned(**within, **{"sample.method.sigma_max": sigma_max})
+
+
+@pytest.mark.takes_a_second
+def test_what_is_drawn_for_tuning_is_a_law_of_any_kind_and_a_gap_of_one_s_own():
+    mixed = {"name": "laplace", "mu": 3.0, "mixed": {"name": "cosine", "share": 0.1}}
+    objective = tuned(law=mixed, pacing={"name": "high_to_low"}).objective
+    assert objective.law == noise.mixture([noise.Laplace(3.0, 0.5), noise.Cosine()], [0.9, 0.1])
+    assert objective.pacing == noise.HighToLow(8, 0.1)
+    assert objective.gap == noise.ShrinkingGap(total_steps=8)
+    assert pickle.loads(pickle.dumps(tuned().objective)) == tuned().objective
+    message = "config.gap.stages=20: must be so few that the last gap"
+    with pytest.raises(ConfigError, match=message):
+        tuned(**{"gap.stages": 20})

@@ -16,13 +16,15 @@ from jaxnoise.config import noise, objectives, settings
 from jaxnoise.config.extractors import EXTRACTORS
 from jaxnoise.config.models import MODELS, RATERS
 from jaxnoise.config.optimizers import OPTIMIZERS, meta_adamw
-from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS
+from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS, ECT_SAMPLERS
 from jaxnoise.config.sections import keys_of, kind_in_words
 from jaxnoise.config.selection import SELECTIONS
 
 Make = Callable[..., Any]
 CONSISTENCY, DENOISING = "consistency training", "denoising"
-_OBJECTIVE = ("grid", "law", "curriculum", "distance", "pacing", "s0", "weight", "uncertainty")
+TUNING = "easy consistency tuning"
+_NOISE = ("grid", "law", "curriculum", "gap", "pacing", "s0")
+_OBJECTIVE = (*_NOISE, "distance", "weight", "uncertainty")
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ def _named(name: str, make: Make) -> dict[str, Make]:
 
 _STEPS = ("total_steps",)
 _LAWS, _MIXED = noise.LOG_SNR_LAWS, noise.MIXED_LAWS
-_LAW = Section("law", _LAWS, "Which log SNR.", DENOISING)
-_LAW_ANCHOR = "law-denoising"
+_LAW = Section("law", _LAWS, "Which log SNR.", f"{DENOISING}, {TUNING}")
+_LAW_ANCHOR = "law-denoising-easy-consistency-tuning"
 SECTIONS = (
     Section("data", _one(settings.DataSettings), "The images."),
     Section("model", MODELS, "The network."),
@@ -79,7 +81,8 @@ SECTIONS = (
     Section("grid", noise.GRIDS, "The noise levels.", CONSISTENCY, given=("curriculum",)),
     Section("curriculum", noise.CURRICULA, "How many levels, when.", CONSISTENCY, given=_STEPS),
     _LAW,
-    Section("law.mixed", _MIXED, "A second law, mixed into the first.", DENOISING, like=True),
+    Section("law.mixed", _MIXED, "A second law, mixed into the first.", _LAW.where, like=True),
+    Section("gap", noise.GAPS, "To the level below.", TUNING, default="shrinking", given=_STEPS),
     Section(
         "pacing",
         noise.PACINGS,
@@ -94,7 +97,19 @@ SECTIONS = (
         CONSISTENCY,
         given=tuple(name for name in _OBJECTIVE if name != "weight"),
     ),
-    Section("objective.distance", objectives.DISTANCES, "How far two images are.", CONSISTENCY),
+    Section(
+        "objective.distance",
+        objectives.DISTANCES,
+        "How far two images are; `l2` by default in easy consistency tuning.",
+        f"{CONSISTENCY}, {TUNING}",
+    ),
+    Section(
+        "objective",
+        _named("ect", objectives.ect),
+        "What is trained.",
+        TUNING,
+        given=(*(name for name in _OBJECTIVE if name != "weight"), *_STEPS),
+    ),
     Section(
         "objective",
         _named("denoising", objectives.denoising),
@@ -140,6 +155,14 @@ SECTIONS = (
         "How samples are drawn.",
         DENOISING,
         "heun",
+        ("objective",),
+    ),
+    Section(
+        "sample.method",
+        ECT_SAMPLERS,
+        "How samples are drawn.",
+        TUNING,
+        "multistep",
         ("objective",),
     ),
     Section("evaluate", _one(settings.EvaluateSettings), "Scores."),
@@ -200,7 +223,7 @@ def section_text(section: Section) -> str:
         of_law = {key.name for key in keys(_LAW, "cosine")}
         more = [key for key in shared if key.name not in of_law]
         lines += [
-            f"All keys of [`law` for denoising](#{_LAW_ANCHOR}){' and:' if more else '.'}",
+            f"All keys of [`law` over log SNR](#{_LAW_ANCHOR}){' and:' if more else '.'}",
             "",
         ]
         return "\n".join([*lines, *([*_table(more), ""] if more else [])])

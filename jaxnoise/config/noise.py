@@ -244,6 +244,7 @@ CURRICULA = Choices(
     },
     gives=Curriculum,
 )
+GAPS = Choices({"shrinking": noise.ShrinkingGap}, gives=("__call__",))
 GRIDS = Choices(
     {"karras": _karras, "predefined": _predefined},
     gives=("__call__", "sigma_min", "sigma_max", "rho"),

@@ -13,10 +13,11 @@ from jaxnoise.config.choices import Choices, own_keys
 from jaxnoise.config.noise import LevelGrid
 from jaxnoise.config.sections import with_keys
 from jaxnoise.errors import ArgumentError, one_of
-from jaxnoise.noise import Curriculum, LogSnrLaw, Pacing, PairLaw
+from jaxnoise.noise import Curriculum, Gap, LogSnrLaw, Pacing, PairLaw
 from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
+    ECTObjective,
     LearnedUncertainty,
     Prediction,
     SnrWeight,
@@ -73,6 +74,42 @@ def consistency(
         sigma_data=sigma_data,
         ema_teacher=rate,
         pacing=pacing,
+    )
+
+
+def ect(
+    law: LogSnrLaw,
+    gap: Gap,
+    distance: Distance,
+    pacing: Pacing,
+    total_steps: int,
+    weight: str = "inverse_gap",
+    sigma_data: float = 0.5,
+    sampling: str = "stratified",
+) -> ECTObjective:
+    """Easy consistency tuning from its keys.
+
+    Args:
+      law: over log SNR.
+      gap: to the level below.
+      distance: between two images.
+      pacing: which part of the law, when.
+      total_steps: of training.
+      weight: of the distance: "inverse_gap", 1 / (sigma - sigma_lo), "uniform", or
+        "module:attribute" of your own, `(sigma_lo, sigma) -> float[B]`.
+      sigma_data: standard deviation of the data as the network sees them, > 0.
+      sampling: source of the uniforms for the whole global batch: "stratified", "iid",
+        "antithetic" or "sorted".
+    """
+    return ECTObjective(
+        law=law,
+        gap=gap,
+        distance=distance,
+        weight=pair_weight(weight),
+        sigma_data=sigma_data,
+        sampling=sampling,
+        pacing=pacing,
+        total_steps=total_steps,
     )
 
 
@@ -190,6 +227,7 @@ def pair_weight(name: str) -> Callable[[jax.Array, jax.Array], jax.Array]:
 DISTANCES = Choices(
     {
         "pseudo_huber": _pseudo_huber,
+        "l2": lambda: objectives.l2,
         "squared_l2": lambda: objectives.squared_l2,
         "l1": lambda: objectives.l1,
     },

@@ -9,11 +9,16 @@ from typing import Any
 from jaxnoise import noise
 from jaxnoise.config import noise as noise_choices
 from jaxnoise.config import objectives as objective_choices
-from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS
+from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS, ECT_SAMPLERS
 from jaxnoise.config.sections import Sections
 from jaxnoise.errors import ArgumentError, WeightWarning
-from jaxnoise.noise import LogSnrLaw
-from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, uniform_weight
+from jaxnoise.noise import LogSnrLaw, Pacing
+from jaxnoise.objectives import (
+    ConsistencyObjective,
+    DenoisingObjective,
+    ECTObjective,
+    uniform_weight,
+)
 from jaxnoise.sampling.samplers import Sampler
 
 
@@ -52,9 +57,8 @@ def _consistency(
     return objective, baseline
 
 
-def _denoising(
-    sections: Sections, total_steps: int
-) -> tuple[DenoisingObjective, DenoisingObjective]:
+def _log_snr_law(sections: Sections, total_steps: int) -> tuple[LogSnrLaw, Pacing]:
+    """The law over log SNR, with what is mixed into it, and its pacing."""
     mixed = sections.has("law.mixed")
     law = sections.choose("law", noise_choices.LOG_SNR_LAWS)
     if mixed:
@@ -67,6 +71,30 @@ def _denoising(
         total_steps=total_steps,
         cells=partial(noise_choices.log_snr_cells, law),
     )
+    return law, pacing
+
+
+def _ect(sections: Sections, total_steps: int) -> tuple[ECTObjective, ECTObjective]:
+    law, pacing = _log_snr_law(sections, total_steps)
+    gap = sections.choose("gap", noise_choices.GAPS, default="shrinking", total_steps=total_steps)
+    distance = sections.choose("objective.distance", objective_choices.DISTANCES, default="l2")
+    objective = sections.choose(
+        "objective",
+        {"ect": objective_choices.ect},
+        law=law,
+        gap=gap,
+        distance=distance,
+        pacing=pacing,
+        total_steps=total_steps,
+    )
+    published = noise.Normal(mean=2.2, std=4.0)
+    return objective, replace(objective, law=published, pacing=noise.NoPacing())
+
+
+def _denoising(
+    sections: Sections, total_steps: int
+) -> tuple[DenoisingObjective, DenoisingObjective]:
+    law, pacing = _log_snr_law(sections, total_steps)
     objective = sections.choose(
         "objective",
         {"denoising": objective_choices.denoising},
@@ -95,6 +123,8 @@ def samplers_of(kind: str, sections: Sections, objective: Any) -> tuple[Sampler,
     path = "sample.method"
     if kind == "consistency":
         found = sections.choose(path, CONSISTENCY_SAMPLERS, objective=objective)
+    elif kind == "ect":
+        found = sections.choose(path, ECT_SAMPLERS, "multistep", objective=objective)
     else:
         found = sections.choose(path, DENOISING_SAMPLERS, "heun", objective=objective)
     return tuple(found)
@@ -112,5 +142,6 @@ def _snr_weight(sections: Sections) -> Any:
 OBJECTIVES: Mapping[str, Callable[[Sections, int], tuple[Any, Any]]] = {
     "consistency": _consistency,
     "denoising": _denoising,
+    "ect": _ect,
 }
 """What `objective.name` stands for: `(sections, steps) -> (objective, its baseline)`."""

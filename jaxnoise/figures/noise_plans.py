@@ -21,7 +21,7 @@ from jaxnoise.figures.noise import (
 )
 from jaxnoise.noise import Difficulty, DifficultyState, Pacing, paced_probs
 from jaxnoise.noise.bands import BAND_EDGES
-from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective
+from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, ECTObjective
 from jaxnoise.objectives.effective_sample_size import COMMON
 
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -35,11 +35,13 @@ _RARELY = 1e-4
 _FARTHEST = 20.0
 
 Floats = npt.NDArray[Any]
+LogSnrObjective = DenoisingObjective | ECTObjective
+"""What draws its levels from a law over log SNR."""
 
 
 def save_noise(
-    objective: ConsistencyObjective | DenoisingObjective,
-    baseline: ConsistencyObjective | DenoisingObjective,
+    objective: ConsistencyObjective | LogSnrObjective,
+    baseline: ConsistencyObjective | LogSnrObjective,
     path: Path,
     *,
     key: jax.Array,
@@ -62,7 +64,7 @@ def save_noise(
             ),
             path,
         )
-    elif isinstance(objective, DenoisingObjective) and isinstance(baseline, DenoisingObjective):
+    elif isinstance(objective, LogSnrObjective) and isinstance(baseline, LogSnrObjective):
         lam = log_snr_grid([objective, baseline], total_steps)
         save_logsnr_plot(
             log_snr_plan("this config", objective, lam, total_steps),
@@ -106,7 +108,7 @@ def noise_plan(
     )
 
 
-def log_snr_grid(objectives: Sequence[DenoisingObjective], total_steps: int) -> Floats:
+def log_snr_grid(objectives: Sequence[LogSnrObjective], total_steps: int) -> Floats:
     """An ascending axis of log SNR that shows nearly all that these objectives ever draw.
 
     Args:
@@ -145,9 +147,9 @@ def log_snr_grid(objectives: Sequence[DenoisingObjective], total_steps: int) -> 
 
 
 def log_snr_plan(
-    title: str, objective: DenoisingObjective, lam: Floats, total_steps: int
+    title: str, objective: LogSnrObjective, lam: Floats, total_steps: int
 ) -> LogSnrPlan:
-    """What a picture of a denoising objective's noise shows, its pacing included.
+    """What a picture of an objective over log SNR shows, its pacing included.
 
     Args:
       title: what the objective is called; its law is added.
@@ -157,7 +159,7 @@ def log_snr_plan(
 
     Returns:
       The plan. The emphasis is that of the error of v, whatever is predicted, so that objectives
-      can be compared.
+      can be compared; none for consistency tuning, which has no such error.
     """
     law, pacing = objective.law, objective.pacing
     shares: Sequence[float] = MOMENTS
@@ -175,7 +177,10 @@ def log_snr_plan(
             return log_law + pacing.log_prob(t, state, step), pacing.cdf(edges, state, step)
 
         moments = jax.vmap(at)(jnp.asarray(steps), _paces(pacing, shares))
-        return *moments, objective.weight.log_on(COMMON, lam), law.inverse_survival(schedule)
+        weight = jnp.zeros_like(lam)
+        if isinstance(objective, DenoisingObjective):
+            weight = objective.weight.log_on(COMMON, lam)
+        return *moments, weight, law.inverse_survival(schedule)
 
     log_probs, below, log_weight, quantiles = _on_host(
         run_once(compute, jnp.asarray(lam, jnp.float32), jnp.asarray(schedule))
@@ -197,9 +202,9 @@ def log_snr_plan(
     )
 
 
-def _emphasis(objective: DenoisingObjective, log_weight: Floats, log_prob: Floats) -> Floats | None:
-    """Density times what multiplies the error of v, up to a factor; None if that is learned."""
-    if objective.uncertainty is not None:
+def _emphasis(objective: LogSnrObjective, log_weight: Floats, log_prob: Floats) -> Floats | None:
+    """Density times what multiplies the error of v, up to a factor; None if that is not fixed."""
+    if isinstance(objective, ECTObjective) or objective.uncertainty is not None:
         return None
     if objective.compensation == "none":
         emphasis = log_prob + log_weight

@@ -13,6 +13,7 @@ from jaxnoise.noise.discretization import (
     square_root,
     square_root_ema_rate,
 )
+from jaxnoise.noise.gaps import Gap, ShrinkingGap
 from jaxnoise.noise.levels import (
     Grid,
     KarrasGrid,
@@ -65,6 +66,7 @@ __all__ = [
     "Curriculum",
     "Difficulty",
     "DifficultyState",
+    "Gap",
     "Grid",
     "HighToLow",
     "KarrasGrid",
@@ -80,6 +82,7 @@ __all__ = [
     "PairLaw",
     "PolynomialPairs",
     "PredefinedGrid",
+    "ShrinkingGap",
     "Tabulated",
     "Uniform",
     "UniformPairs",

@@ -7,7 +7,8 @@ from jaxnoise.objectives.consistency import (
     consistency_losses,
 )
 from jaxnoise.objectives.denoising import DenoisingObjective
-from jaxnoise.objectives.distances import l1, pseudo_huber, squared_l2
+from jaxnoise.objectives.distances import l1, l2, pseudo_huber, squared_l2
+from jaxnoise.objectives.ect import ECTObjective
 from jaxnoise.objectives.effective_sample_size import compensation_ess, weight_ess
 from jaxnoise.objectives.levels import Levels, LogSnrLevels, Pairs, uncompensated
 from jaxnoise.objectives.objective import Denoiser, Objective
@@ -37,6 +38,7 @@ __all__ = [
     "Denoiser",
     "DenoisingObjective",
     "Distance",
+    "ECTObjective",
     "LearnedUncertainty",
     "Levels",
     "LogSnrLevels",
@@ -54,6 +56,7 @@ __all__ = [
     "inverse_gap",
     "karras_preconditioning",
     "l1",
+    "l2",
     "min_snr_weight",
     "over_pixels",
     "p2_weight",

@@ -23,7 +23,12 @@ from jaxnoise.noise.parameters import log_of
 from jaxnoise.noise.uniforms import SOURCES
 from jaxnoise.objectives.drawn_range import LARGEST_STEP, drawn_range, ends_of
 from jaxnoise.objectives.effective_sample_size import COMMON
-from jaxnoise.objectives.levels import LogSnrLevels, check_importance, uncompensated
+from jaxnoise.objectives.levels import (
+    LogSnrLevels,
+    check_importance,
+    drawn_levels,
+    uncompensated,
+)
 from jaxnoise.objectives.objective import (
     Denoiser,
     check_images,
@@ -212,14 +217,7 @@ class DenoisingObjective:
         del fixed_key
         check_step(step)
         check_pace(self.pacing, pace)
-        pacing = self.pacing.on(self.law.survival)
-        t = pacing.warp(SOURCES[self.sampling](key, count), pace, step)
-        lam, log_paced = self.law.inverse_survival(t), pacing.log_prob(t, pace, step)
-        return LogSnrLevels(
-            lam=lam,
-            log_prob=self.law.log_prob(lam) + log_paced,
-            importance=jnp.exp(-log_paced) if pacing.compensate else None,
-        )
+        return drawn_levels(self.law, self.pacing, self.sampling, key, count, step, pace)
 
     def losses(
         self,

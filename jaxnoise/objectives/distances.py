@@ -78,6 +78,36 @@ def _difference(a: jax.Array, b: jax.Array) -> jax.Array:
     return a.astype(wide_dtype(a)) - b.astype(wide_dtype(b))
 
 
+def l2(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Euclidean distance `||a - b||_2` of whole images; its gradient where a = b is taken as 0.
+
+    For easy consistency tuning. It is what the pseudo-Huber distance of whole images becomes for
+    c = 0: its gradient has one size at every distance, so that no pair outweighs the others.
+
+    Args:
+      a: float[B, ...].
+      b: float[B, ...], a's shape.
+
+    Returns:
+      float[B], of at least 32 bits.
+
+    Raises:
+      ArgumentError: shapes that differ, or arrays that are not of floats.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import l2
+      >>> float(l2(jnp.zeros((1, 2, 2)), jnp.full((1, 2, 2), 3.0))[0])
+      6.0
+
+    Reference:
+      Geng et al., Consistency Models Made Easy (arXiv 2406.14548).
+    """
+    square = jnp.sum(_difference(a, b) ** 2, axis=tuple(range(1, a.ndim)))
+    apart = square > 0
+    return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
+
+
 def squared_l2(a: jax.Array, b: jax.Array) -> jax.Array:
     """Squared Euclidean distance `||a - b||_2^2`, summed over pixels and channels.
 

@@ -7,6 +7,9 @@ import jax.numpy as jnp
 from flax import struct
 
 from jaxnoise.errors import check_shape
+from jaxnoise.noise.logsnr_law import LogSnrLaw
+from jaxnoise.noise.pacing import Pacing
+from jaxnoise.noise.uniforms import SOURCES
 
 
 class Levels(Protocol):
@@ -30,14 +33,15 @@ class Levels(Protocol):
 
 @struct.dataclass
 class Pairs:
-    """Noise levels of a batch of training pairs, as `ConsistencyObjective.draw` gives them.
+    """Noise levels of a batch of training pairs, as `draw` of consistency objectives gives them.
 
     Args:
       sigma_lo: float[B], the teacher's level.
       sigma_hi: float[B], the student's level, > sigma_lo.
-      log_prob: float[B], ln of the probability that the pair was drawn with, pacing included; None
-        where nobody drew it. For importance weights; of a `PolynomialPairs` sweep it is that of
-        the law, which few examples follow roughly: draw "iid" there.
+      log_prob: float[B], ln of the probability that the pair was drawn with, pacing included, or
+        of the density of lam where pairs have no grid; None where nobody drew it. For importance
+        weights; of a `PolynomialPairs` sweep it is that of the law, which few examples follow
+        roughly: draw "iid" there.
       importance: float[B], the density of the law alone over the one that was drawn from, where a
         pacing compensates: the loss of an example is multiplied by it. Else None.
 
@@ -91,6 +95,39 @@ class LogSnrLevels:
     def sigma(self) -> jax.Array:
         """float[B], `exp(-lambda / 2)`, noise over signal."""
         return jnp.exp(-self.lam / 2)
+
+
+def drawn_levels(
+    law: LogSnrLaw,
+    pacing: Pacing,
+    sampling: str,
+    key: jax.Array,
+    count: int,
+    step: jax.Array,
+    pace: Any,
+) -> LogSnrLevels:
+    """The log SNR of one whole global batch, from a law that a pacing moves.
+
+    Args:
+      law: over log SNR.
+      pacing: of its quantiles.
+      sampling: name of a source of uniforms.
+      key: PRNG key of this step.
+      count: the GLOBAL batch (static), since a stratified source sees the batch.
+      step: int32[], training step.
+      pace: the pacing's state.
+
+    Returns:
+      LogSnrLevels of float[count].
+    """
+    pacing = pacing.on(law.survival)
+    t = pacing.warp(SOURCES[sampling](key, count), pace, step)
+    lam, log_paced = law.inverse_survival(t), pacing.log_prob(t, pace, step)
+    return LogSnrLevels(
+        lam=lam,
+        log_prob=law.log_prob(lam) + log_paced,
+        importance=jnp.exp(-log_paced) if pacing.compensate else None,
+    )
 
 
 def check_importance(importance: Any, per_example: jax.Array) -> None:

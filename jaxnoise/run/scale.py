@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from jaxnoise.data.images import Images
 from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import Run
-from jaxnoise.objectives import ConsistencyObjective
+from jaxnoise.objectives import DenoisingObjective
 
 FACTOR = 2
 """How far apart the two may be."""
@@ -56,9 +56,9 @@ def check_scale(run: Run, images: Images) -> None:
 def sigma_data_of(run: Run) -> float:
     """The standard deviation that the objective is told the data have."""
     objective = run.objective
-    if isinstance(objective, ConsistencyObjective):
-        return float(objective.sigma_data)
-    return float(objective.prediction.sigma_data)
+    if isinstance(objective, DenoisingObjective):
+        return float(objective.prediction.sigma_data)
+    return float(objective.sigma_data)
 
 
 def sampled(images: Images) -> NDArray[Any]:

@@ -18,6 +18,7 @@ from jaxnoise.experiment import ModelRun, completed
 from jaxnoise.export.edm import load_edm
 from jaxnoise.export.weights import load_weights
 from jaxnoise.files import user_path
+from jaxnoise.objectives import ECTObjective
 from jaxnoise.run.open import warn
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.digests import digests
@@ -50,6 +51,8 @@ class _Held(NamedTuple):
     arrays: dict[str, npt.NDArray[Any]]
     fields: Mapping[str, Any]
     image_shape: tuple[int, ...] | None
+    objective: Mapping[str, Any]
+    """The section of the config that they were trained by; empty where it is not told."""
 
 
 def open_start(run: ModelRun, images: Images, wanted: Params) -> Start | None:
@@ -188,7 +191,8 @@ def _read(path: Path, run: ModelRun) -> _Held:
         return _of_run(path, run)
     if path.suffix == ".pkl":
         found = load_edm(path)
-        return _Held(_flat(found.variables), found.fields, found.image_shape)
+        trained = {"name": "denoising", "target": "edm", "sigma_data": 0.5}
+        return _Held(_flat(found.variables), found.fields, found.image_shape, trained)
     return _of_export(path)
 
 
@@ -198,10 +202,9 @@ def _of_run(path: Path, run: ModelRun) -> _Held:
     found = Checkpoints(folder.checkpoints, on_skip=warn).part(names)[1]
     # Of several averages the first is the main one.
     found = found[0] if isinstance(found, list | tuple) else found
-    shape = _json(folder.data).get("image_shape")
-    return _Held(
-        _flat(found["network"]), _fields(completed(_json(folder.config))), shape and tuple(shape)
-    )
+    shape, config = _json(folder.data).get("image_shape"), completed(_json(folder.config))
+    fields, objective = (_section(config, name) for name in ("model", "objective"))
+    return _Held(_flat(found["network"]), fields, shape and tuple(shape), objective)
 
 
 def _of_export(path: Path) -> _Held:
@@ -217,12 +220,13 @@ def _of_export(path: Path) -> _Held:
     # The card lies beside the weights, unless they were taken elsewhere alone.
     card = _json(path.with_name("card.json"))
     shape = card.get("image_shape")
-    return _Held(_flat(network), _fields(card), shape and tuple(shape))
+    fields, objective = (_section(card, name) for name in ("model", "objective"))
+    return _Held(_flat(network), fields, shape and tuple(shape), objective)
 
 
-def _fields(described: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The network's settings; none where they are not told."""
-    found = described.get("model")
+def _section(described: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The settings of a section; none where they are not told."""
+    found = described.get(name)
     return found if isinstance(found, Mapping) else {}
 
 
@@ -269,6 +273,7 @@ def _check(
             f"model.{k} is {there[k]} there and {here[k]} here" for k in sorted(other)
         )
         raise ConfigError(f"must be of the same network; {first}")
+    _check_tuned(held.objective, run)
     if held.image_shape not in (None, images.image_shape):
         raise ConfigError(
             f"must be of images {images.image_shape}, as config.data; it is of {held.image_shape}"
@@ -276,3 +281,28 @@ def _check(
     spoilt = [name for name, x in arrays.items() if not np.isfinite(x).all()]
     if spoilt:
         raise ConfigError(f"{spoilt[0]} holds numbers that are not finite")
+
+
+def _check_tuned(trained: Mapping[str, Any], run: ModelRun) -> None:
+    """Raises ConfigError where consistency tuning would begin with another function than it says.
+
+    What a network of another target gives is no denoiser in EDM's form, nor is it told of noise in
+    the same number.
+
+    Args:
+      trained: the objective's section of what trained the weights.
+      run: that begins with them.
+    """
+    if not isinstance(run.objective, ECTObjective) or not trained:
+        return
+    target = trained.get("target", "edm")
+    if target != "edm":
+        raise ConfigError(
+            f"must be of objective.target='edm', which objective.name='ect' tunes; it is of "
+            f"{target!r}"
+        )
+    there, here = trained.get("sigma_data"), run.objective.sigma_data
+    if there is not None and there != here:
+        raise ConfigError(
+            f"must be of objective.sigma_data={here:g}, as this run; it is of {there:g}"
+        )

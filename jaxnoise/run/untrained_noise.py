@@ -5,7 +5,7 @@ from math import log
 import jax
 
 from jaxnoise.experiment import ModelRun
-from jaxnoise.objectives import DenoisingObjective
+from jaxnoise.objectives import ConsistencyObjective
 from jaxnoise.run.open import warn
 from jaxnoise.training.parallel import to_host
 from jaxnoise.training.state import TrainState
@@ -14,7 +14,7 @@ from jaxnoise.training.state import TrainState
 def warn_of_untrained_noise(run: ModelRun, state: TrainState) -> None:
     """A warning where samplers visit noise that a curriculum by the loss did not get to."""
     objective, pace = run.objective, jax.tree.map(to_host, state.pace)
-    if not isinstance(objective, DenoisingObjective) or not jax.tree.leaves(pace):
+    if isinstance(objective, ConsistencyObjective) or not jax.tree.leaves(pace):
         return
     low, high = objective.range_under(pace)
     visited = [-2 * log(sigma) for s in run.samplers for sigma in s.levels if sigma > 0]

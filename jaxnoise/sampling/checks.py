@@ -95,10 +95,13 @@ def checked_steps(sigmas: Any, sigma_min: Any, sigma_max: Any) -> tuple[Any, ...
     Raises:
       ArgumentError: levels that are no numbers, out of range, or neither ascending nor descending.
     """
-    check_level("sigma_min", sigma_min)
     check_level("sigma_max", sigma_max)
+    # 0 where the function is the identity on clean images alone.
+    if np.ndim(sigma_min):
+        raise ArgumentError("sigma_min", describe(sigma_min), "one finite number >= 0")
+    check_numbers("sigma_min", sigma_min, lambda x: x >= 0, "a finite number >= 0")
     if not is_traced((sigma_min, sigma_max)) and not sigma_min < sigma_max:
-        raise ArgumentError("sigma_min", sigma_min, f"in (0, sigma_max={sigma_max})")
+        raise ArgumentError("sigma_min", sigma_min, f"in [0, sigma_max={sigma_max})")
     allowed = f"in order, all in (sigma_min={sigma_min}, sigma_max={sigma_max})"
     try:
         steps = tuple(sigmas)

@@ -72,7 +72,7 @@ def consistency_samplers(
 
     Args:
       sigmas: levels of the steps after the first, in order, in data units.
-      sigma_min: lowest level of the training.
+      sigma_min: lowest level of the training, at which the function is the identity, >= 0.
       sigma_max: highest level of the training.
 
     Returns:

@@ -88,8 +88,8 @@ def test_every_rater_can_be_named(config, given, made):
 
 def test_resolved_rater_config_holds_every_setting_and_reads_as_itself():
     once = read("digits_noise_rater").config
-    # Denoising has no grid and no curriculum.
-    kept = {*experiment.COMMON, *experiment.OF_RATER} - {"grid", "curriculum"}
+    # Denoising has no pairs, and so no grid, no curriculum and no gap.
+    kept = {*experiment.COMMON, *experiment.OF_RATER} - {"grid", "curriculum", "gap"}
     assert set(once) == kept
     assert set(once["meta"]) == {*MetaSettings.__dataclass_fields__, "optimizer"}
     assert experiment.read(once).config == once
@@ -388,6 +388,14 @@ def test_laws_over_pairs_are_not_learned():
     assert message.startswith(
         "config.meta.outer_law: has no use where objective.name='consistency'"
     )
+
+
+def test_a_rater_of_pairs_without_a_grid_may_be_judged_by_another_law():
+    settings = {"objective": {"name": "ect"}, "law": {"name": "normal", "mean": 2.2, "std": 4.0}}
+    outer = read("digits_noise_rater", **settings, **{"meta.outer_law": {"name": "cosine"}}).outer
+    assert (outer.law, outer.gap.total_steps) == (noise.Cosine(), outer.total_steps)
+    message = error(read, "digits_law_learned", objective={"name": "ect"})
+    assert message.startswith("config.rater.name='law': must be another for objective.name='ect'")
 
 
 def test_an_optimizer_without_a_derivative_trains_no_rater():

@@ -48,6 +48,21 @@ def test_ict_has_its_own_distance():
     assert (distance["c"], distance["elementwise"]) == (None, False)
 
 
+def test_ect_on_cifar():
+    """The authors' script: eight stages of 250 ticks of 12,800 images, batches of 128."""
+    read = config("cifar_ect")
+    assert read["train"]["steps"] * read["train"]["batch"] == 25_600_000 == 8 * 250 * 12_800
+    # ln sigma ~ N(-1.1, 2^2) is log SNR ~ N(2.2, 4^2).
+    assert (read["law"]["mean"], read["law"]["std"]) == (2.2, 4.0)
+    assert [read["gap"][key] for key in ("stages", "q", "k", "b")] == [8, 2.0, 8.0, 1.0]
+    assert (read["optimizer"]["name"], read["optimizer"]["learning_rate"]) == ("radam", 1e-4)
+    assert (read["ema"]["rate"], read["model"]["dropout"]) == (0.9999, 0.2)
+    assert (read["objective"]["weight"], read["objective"]["distance"]) == (
+        "inverse_gap",
+        {"name": "l2"},
+    )
+
+
 @pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "name, statistic, warmup_steps, bins",

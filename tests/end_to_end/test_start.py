@@ -13,9 +13,9 @@ import tiny
 from reference import make_edm_network as reference
 
 import run
-from configs import digits_edm, digits_noise_rater, digits_poly
+from configs import digits_ect, digits_edm, digits_noise_rater, digits_poly
 from jaxnoise import experiment
-from jaxnoise.commands import dry_run, sample, train, train_together
+from jaxnoise.commands import dry_run, plot, sample, train, train_together
 from jaxnoise.errors import ConfigError
 from jaxnoise.export import save_weights
 from jaxnoise.run import start
@@ -44,6 +44,39 @@ def source(tmp_path_factory):
 
 def equal(found, wanted):
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_a_denoiser_is_tuned_to_consistency(source, tmp_path, capsys):
+    settings = {"train.init_from": str(source[0].root), "train.steps": 4, "evaluate.n": 64}
+    checked = read(digits_ect, **settings | {"gap.stages": 2})
+    folder = RunFolder(tmp_path / "tuned")
+    dry_run.main(checked, folder)
+    assert "ShrinkingGap(total_steps=4, stages=2, q=2.0, k=8.0, b=1.0)" in capsys.readouterr().out
+    plot.main(checked, folder)
+    assert tiny.read_png(folder.root / "noise.png").shape[1] > 1000
+    train.main(checked, folder)
+    rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    np.testing.assert_allclose([r["relative_gap"] for r in rows], [0.5, 0.5, 0.25, 0.25], rtol=1e-3)
+    result = json.loads(folder.result.read_text())
+    assert result["nfe"] == {"1step": 1, "2step": 2}
+    assert result["levels"] == {"1step": [80.0], "2step": [80.0, 0.821]}
+    assert np.isfinite([result["frechet_1step"], result["frechet_2step"]]).all()
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"target": "v"}, "must be of objective.target='edm'"),
+        ({"sigma_data": 0.4}, "must be of objective.sigma_data=0.5"),
+    ],
+)
+def test_only_a_denoiser_of_edm_s_form_is_tuned(source, tmp_path, section, message):
+    folder = shutil.copytree(source[0].root, tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    config["objective"] |= section
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=f"^config.train.init_from='{folder}': {message}"):
+        open_model(read(digits_ect, **{"train.init_from": str(folder)}), selects=True)
 
 
 @pytest.mark.parametrize("which", ["ema", "raw"])

@@ -59,6 +59,16 @@ def test_multistep_is_the_recursion_written_out(
     np.testing.assert_allclose(images, x, rtol=2e-6, atol=1e-7)
 
 
+def test_a_function_that_keeps_clean_images_alone_is_asked_at_the_whole_level(
+    keys: jax.Array,
+) -> None:
+    noise = image_noise(keys, SHAPE, 0)
+    found = multistep(gaussian, noise, (0.8,), keys, sigma_min=0.0, sigma_max=SIGMA_MAX)
+    x = np.asarray(noise) * SIGMA_MAX * scale_at(SIGMA_MAX)
+    x = (x + 0.8 * np.asarray(image_noise(keys, SHAPE, 1))) * scale_at(0.8)
+    np.testing.assert_allclose(found, x, rtol=2e-6, atol=1e-7)
+
+
 def test_no_further_level_is_one_step(keys: jax.Array, sample: Callable[..., jax.Array]) -> None:
     np.testing.assert_array_equal(
         sample(keys, ()), one_step(gaussian, image_noise(keys, SHAPE, 0), SIGMA_MAX)
@@ -157,6 +167,9 @@ def test_other_arguments_are_named(keys: jax.Array) -> None:
     noise = jnp.zeros((8, *SHAPE))
     with pytest.raises(ArgumentError, match=r"sigma_min=80\.0"):
         multistep(gaussian, noise, (), keys, sigma_min=80.0, sigma_max=80.0)
+    for below in (-0.1, float("nan"), jnp.zeros(2)):
+        with pytest.raises(ArgumentError, match="sigma_min="):
+            multistep(gaussian, noise, (), keys, sigma_min=below, sigma_max=80.0)
     with pytest.raises(ArgumentError, match="sigma_max=0"):
         one_step(gaussian, noise, 0.0)
     with pytest.raises(ArgumentError, match="draw_index=-1"):

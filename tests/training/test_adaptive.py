@@ -7,10 +7,18 @@ import numpy as np
 import optax
 import pytest
 
-from jaxnoise.noise import Adaptive, Cosine, KarrasGrid, LognormalPairs, doubling
+from jaxnoise.noise import (
+    Adaptive,
+    Cosine,
+    KarrasGrid,
+    LognormalPairs,
+    ShrinkingGap,
+    doubling,
+)
 from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
+    ECTObjective,
     inverse_gap,
     min_snr_weight,
     squared_l2,
@@ -32,6 +40,11 @@ OBJECTIVES = {
         Cosine(),
         min_snr_weight(),
         pacing=Adaptive("progress", bins=4, warmup_steps=2, rate=0.5, range=(-6.0, 6.0)),
+    ),
+    "ect": ECTObjective(
+        Cosine(),
+        ShrinkingGap(total_steps=STEPS, stages=3),
+        pacing=Adaptive("loss", bins=4, warmup_steps=2, rate=0.5, range=(-6.0, 6.0)),
     ),
     "consistency": ConsistencyObjective(
         KarrasGrid(),
