@@ -12,13 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from jaxnoise.compilation import run_once
-from jaxnoise.figures.noise import (
-    LogSnrMoment,
-    LogSnrPlan,
-    NoisePlan,
-    save_logsnr_plot,
-    save_noise_plot,
-)
+from jaxnoise.figures.log_snr import LogSnrMoment, LogSnrPlan, save_logsnr_plot
+from jaxnoise.figures.noise import NoisePlan, save_noise_plot
 from jaxnoise.noise import Difficulty, DifficultyState, Pacing, paced_probs
 from jaxnoise.noise.bands import BAND_EDGES
 from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, ECTObjective
@@ -199,7 +194,20 @@ def log_snr_plan(
         lam=lam,
         moments=moments,
         quantiles=(schedule, quantiles),
+        gaps=_gaps(objective, lam, total_steps) if isinstance(objective, ECTObjective) else (),
     )
+
+
+def _gaps(objective: ECTObjective, lam: Floats, total_steps: int) -> list[tuple[str, Floats]]:
+    """1 - sigma_lo / sigma at each lambda, at the moments that differ."""
+    steps = np.unique(_steps_shown(MOMENTS, total_steps))
+
+    def compute(lam: jax.Array) -> jax.Array:
+        sigma = jnp.exp(-lam / 2)
+        return jnp.stack([1 - objective.gap(sigma, jnp.int32(step)) / sigma for step in steps])
+
+    found = _on_host(run_once(compute, jnp.asarray(lam, jnp.float32)))
+    return [(f"k = {step:,}", gap) for step, gap in zip(steps, found, strict=True)]
 
 
 def _emphasis(objective: LogSnrObjective, log_weight: Floats, log_prob: Floats) -> Floats | None:

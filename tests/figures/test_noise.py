@@ -14,16 +14,13 @@ from matplotlib.colors import same_color
 from matplotlib.figure import Figure
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.figures.noise import (
+from jaxnoise.figures.log_snr import (
     LogSnrMoment,
     LogSnrPlan,
-    NoisePlan,
-    band_shares,
     logsnr_figure,
-    noise_figure,
     save_logsnr_plot,
-    save_noise_plot,
 )
+from jaxnoise.figures.noise import NoisePlan, band_shares, noise_figure, save_noise_plot
 from jaxnoise.figures.noise_plans import log_snr_grid, log_snr_plan, noise_plan
 from jaxnoise.figures.style import BAND_COLORS, MAIN, MOMENT_COLORS
 from jaxnoise.noise import (
@@ -35,6 +32,7 @@ from jaxnoise.noise import (
     KarrasGrid,
     Laplace,
     NoPacing,
+    ShrinkingGap,
     Uniform,
     UniformPairs,
     constant,
@@ -43,6 +41,7 @@ from jaxnoise.noise import (
 from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
+    ECTObjective,
     LearnedUncertainty,
     Prediction,
     density_weight,
@@ -427,3 +426,24 @@ def test_an_objective_beside_a_law_without_ends(tmp_path: Path) -> None:
         path,
     )
     assert tiny.read_png(path).shape[1] == 1440
+
+
+@pytest.mark.takes_a_second
+def test_a_plan_of_tuning_shows_how_far_below_partners_lie() -> None:
+    objective = ECTObjective(Cosine(), ShrinkingGap(total_steps=80))
+    lam = np.linspace(-8, 8, 65, dtype=np.float32)
+    shown = log_snr_plan("tuning", objective, lam, 80)
+    assert [name for name, _ in shown.gaps] == ["k = 0", "k = 20", "k = 40", "k = 59", "k = 79"]
+    widened = 1 + 8 / (1 + np.exp(np.exp(-lam.astype(np.float64) / 2)))
+    for stage, (_, gap) in zip((0, 2, 4, 5, 7), shown.gaps, strict=True):
+        np.testing.assert_allclose(gap, np.minimum(1, widened / 2 ** (stage + 1)), rtol=1e-4)
+    axes = logsnr_figure(shown, shown).axes
+    # No weight of an error, but a panel of gaps in its place.
+    assert len(axes) == 8
+    for line, (name, gap) in zip(axes[2].lines, shown.gaps, strict=True):
+        assert line.get_label() == name
+        np.testing.assert_array_equal(line.get_ydata(), gap)
+    assert axes[2].get_yscale() == "log"
+    for wrong in (shown.gaps[0][1][1:], 0 * shown.gaps[0][1], 2 * shown.gaps[0][1]):
+        with pytest.raises(ArgumentError, match="gaps='k = 0: of shape"):
+            replace(shown, gaps=[("k = 0", wrong)])
