@@ -63,7 +63,8 @@ def shown(study: Study, folder: StudyFolder) -> list[Path]:
     """The answers; of each comparison its distances, over training too, and errors by level."""
     found = sorted(folder.root.glob("answers.png"))
     for name, comparison in study.comparisons.items():
-        for kind in ("frechet_*", "curves", *(f"{again}_by_level" for again in comparison.further)):
+        further = [f"{again}_by_level" for again in comparison.further]
+        for kind in ("frechet_*", "curves", "by_level", *further):
             found += sorted(folder.root.glob(f"{name}_{kind}.png"))
     return found
 
