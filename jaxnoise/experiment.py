@@ -27,7 +27,7 @@ from jaxnoise.config.settings import (
 from jaxnoise.config.targets import OBJECTIVES, samplers_of
 from jaxnoise.errors import ArgumentError, ConfigError, WeightWarning
 from jaxnoise.evaluation.extractors import Extractor
-from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, ECTObjective
+from jaxnoise.objectives import ConsistencyObjective, LogSnrObjective
 from jaxnoise.optim import follows_gradient
 from jaxnoise.sampling.samplers import Sampler
 from jaxnoise.user_code import failure
@@ -60,12 +60,12 @@ class Run:
     data: DataSettings
     network: Fitted
     """`(image shape, number of classes) -> the network`, a flax module."""
-    objective: ConsistencyObjective | DenoisingObjective | ECTObjective
-    baseline: ConsistencyObjective | DenoisingObjective | ECTObjective
+    objective: ConsistencyObjective | LogSnrObjective
+    baseline: ConsistencyObjective | LogSnrObjective
     """What the objective is shown beside: for consistency training the baseline of high noise
     scheduling with the same grid ends (lognormal law, doubling curriculum 20 to 250 over plain
     Karras levels), for denoising the cosine law, with a uniform weight where
-    its own would overflow, for easy consistency tuning the authors' law; unpaced."""
+    its own would overflow, for consistency tuning the authors' law; unpaced."""
     optimizer: optax.GradientTransformation
     """Of the model, or of a rater's inner models."""
     train: TrainSettings
@@ -113,7 +113,7 @@ class RaterRun(Run):
 
     rater: Any
     """A flax module, a rater that sees no label yet."""
-    outer: DenoisingObjective | ECTObjective | None
+    outer: LogSnrObjective | None
     """The objective of the outer loss where it has a law of its own."""
     meta_optimizer: optax.GradientTransformation
     """Of the rater."""
@@ -324,7 +324,7 @@ def _read_rater(sections: Sections, common: dict[str, Any]) -> RaterRun:
     )
 
 
-def _outer(sections: Sections, objective: Any) -> DenoisingObjective | ECTObjective:
+def _outer(sections: Sections, objective: Any) -> LogSnrObjective:
     """The inner models' objective under the law of `meta.outer_law`, unpaced."""
     if isinstance(objective, ConsistencyObjective):
         raise ConfigError(

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tiny
 
-from configs import digits_ect
-from jaxnoise import experiment, noise
+from configs import digits_ect, digits_scm
+from jaxnoise import experiment, noise, objectives
 from jaxnoise.errors import ConfigError, WeightWarning
 from jaxnoise.training.records import RunFolder
 
@@ -556,3 +556,26 @@ def test_what_is_drawn_for_tuning_is_a_law_of_any_kind_and_a_gap_of_one_s_own():
     message = "config.gap.stages=20: must be so few that the last gap"
     with pytest.raises(ConfigError, match=message):
         tuned(**{"gap.stages": 20})
+
+
+@pytest.mark.takes_a_second
+def test_continuous_consistency_takes_laws_pacings_and_an_uncertainty():
+    settings = {"law": {"name": "laplace", "mu": 3.0}, "pacing": {"name": "high_to_low"}}
+    run = experiment.read(tiny.shrunk(digits_scm.get_config(), **settings))
+    assert (run.objective.law, run.objective.pacing) == (
+        noise.Laplace(3.0, 0.5),
+        noise.HighToLow(8, 0.1),
+    )
+    assert run.objective.uncertainty == objectives.LearnedUncertainty()
+    assert run.baseline.law == noise.Normal(mean=2.0, std=2.8)
+    plain = experiment.read(tiny.shrunk(digits_scm.get_config()))
+    assert [sampler.levels for sampler in plain.samplers] == [(80.0,), (80.0, 0.821)]
+    assert pickle.loads(pickle.dumps(run.objective)) == run.objective
+    for key, value, said in (
+        ("objective.normalization", 0.0, "config.objective.normalization=0.0: must be"),
+        ("objective.warmup_steps", -1, "config.objective.warmup_steps=-1: must be"),
+        ("gap", {"name": "shrinking"}, "config.gap"),
+        ("objective.weight", "uniform", "config.objective.weight"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            experiment.read(tiny.shrunk(digits_scm.get_config(), **{key: value}))

@@ -16,13 +16,13 @@ from jaxnoise.config import noise, objectives, settings
 from jaxnoise.config.extractors import EXTRACTORS
 from jaxnoise.config.models import MODELS, RATERS
 from jaxnoise.config.optimizers import OPTIMIZERS, meta_adamw
-from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS, ECT_SAMPLERS
+from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS, TUNED_SAMPLERS
 from jaxnoise.config.sections import keys_of, kind_in_words
 from jaxnoise.config.selection import SELECTIONS
 
 Make = Callable[..., Any]
 CONSISTENCY, DENOISING = "consistency training", "denoising"
-TUNING = "easy consistency tuning"
+TUNING, CONTINUOUS = "easy consistency tuning", "continuous-time consistency"
 _NOISE = ("grid", "law", "curriculum", "gap", "pacing", "s0")
 _OBJECTIVE = (*_NOISE, "distance", "weight", "uncertainty")
 
@@ -71,8 +71,8 @@ def _named(name: str, make: Make) -> dict[str, Make]:
 
 _STEPS = ("total_steps",)
 _LAWS, _MIXED = noise.LOG_SNR_LAWS, noise.MIXED_LAWS
-_LAW = Section("law", _LAWS, "Which log SNR.", f"{DENOISING}, {TUNING}")
-_LAW_ANCHOR = "law-denoising-easy-consistency-tuning"
+_LAW = Section("law", _LAWS, "Which log SNR.", f"{DENOISING}, {TUNING}, {CONTINUOUS}")
+_LAW_ANCHOR = "law-denoising-easy-consistency-tuning-continuous-time-consistency"
 SECTIONS = (
     Section("data", _one(settings.DataSettings), "The images."),
     Section("model", MODELS, "The network."),
@@ -112,6 +112,13 @@ SECTIONS = (
     ),
     Section(
         "objective",
+        _named("scm", objectives.scm),
+        "What is trained.",
+        CONTINUOUS,
+        given=(*_OBJECTIVE, *_STEPS),
+    ),
+    Section(
+        "objective",
         _named("denoising", objectives.denoising),
         "What is trained.",
         DENOISING,
@@ -135,7 +142,7 @@ SECTIONS = (
         "objective.uncertainty",
         objectives.UNCERTAINTIES,
         "A weight that is learned beside the network.",
-        DENOISING,
+        f"{DENOISING}, {CONTINUOUS}",
         default="none",
     ),
     Section("optimizer", OPTIMIZERS, "The optimizer.", given=_STEPS),
@@ -159,9 +166,9 @@ SECTIONS = (
     ),
     Section(
         "sample.method",
-        ECT_SAMPLERS,
+        TUNED_SAMPLERS,
         "How samples are drawn.",
-        TUNING,
+        f"{TUNING}, {CONTINUOUS}",
         "multistep",
         ("objective",),
     ),

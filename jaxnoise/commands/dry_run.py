@@ -13,7 +13,7 @@ from jaxnoise.data import stand_in
 from jaxnoise.data.images import fits_on_device
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.experiment import RaterRun, Run
-from jaxnoise.objectives import ConsistencyObjective, ECTObjective
+from jaxnoise.objectives import ConsistencyObjective, ECTObjective, SCMObjective
 from jaxnoise.run.model import OpenModel, open_model
 from jaxnoise.run.open import OpenRun, of_model, warn
 from jaxnoise.run.rater import OpenRater, open_rater
@@ -57,6 +57,8 @@ def main(run: Run, folder: RunFolder) -> None:
         print(f"\nNoise: log SNR from {low:.2f} to {high:.2f}, {run.objective.law}")
     if isinstance(run.objective, ECTObjective):
         print(f"Pairs: sigma_lo below each, {run.objective.gap}")
+    if isinstance(run.objective, SCMObjective):
+        print(f"Tangent: counts in full from step {run.objective.warmup_steps:,} on")
     steps = run.train.last_step
     print(f"\n{steps:,} steps, {opened.images_seen(steps):,} images seen")
     print("\nMemory of one device (estimate)")

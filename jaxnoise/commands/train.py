@@ -126,6 +126,7 @@ def step_of(model: OpenModel, selection: Selection | None) -> Step[TrainState]:
         flip=run.data.flip,
         augment=run.data.augment,
         selection=selection,
+        teacher_network=model.teacher_network,
     )
 
 

@@ -20,6 +20,7 @@ from jaxnoise.objectives import (
     ECTObjective,
     LearnedUncertainty,
     Prediction,
+    SCMObjective,
     SnrWeight,
 )
 from jaxnoise.objectives.consistency import Distance
@@ -109,6 +110,41 @@ def ect(
         sigma_data=sigma_data,
         sampling=sampling,
         pacing=pacing,
+        total_steps=total_steps,
+    )
+
+
+def scm(
+    law: LogSnrLaw,
+    uncertainty: LearnedUncertainty | None,
+    pacing: Pacing,
+    total_steps: int,
+    warmup_steps: int = 10_000,
+    normalization: float | None = 0.1,
+    sigma_data: float = 0.5,
+    sampling: str = "stratified",
+) -> SCMObjective:
+    """Continuous-time consistency training from its keys.
+
+    Args:
+      law: over log SNR.
+      uncertainty: learned, or None.
+      pacing: which part of the law, when.
+      total_steps: of training.
+      warmup_steps: updates until the derivative along the trajectory counts in full, >= 0.
+      normalization: c > 0 in g / (||g|| / sqrt(D) + c), or None for g as it is.
+      sigma_data: standard deviation of the data as the network sees them, > 0.
+      sampling: source of the uniforms for the whole global batch: "stratified", "iid",
+        "antithetic" or "sorted".
+    """
+    return SCMObjective(
+        law=law,
+        warmup_steps=warmup_steps,
+        normalization=normalization,
+        sigma_data=sigma_data,
+        sampling=sampling,
+        pacing=pacing,
+        uncertainty=uncertainty,
         total_steps=total_steps,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from jaxnoise import noise
 from jaxnoise.config import noise as noise_choices
 from jaxnoise.config import objectives as objective_choices
-from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS, ECT_SAMPLERS
+from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS, TUNED_SAMPLERS
 from jaxnoise.config.sections import Sections
 from jaxnoise.errors import ArgumentError, WeightWarning
 from jaxnoise.noise import LogSnrLaw, Pacing
@@ -17,6 +17,7 @@ from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
     ECTObjective,
+    SCMObjective,
     uniform_weight,
 )
 from jaxnoise.sampling.samplers import Sampler
@@ -91,6 +92,20 @@ def _ect(sections: Sections, total_steps: int) -> tuple[ECTObjective, ECTObjecti
     return objective, replace(objective, law=published, pacing=noise.NoPacing())
 
 
+def _scm(sections: Sections, total_steps: int) -> tuple[SCMObjective, SCMObjective]:
+    law, pacing = _log_snr_law(sections, total_steps)
+    objective = sections.choose(
+        "objective",
+        {"scm": objective_choices.scm},
+        law=law,
+        pacing=pacing,
+        total_steps=total_steps,
+        uncertainty=_uncertainty(sections),
+    )
+    published = noise.Normal(mean=2.0, std=2.8)
+    return objective, replace(objective, law=published, pacing=noise.NoPacing())
+
+
 def _denoising(
     sections: Sections, total_steps: int
 ) -> tuple[DenoisingObjective, DenoisingObjective]:
@@ -102,9 +117,7 @@ def _denoising(
         pacing=pacing,
         total_steps=total_steps,
         weight=_snr_weight(sections),
-        uncertainty=sections.choose(
-            "objective.uncertainty", objective_choices.UNCERTAINTIES, default="none"
-        ),
+        uncertainty=_uncertainty(sections),
     )
     law, prediction = noise.Cosine(), objective.prediction
     with warnings.catch_warnings():
@@ -123,11 +136,16 @@ def samplers_of(kind: str, sections: Sections, objective: Any) -> tuple[Sampler,
     path = "sample.method"
     if kind == "consistency":
         found = sections.choose(path, CONSISTENCY_SAMPLERS, objective=objective)
-    elif kind == "ect":
-        found = sections.choose(path, ECT_SAMPLERS, "multistep", objective=objective)
+    elif kind in ("ect", "scm"):
+        found = sections.choose(path, TUNED_SAMPLERS, "multistep", objective=objective)
     else:
         found = sections.choose(path, DENOISING_SAMPLERS, "heun", objective=objective)
     return tuple(found)
+
+
+def _uncertainty(sections: Sections) -> Any:
+    path = "objective.uncertainty"
+    return sections.choose(path, objective_choices.UNCERTAINTIES, default="none")
 
 
 def _snr_weight(sections: Sections) -> Any:
@@ -143,5 +161,6 @@ OBJECTIVES: Mapping[str, Callable[[Sections, int], tuple[Any, Any]]] = {
     "consistency": _consistency,
     "denoising": _denoising,
     "ect": _ect,
+    "scm": _scm,
 }
 """What `objective.name` stands for: `(sections, steps) -> (objective, its baseline)`."""

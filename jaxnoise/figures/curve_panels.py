@@ -71,6 +71,10 @@ def panels(keys: Sequence[str]) -> list[Panel]:
         "law_b": one("law_b", "Scale of the learned law", "b, log SNR", "line", True),
         "num_levels": one("num_levels", "Number of noise levels", "N(k)", "step", True),
         "relative_gap": one("relative_gap", "Gap of a pair", "1 - σ_lo / σ at σ = 10", "step"),
+        "tangent_warmup": replace(
+            one("tangent_warmup", "Derivative along the trajectory", "share that counts", "line"),
+            percent=True,
+        ),
         "stage": one("stage", "Pacing", "difficulty stage", "step", True),
         "window_low": replace(
             one("window_low", "Share of noise left out", "from the clean end", "line", True),

@@ -16,7 +16,12 @@ from jaxnoise.figures.log_snr import LogSnrMoment, LogSnrPlan, save_logsnr_plot
 from jaxnoise.figures.noise import NoisePlan, save_noise_plot
 from jaxnoise.noise import Difficulty, DifficultyState, Pacing, paced_probs
 from jaxnoise.noise.bands import BAND_EDGES
-from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, ECTObjective
+from jaxnoise.objectives import (
+    ConsistencyObjective,
+    DenoisingObjective,
+    ECTObjective,
+    LogSnrObjective,
+)
 from jaxnoise.objectives.effective_sample_size import COMMON
 
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -30,8 +35,6 @@ _RARELY = 1e-4
 _FARTHEST = 20.0
 
 Floats = npt.NDArray[Any]
-LogSnrObjective = DenoisingObjective | ECTObjective
-"""What draws its levels from a law over log SNR."""
 
 
 def save_noise(
@@ -212,7 +215,7 @@ def _gaps(objective: ECTObjective, lam: Floats, total_steps: int) -> list[tuple[
 
 def _emphasis(objective: LogSnrObjective, log_weight: Floats, log_prob: Floats) -> Floats | None:
     """Density times what multiplies the error of v, up to a factor; None if that is not fixed."""
-    if isinstance(objective, ECTObjective) or objective.uncertainty is not None:
+    if not isinstance(objective, DenoisingObjective) or objective.uncertainty is not None:
         return None
     if objective.compensation == "none":
         emphasis = log_prob + log_weight

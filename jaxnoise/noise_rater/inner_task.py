@@ -27,6 +27,7 @@ class InnerTask:
       candidates: M, how much noise is drawn for one image, or None for one draw.
       judged_by: the objective of the outer loss, with a law of its own; None for `objective`. Its
         learned parameters are those of `objective`.
+      teacher_network: as in `jaxnoise.training.step.make_step`.
     """
 
     network: Network
@@ -37,6 +38,7 @@ class InnerTask:
     flip: bool
     candidates: int | None
     judged_by: Objective | None = None
+    teacher_network: Network | None = None
 
     def __post_init__(self) -> None:
         for name in ("objective", "judged_by"):
@@ -125,9 +127,11 @@ class InnerTask:
 
     def losses(self, theta: Params, examples: Examples) -> jax.Array:
         """The unweighted loss of each example; to derivatives, a teacher is a constant."""
-        return example_losses(self.network, self.objective, theta, theta, examples)
+        return self._losses(self.objective, theta, examples)
 
     def outer_loss(self, theta: Params, examples: Examples) -> jax.Array:
         """The unweighted loss, as a mean over this device's outer examples."""
-        losses = example_losses(self.network, self._outer_objective, theta, theta, examples)
-        return jnp.mean(losses)
+        return jnp.mean(self._losses(self._outer_objective, theta, examples))
+
+    def _losses(self, objective: Objective, theta: Params, examples: Examples) -> jax.Array:
+        return example_losses(self.network, objective, theta, theta, examples, self.teacher_network)

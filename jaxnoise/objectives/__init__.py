@@ -10,7 +10,13 @@ from jaxnoise.objectives.denoising import DenoisingObjective
 from jaxnoise.objectives.distances import l1, l2, pseudo_huber, squared_l2
 from jaxnoise.objectives.ect import ECTObjective
 from jaxnoise.objectives.effective_sample_size import compensation_ess, weight_ess
-from jaxnoise.objectives.levels import Levels, LogSnrLevels, Pairs, uncompensated
+from jaxnoise.objectives.levels import (
+    Levels,
+    LogSnrLevels,
+    Pairs,
+    TangentLevels,
+    uncompensated,
+)
 from jaxnoise.objectives.objective import Denoiser, Objective
 from jaxnoise.objectives.parameterization import (
     Preconditioning,
@@ -20,6 +26,7 @@ from jaxnoise.objectives.parameterization import (
     preconditioned,
 )
 from jaxnoise.objectives.prediction import Prediction, vp_coefficients
+from jaxnoise.objectives.scm import SCMObjective
 from jaxnoise.objectives.uncertainty import LearnedUncertainty
 from jaxnoise.objectives.weighting import (
     SnrWeight,
@@ -33,6 +40,11 @@ from jaxnoise.objectives.weighting import (
     uniform_weight,
 )
 
+TunedObjective = ECTObjective | SCMObjective
+"""What makes a consistency function of a network that denoises, in EDM's form: `f(x, 0) = x`."""
+LogSnrObjective = DenoisingObjective | TunedObjective
+"""What draws its levels from a law over log SNR."""
+
 __all__ = [
     "ConsistencyObjective",
     "Denoiser",
@@ -42,12 +54,16 @@ __all__ = [
     "LearnedUncertainty",
     "Levels",
     "LogSnrLevels",
+    "LogSnrObjective",
     "Objective",
     "PairWeight",
     "Pairs",
     "Preconditioning",
     "Prediction",
+    "SCMObjective",
     "SnrWeight",
+    "TangentLevels",
+    "TunedObjective",
     "compensation_ess",
     "consistency_losses",
     "density_weight",

@@ -15,7 +15,7 @@ from jaxnoise.noise.uniforms import SOURCES
 class Levels(Protocol):
     """The noise levels of a batch: a pytree whose leaves have the leading axis [B].
 
-    `Pairs` and `LogSnrLevels` are such; a class of one's own needs no base.
+    `Pairs`, `LogSnrLevels` and `TangentLevels` are such; a class of one's own needs no base.
 
     Attributes:
       sigma: float[B], noise over signal, by which an example is reported; may overflow.
@@ -89,6 +89,37 @@ class LogSnrLevels:
 
     lam: jax.Array
     log_prob: jax.Array
+    importance: jax.Array | None = None
+
+    @property
+    def sigma(self) -> jax.Array:
+        """float[B], `exp(-lambda / 2)`, noise over signal."""
+        return jnp.exp(-self.lam / 2)
+
+
+@struct.dataclass
+class TangentLevels:
+    """Noise levels of a batch of continuous-time consistency, as `SCMObjective.draw` gives them.
+
+    Args:
+      lam: float[B], log SNR.
+      warmup: float[B] in [0, 1], how much of the derivative along the trajectory counts.
+      log_prob: float[B], ln of the density that lam was drawn from, pacing included; None where
+        nobody drew it.
+      importance: float[B], the density of the law alone over the one that was drawn from, where a
+        pacing compensates: the loss of an example is multiplied by it. Else None.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.objectives import TangentLevels
+      >>> levels = TangentLevels(lam=jnp.array([0.0]), warmup=jnp.ones(1))
+      >>> levels.sigma.tolist()
+      [1.0]
+    """
+
+    lam: jax.Array
+    warmup: jax.Array
+    log_prob: jax.Array | None = None
     importance: jax.Array | None = None
 
     @property

@@ -25,8 +25,8 @@ denoiser D(x, sigma) that preconditioning makes of it."""
 class Objective(Protocol):
     """A rule that draws noise levels and gives one loss per image.
 
-    For an objective of one's own, which needs no base. `DenoisingObjective`, `ConsistencyObjective`
-    and `ECTObjective` are such.
+    For an objective of one's own, which needs no base. `DenoisingObjective`,
+    `ConsistencyObjective`, `ECTObjective` and `SCMObjective` are such.
 
     Attributes:
       pacing: which part of the noise is trained on when; its state lies in the train state.

@@ -25,7 +25,8 @@ from jaxnoise.models.rater_file import SavedRater
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.run.extractor import open_extractor, open_split, samples_asked_for
 from jaxnoise.run.named_files import check_named_files
-from jaxnoise.run.open import OpenRun, does_not_fit, open_images, warn
+from jaxnoise.run.network import does_not_fit
+from jaxnoise.run.open import OpenRun, open_images, warn
 from jaxnoise.run.selection import open_selection, warn_of_other_training
 from jaxnoise.run.start import Start, check_began, open_start
 from jaxnoise.sampling.consistency import image_noise

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,22 @@ import numpy as np
 from jax.experimental import multihost_utils
 from numpy.typing import NDArray
 
-from jaxnoise.data.augmentation import LABELS
 from jaxnoise.data.images import Images, digest
-from jaxnoise.errors import ArgumentError, ConfigError, describe
+from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.experiment import ModelRun, Run, completed
 from jaxnoise.figures.noise_plans import save_noise
+from jaxnoise.objectives import SCMObjective
 from jaxnoise.objectives.objective import Objective
+from jaxnoise.run.network import (
+    applied,
+    check_network,
+    derivable,
+    does_not_fit,
+    not_augmented,
+    told_of_augmentation,
+)
 from jaxnoise.run.scale import check_scale
-from jaxnoise.training.drawing import AXIS
+from jaxnoise.training.drawing import AXIS, Network
 from jaxnoise.training.parallel import Devices
 from jaxnoise.training.records import differences, flatten
 from jaxnoise.training.state import Params
@@ -68,8 +76,14 @@ class OpenRun:
         augmentation: jax.Array | None = None,
     ) -> jax.Array:
         """The raw network `F`; unless it is told otherwise, images are not augmented."""
-        told = not_augmented(self.network, x.shape[0]) if augmentation is None else (augmentation,)
-        return jnp.asarray(self.network.apply(params, x, c_noise, labels, dropout_keys, *told))
+        return applied(self.network, params, x, c_noise, labels, dropout_keys, augmentation)
+
+    @property
+    def teacher_network(self) -> Network | None:
+        """The raw network of a teacher whose forward-mode derivative is taken; None for `apply`."""
+        if not isinstance(self.run.objective, SCMObjective):
+            return None
+        return partial(applied, derivable(self.network))
 
     def init(self, key: jax.Array) -> Params:
         """Fresh parameters of the network and of the objective."""
@@ -188,59 +202,6 @@ def check_same_everywhere(run: Run, images: Images) -> None:
         )
 
 
-def told_of_augmentation(run: Run, network: Any) -> Any:
-    """The network with an input for the labels of an augmentation, where there is one.
-
-    Raises:
-      ConfigError: a network of the user's own that has none.
-    """
-    if not run.data.augment:
-        return network
-    if not hasattr(network, "augment_labels"):
-        raise ConfigError(
-            f"config.data.augment={run.data.augment}: must be 0 for "
-            f"model.name={run.config['model']['name']!r}, which has no field augment_labels"
-        )
-    return network.clone(augment_labels=LABELS)
-
-
-def not_augmented(network: Any, count: int) -> tuple[jax.Array, ...]:
-    """What a network is told of images that were not augmented: zeros, or nothing if it is not."""
-    size = getattr(network, "augment_labels", 0)
-    return (jnp.zeros((count, size), jnp.float32),) if size else ()
-
-
-def check_network(run: Run, images: Images, network: Any) -> None:
-    """Traces a user's own network once.
-
-    Raises:
-      ConfigError: it fails, or what it gives has not the shape of images.
-    """
-    name = run.config["model"]["name"]
-    if ":" not in name:
-        return
-    x = jax.ShapeDtypeStruct((2, *images.image_shape), jnp.float32)
-    c_noise = jax.ShapeDtypeStruct((2,), jnp.float32)
-    labels = jax.ShapeDtypeStruct((2,), jnp.int32) if network.num_classes else None
-
-    told = not_augmented(network, 2)
-
-    def ask(key: jax.Array, *given: Any) -> Any:
-        return network.apply(network.init(key, *given, None, *told), *given, None, *told)
-
-    try:
-        found = jax.eval_shape(ask, jax.random.key(0), x, c_noise, labels)
-    except ArgumentError as error:
-        raise does_not_fit("model", error, images) from error
-    except Exception as error:
-        raise ConfigError(f"config.model.name={name!r}: {failure(name, error)}") from error
-    if getattr(found, "shape", None) != x.shape:
-        raise ConfigError(
-            f"config.model.name={name!r}: must give {describe(x)} for {describe(x)}; "
-            f"it gave {describe(found)!r:.80}"
-        )
-
-
 def check_optimizer(run: Run, shapes: Callable[[], Params]) -> None:
     """Traces a first update of a user's own optimizer.
 
@@ -319,11 +280,6 @@ def _key_of(error: ArgumentError, config: dict[str, Any]) -> str:
         if key in flat:
             return f"{key}={flat[key]!r}"
     return f"{error.argument}={error.value!r}"
-
-
-def does_not_fit(section: str, error: ArgumentError, images: Images) -> ConfigError:
-    """That what a section describes does not suit the images."""
-    return ConfigError(f"config.{section}.{error} (images are {images.image_shape})")
 
 
 def holds_latents(run: Run, images: Images) -> str:

@@ -28,7 +28,8 @@ from jaxnoise.noise_rater.probes import (
     signal_to_noise,
 )
 from jaxnoise.noise_rater.step import RaterState, create_rater_state
-from jaxnoise.run.open import OpenRun, does_not_fit, open_images
+from jaxnoise.run.network import does_not_fit
+from jaxnoise.run.open import OpenRun, open_images
 from jaxnoise.training.drawing import Batch, Examples, to_float
 from jaxnoise.training.feeding import Indices, StreamingFeeder
 from jaxnoise.training.parallel import Step, to_host
@@ -63,6 +64,7 @@ class OpenRater(OpenRun):
             flip=run.data.flip,
             candidates=meta.candidates,
             judged_by=run.outer,
+            teacher_network=self.teacher_network,
         )
         return InnerTraining(
             task,

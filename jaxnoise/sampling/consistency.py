@@ -120,7 +120,7 @@ def multistep(
       sigmas: levels tau of the further steps in data units, in order, each in (sigma_min,
         sigma_max), visited from the noisiest on; static. iCT's two steps of CIFAR-10 are (0.821,).
       keys: one PRNG key per image, key[B]; the noise at the i-th tau is an image's draw i, from 1.
-      sigma_min: the level at which f is the identity, the lowest of a grid; 0 for `ECTObjective`.
+      sigma_min: the level at which f is the identity, the lowest of a grid; 0 for ECT and sCM.
       sigma_max: the highest noise level of the training, > sigma_min.
 
     Returns:

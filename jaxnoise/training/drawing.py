@@ -145,21 +145,36 @@ class Drawing:
 
 
 def example_losses(
-    network: Network, objective: Objective, params: Params, teacher: Params, examples: Examples
+    network: Network,
+    objective: Objective,
+    params: Params,
+    teacher: Params,
+    examples: Examples,
+    teacher_network: Network | None = None,
 ) -> jax.Array:
-    """The loss of each example, float[b]; to derivatives, the teacher is a constant."""
+    """The loss of each example, float[b]; to derivatives, the teacher is a constant.
+
+    Args:
+      network: the raw network.
+      objective: what to train on.
+      params: the student's.
+      teacher: the teacher's.
+      examples: what is trained on.
+      teacher_network: the same network for the teacher, if it is to have other rules of
+        differentiation or another precision; None for `network`.
+    """
 
     assert examples.eps is not None
     told = () if examples.augmentation is None else (examples.augmentation,)
 
-    def bind(params: Params) -> Denoiser:
+    def bind(network: Network, params: Params) -> Denoiser:
         return lambda x, c_noise: network(
             params["network"], x, c_noise, examples.labels, examples.dropout_keys, *told
         )
 
     return objective.losses(
-        bind(params),
-        bind(jax.lax.stop_gradient(teacher)),
+        bind(network, params),
+        bind(teacher_network or network, jax.lax.stop_gradient(teacher)),
         params["objective"],
         examples.x0,
         examples.eps,

@@ -34,6 +34,7 @@ def make_step(
     flip: bool,
     augment: float = 0.0,
     selection: Selection | None = None,
+    teacher_network: Network | None = None,
 ) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics]]:
     """Builds the per-device step `(state, batch, key) -> (state, metrics)`.
 
@@ -57,6 +58,8 @@ def make_step(
         is told; 0 for none.
       selection: chooses among draws of noise, and may choose among the examples of a device or
         weigh their losses; None trains on the first draw of each.
+      teacher_network: the network for the teacher, of the same parameters, where an objective asks
+        more of it than a value, as `SCMObjective` its derivative; None for `network`.
 
     Returns:
       The step, to be mapped over the axis "data" by `jaxnoise.training.parallel`.
@@ -71,7 +74,7 @@ def make_step(
 
         def losses_of(params: Params, examples: Examples) -> jax.Array:
             teacher = params if state.teacher is None else state.teacher
-            return example_losses(network, objective, params, teacher, examples)
+            return example_losses(network, objective, params, teacher, examples, teacher_network)
 
         def losses_now(x0: jax.Array, eps: jax.Array) -> jax.Array:
             rated = losses_of(state.params, drawn.replace(x0=x0, eps=eps))

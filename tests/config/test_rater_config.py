@@ -394,6 +394,9 @@ def test_a_rater_of_pairs_without_a_grid_may_be_judged_by_another_law():
     settings = {"objective": {"name": "ect"}, "law": {"name": "normal", "mean": 2.2, "std": 4.0}}
     outer = read("digits_noise_rater", **settings, **{"meta.outer_law": {"name": "cosine"}}).outer
     assert (outer.law, outer.gap.total_steps) == (noise.Cosine(), outer.total_steps)
+    settings["objective"] = {"name": "scm", "warmup_steps": 5}
+    outer = read("digits_noise_rater", **settings, **{"meta.outer_law": {"name": "cosine"}}).outer
+    assert (outer.law, outer.warmup_steps) == (noise.Cosine(), 5)
     message = error(read, "digits_law_learned", objective={"name": "ect"})
     assert message.startswith("config.rater.name='law': must be another for objective.name='ect'")
 

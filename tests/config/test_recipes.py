@@ -63,6 +63,19 @@ def test_ect_on_cifar():
     )
 
 
+def test_scm_on_cifar():
+    """Its authors' settings, and the wider law that NVIDIA's FastGen gives EDM's weights."""
+    read = config("cifar_scm")
+    # ln sigma ~ N(-1, 1.8^2) is log SNR ~ N(2, 3.6^2).
+    assert (read["law"]["mean"], read["law"]["std"]) == (2.0, 3.6)
+    kept = [read["objective"][key] for key in ("name", "warmup_steps", "normalization")]
+    assert kept == ["scm", 10_000, 0.1]
+    assert read["objective"]["uncertainty"]["name"] == "fourier"
+    assert (read["optimizer"]["name"], read["model"]["dropout"]) == ("radam", 0.2)
+    ect = config("cifar_ect")
+    assert {**read["train"], "init_from": ""} == {**ect["train"], "init_from": ""}
+
+
 @pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "name, statistic, warmup_steps, bins",

@@ -13,7 +13,7 @@ import tiny
 from reference import make_edm_network as reference
 
 import run
-from configs import digits_ect, digits_edm, digits_noise_rater, digits_poly
+from configs import digits_ect, digits_edm, digits_noise_rater, digits_poly, digits_scm
 from jaxnoise import experiment
 from jaxnoise.commands import dry_run, plot, sample, train, train_together
 from jaxnoise.errors import ConfigError
@@ -63,6 +63,23 @@ def test_a_denoiser_is_tuned_to_consistency(source, tmp_path, capsys):
     assert np.isfinite([result["frechet_1step"], result["frechet_2step"]]).all()
 
 
+def test_a_denoiser_becomes_consistent_without_a_gap(source, tmp_path, capsys):
+    settings = {"train.init_from": str(source[0].root), "train.steps": 4, "evaluate.n": 64}
+    checked = read(digits_scm, **settings | {"objective.warmup_steps": 2})
+    folder = RunFolder(tmp_path / "tuned")
+    dry_run.main(checked, folder)
+    assert "Tangent: counts in full from step 2 on" in capsys.readouterr().out
+    plot.main(checked, folder)
+    assert tiny.read_png(folder.root / "noise.png").shape[1] > 1000
+    train.main(checked, folder)
+    rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    assert [row["tangent_warmup"] for row in rows] == [0, 0.5, 1, 1]
+    result = json.loads(folder.result.read_text())
+    assert result["levels"] == {"1step": [80.0], "2step": [80.0, 0.821]}
+    assert np.isfinite([result["frechet_1step"], result["frechet_2step"]]).all()
+
+
+@pytest.mark.parametrize("config", [digits_ect, digits_scm])
 @pytest.mark.parametrize(
     ("section", "message"),
     [
@@ -70,13 +87,13 @@ def test_a_denoiser_is_tuned_to_consistency(source, tmp_path, capsys):
         ({"sigma_data": 0.4}, "must be of objective.sigma_data=0.5"),
     ],
 )
-def test_only_a_denoiser_of_edm_s_form_is_tuned(source, tmp_path, section, message):
+def test_only_a_denoiser_of_edm_s_form_is_tuned(source, tmp_path, config, section, message):
     folder = shutil.copytree(source[0].root, tmp_path / "other")
-    config = json.loads((folder / "config.json").read_text())
-    config["objective"] |= section
-    (folder / "config.json").write_text(json.dumps(config))
+    described = json.loads((folder / "config.json").read_text())
+    described["objective"] |= section
+    (folder / "config.json").write_text(json.dumps(described))
     with pytest.raises(ConfigError, match=f"^config.train.init_from='{folder}': {message}"):
-        open_model(read(digits_ect, **{"train.init_from": str(folder)}), selects=True)
+        open_model(read(config, **{"train.init_from": str(folder)}), selects=True)
 
 
 @pytest.mark.parametrize("which", ["ema", "raw"])

@@ -19,6 +19,7 @@ from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
     ECTObjective,
+    SCMObjective,
     inverse_gap,
     min_snr_weight,
     squared_l2,
@@ -44,6 +45,11 @@ OBJECTIVES = {
     "ect": ECTObjective(
         Cosine(),
         ShrinkingGap(total_steps=STEPS, stages=3),
+        pacing=Adaptive("loss", bins=4, warmup_steps=2, rate=0.5, range=(-6.0, 6.0)),
+    ),
+    "scm": SCMObjective(
+        Cosine(),
+        warmup_steps=3,
         pacing=Adaptive("loss", bins=4, warmup_steps=2, rate=0.5, range=(-6.0, 6.0)),
     ),
     "consistency": ConsistencyObjective(
