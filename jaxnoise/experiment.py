@@ -11,6 +11,7 @@ import optax
 
 from jaxnoise import noise
 from jaxnoise.config import noise as noise_choices
+from jaxnoise.config.cautions import cautions
 from jaxnoise.config.extractors import EXTRACTORS
 from jaxnoise.config.models import MODELS, RATERS, Fitted
 from jaxnoise.config.optimizers import OPTIMIZERS, meta_adamw
@@ -160,7 +161,8 @@ def read(config: Mapping[str, Any]) -> ModelRun | RaterRun:
     }
     with _weight_warnings() as said:
         run = _read_rater(sections, common) if rates else _read_model(sections, common)
-    return replace(run, warnings=tuple(f"config.objective: {line}" for line in dict.fromkeys(said)))
+    weighed = (f"config.objective: {line}" for line in dict.fromkeys(said))
+    return replace(run, warnings=(*weighed, *cautions(run.config, run.objective)))
 
 
 @contextmanager

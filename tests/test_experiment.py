@@ -579,3 +579,20 @@ def test_continuous_consistency_takes_laws_pacings_and_an_uncertainty():
     ):
         with pytest.raises(ConfigError, match=said):
             experiment.read(tiny.shrunk(digits_scm.get_config(), **{key: value}))
+
+
+@pytest.mark.takes_a_second
+@pytest.mark.parametrize(
+    ("base", "model", "said"),
+    [
+        (digits_scm, {"name": "dit_tiny"}, "config.model.name='dit_tiny': the network is told"),
+        (digits_scm, {"name": "ncsnpp"}, "config.model.fourier_scale=None: the network is told"),
+        (digits_scm, {"name": "ncsnpp", "fourier_scale": 0.02}, None),
+        (digits_scm, {"name": "tiny", "dtype": "bfloat16"}, None),
+        (digits_ect, {"name": "dit_tiny"}, None),
+        (digits_ect, {"name": "tiny", "dtype": "bfloat16"}, "config.model.dtype='bfloat16': at hi"),
+    ],
+)
+def test_a_network_that_does_not_suit_the_objective_is_warned_of(base, model, said):
+    found = experiment.read(tiny.shrunk(base.get_config(), model=model)).warnings
+    assert [line[: len(said or "")] for line in found] == ([] if said is None else [said])
