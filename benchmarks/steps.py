@@ -184,7 +184,9 @@ class Given:
         examples = Examples(self.x0, self.eps, self.levels, None, None)
 
         def mean(params: Any, examples: Examples) -> jax.Array:
-            losses = example_losses(model.apply, model.run.objective, params, params, examples)
+            losses = example_losses(
+                model.apply, model.run.objective, params, params, examples, model.teacher_network
+            )
             return jnp.mean(losses)
 
         with jax.default_matmul_precision("highest"):

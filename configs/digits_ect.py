@@ -9,8 +9,8 @@ Command:      python run.py --config=configs/digits_ect.py
 First:        python run.py --config=configs/digits_edm.py
 Hardware:     two CPU cores.
 Paper:        none; the paper (arXiv 2406.14548) has no digits.
-Ours:         .57 at one step, .42 at two (seed 0); configs/digits_lognormal.py .54 and .53 (three
-              seeds), so that the claim holds at two steps at most.
+Ours:         .59 at one step, .44 at two (three seeds from one denoiser); configs/
+              digits_lognormal.py .54 and .53, so that the claim holds at two steps at most.
 """
 
 from ml_collections import ConfigDict

@@ -8,9 +8,9 @@ Command:      python run.py --config=configs/digits_scm.py
 First:        python run.py --config=configs/digits_edm.py
 Hardware:     two CPU cores.
 Paper:        none; the paper (arXiv 2410.11081) has no digits.
-Ours:         .48 at one step, .37 at two (seed 0), beside .57 and .42 of digits_ect.py; with
-              the authors' own narrower law, law.std=2.8, .61 and .40, and at a learning rate of
-              3e-4 .58 and .37.
+Ours:         .48 at one step, .38 at two, configs/digits_ect.py .59 and .44 from the same denoiser
+              (three seeds each, of which every one is better). With the authors' own narrower law,
+              law.std=2.8, .61 and .40, and at a learning rate of 3e-4 .58 and .37 (one seed).
 """
 
 from ml_collections import ConfigDict

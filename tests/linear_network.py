@@ -13,7 +13,8 @@ def init(key):
 
 
 def apply(params, x, c_noise, labels=None, dropout_keys=None):
-    y = x @ params["w"] + params["b"].reshape(1, 1, 1, 2) * c_noise.reshape(-1, 1, 1, 1)
+    told = c_noise.reshape(len(c_noise), -1).sum(axis=1).reshape(-1, 1, 1, 1)
+    y = x @ params["w"] + params["b"].reshape(1, 1, 1, 2) * told
     if labels is not None:
         y = y + labels.reshape(-1, 1, 1, 1).astype(y.dtype)
     if dropout_keys is None:

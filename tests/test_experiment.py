@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from configs import digits_ect, digits_scm
+from configs import digits_ect, digits_meanflow, digits_scm
 from jaxnoise import experiment, noise, objectives
 from jaxnoise.errors import ConfigError, WeightWarning
 from jaxnoise.training.records import RunFolder
@@ -583,16 +583,34 @@ def test_continuous_consistency_takes_laws_pacings_and_an_uncertainty():
 
 @pytest.mark.takes_a_second
 @pytest.mark.parametrize(
-    ("base", "model", "said"),
+    ("base", "settings", "said"),
     [
-        (digits_scm, {"name": "dit_tiny"}, "config.model.name='dit_tiny': the network is told"),
-        (digits_scm, {"name": "ncsnpp"}, "config.model.fourier_scale=None: the network is told"),
-        (digits_scm, {"name": "ncsnpp", "fourier_scale": 0.02}, None),
-        (digits_scm, {"name": "tiny", "dtype": "bfloat16"}, None),
-        (digits_ect, {"name": "dit_tiny"}, None),
-        (digits_ect, {"name": "tiny", "dtype": "bfloat16"}, "config.model.dtype='bfloat16': at hi"),
+        (digits_scm, {"model": {"name": "dit_tiny"}}, "config.model.name='dit_tiny': the network"),
+        (
+            digits_meanflow,
+            {"model": {"name": "ncsnpp"}},
+            "config.model.fourier_scale=None: ",
+        ),
+        (digits_scm, {"model": {"name": "ncsnpp", "fourier_scale": 0.02}}, None),
+        (digits_scm, {"model": {"name": "tiny", "dtype": "bfloat16"}}, None),
+        (
+            digits_scm,
+            {"objective.warmup_steps": 14},
+            "config.objective.warmup_steps=14: ",
+        ),
+        (digits_ect, {"model": {"name": "dit_tiny"}}, None),
+        (
+            digits_ect,
+            {"model": {"name": "tiny", "dtype": "bfloat16"}},
+            "config.model.dtype='bf",
+        ),
     ],
 )
-def test_a_network_that_does_not_suit_the_objective_is_warned_of(base, model, said):
-    found = experiment.read(tiny.shrunk(base.get_config(), model=model)).warnings
+def test_settings_that_do_not_suit_each_other_are_warned_of(base, settings, said):
+    first = {"objective.warmup_steps": 7} if base is digits_scm else {}
+    found = experiment.read(tiny.shrunk(base.get_config(), **first | settings)).warnings
     assert [line[: len(said or "")] for line in found] == ([] if said is None else [said])
+    if said and "warmup" in said:
+        assert found[0].endswith(
+            "the 8 updates of training, at whose end the derivative counts by 0.5 and not in full"
+        )

@@ -16,13 +16,14 @@ from jaxnoise.config import noise, objectives, settings
 from jaxnoise.config.extractors import EXTRACTORS
 from jaxnoise.config.models import MODELS, RATERS
 from jaxnoise.config.optimizers import OPTIMIZERS, meta_adamw
-from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS, TUNED_SAMPLERS
+from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS, FEW_STEP_SAMPLERS
 from jaxnoise.config.sections import keys_of, kind_in_words
 from jaxnoise.config.selection import SELECTIONS
 
 Make = Callable[..., Any]
 CONSISTENCY, DENOISING = "consistency training", "denoising"
 TUNING, CONTINUOUS = "easy consistency tuning", "continuous-time consistency"
+MEAN_FLOW = "MeanFlow"
 _NOISE = ("grid", "law", "curriculum", "gap", "pacing", "s0")
 _OBJECTIVE = (*_NOISE, "distance", "weight", "uncertainty")
 
@@ -71,8 +72,8 @@ def _named(name: str, make: Make) -> dict[str, Make]:
 
 _STEPS = ("total_steps",)
 _LAWS, _MIXED = noise.LOG_SNR_LAWS, noise.MIXED_LAWS
-_LAW = Section("law", _LAWS, "Which log SNR.", f"{DENOISING}, {TUNING}, {CONTINUOUS}")
-_LAW_ANCHOR = "law-denoising-easy-consistency-tuning-continuous-time-consistency"
+_LAW = Section("law", _LAWS, "Which log SNR.", f"{DENOISING}, {TUNING}, {CONTINUOUS}, {MEAN_FLOW}")
+_LAW_ANCHOR = "law-denoising-easy-consistency-tuning-continuous-time-consistency-meanflow"
 SECTIONS = (
     Section("data", _one(settings.DataSettings), "The images."),
     Section("model", MODELS, "The network."),
@@ -117,6 +118,14 @@ SECTIONS = (
         CONTINUOUS,
         given=(*_OBJECTIVE, *_STEPS),
     ),
+    Section(
+        "objective",
+        _named("meanflow", objectives.mean_flow),
+        "What is trained.",
+        MEAN_FLOW,
+        given=(*_OBJECTIVE, "lower", *_STEPS),
+    ),
+    Section("objective.lower", _LAWS, "The level that a jump ends at.", MEAN_FLOW, like=True),
     Section(
         "objective",
         _named("denoising", objectives.denoising),
@@ -166,9 +175,9 @@ SECTIONS = (
     ),
     Section(
         "sample.method",
-        TUNED_SAMPLERS,
+        FEW_STEP_SAMPLERS,
         "How samples are drawn.",
-        f"{TUNING}, {CONTINUOUS}",
+        f"{TUNING}, {CONTINUOUS}, {MEAN_FLOW}",
         "multistep",
         ("objective",),
     ),

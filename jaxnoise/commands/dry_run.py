@@ -13,7 +13,7 @@ from jaxnoise.data import stand_in
 from jaxnoise.data.images import fits_on_device
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.experiment import RaterRun, Run
-from jaxnoise.objectives import ConsistencyObjective, ECTObjective, SCMObjective
+from jaxnoise.objectives import ConsistencyObjective, ECTObjective, MeanFlowObjective, SCMObjective
 from jaxnoise.run.model import OpenModel, open_model
 from jaxnoise.run.open import OpenRun, of_model, warn
 from jaxnoise.run.rater import OpenRater, open_rater
@@ -57,8 +57,10 @@ def main(run: Run, folder: RunFolder) -> None:
         print(f"\nNoise: log SNR from {low:.2f} to {high:.2f}, {run.objective.law}")
     if isinstance(run.objective, ECTObjective):
         print(f"Pairs: sigma_lo below each, {run.objective.gap}")
+    if isinstance(run.objective, MeanFlowObjective):
+        print(f"Jumps: down to the level of {run.objective.lower}")
     if isinstance(run.objective, SCMObjective):
-        print(f"Tangent: counts in full from step {run.objective.warmup_steps:,} on")
+        print(f"Derivative: counts in full from step {run.objective.warmup_steps:,} on")
     steps = run.train.last_step
     print(f"\n{steps:,} steps, {opened.images_seen(steps):,} images seen")
     print("\nMemory of one device (estimate)")
@@ -131,7 +133,7 @@ def _memory(opened: OpenRun, held: dict[str, int], params: Any, batch: int) -> d
         residuals,
         params,
         jax.ShapeDtypeStruct(shape, jnp.float32),
-        jax.ShapeDtypeStruct((batch,), jnp.float32),
+        jax.ShapeDtypeStruct((batch, *opened.noise_label.shape[1:]), jnp.float32),
         labels,
     )
     bytes_each = int(np.prod(images.image_shape)) * np.dtype(images.dtype).itemsize

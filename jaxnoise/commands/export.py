@@ -18,7 +18,7 @@ from jaxnoise.evaluation.protocol import recorded_levels
 from jaxnoise.experiment import ModelRun, Run
 from jaxnoise.export import PLATFORMS, argument_names, evaluations, export_sampler, save_weights
 from jaxnoise.files import write_whole
-from jaxnoise.objectives import ConsistencyObjective, TunedObjective
+from jaxnoise.objectives import ConsistencyObjective, FewStepObjective
 from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.run.model import OpenModel, open_model
 from jaxnoise.run.open import of_model
@@ -142,7 +142,7 @@ def _sigma_range(run: ModelRun) -> dict[str, float]:
     objective = run.objective
     if isinstance(objective, ConsistencyObjective):
         return {"sigma_min": objective.sigma_min, "sigma_max": objective.sigma_max}
-    if isinstance(objective, TunedObjective):
+    if isinstance(objective, FewStepObjective):
         return {"sigma_min": 0.0, "sigma_max": run.samplers[0].levels[0]}
     lowest, highest = sigmas_of(*objective.trained_range)
     return {"sigma_min": lowest, "sigma_max": highest}

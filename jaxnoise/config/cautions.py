@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxnoise.models import DIT_PRESETS
-from jaxnoise.objectives import ECTObjective, SCMObjective
+from jaxnoise.objectives import DerivedObjective, ECTObjective, SCMObjective
 
 _STEEP = 1.0
 """Scale of Fourier frequencies from which on a network changes fast with the noise."""
@@ -19,17 +19,28 @@ def cautions(config: Mapping[str, Any], objective: Any) -> Iterator[str]:
     """
     model = config["model"]
     name, dtype, scale = (model.get(key) for key in ("name", "dtype", "fourier_scale"))
-    if isinstance(objective, SCMObjective):
-        steep = None
+    if isinstance(objective, DerivedObjective):
+        steep = slow = ""
         if name in DIT_PRESETS:
-            steep = f"model.name={name!r}"
+            steep, slow = f"model.name={name!r}", "those of a U-Net such as 'ddpmpp' are"
         elif model.get("embedding") == "fourier" and (scale is None or scale > _STEEP):
-            steep = f"model.fourier_scale={scale}"
+            steep, slow = (
+                f"model.fourier_scale={scale}",
+                "0.02, or model.embedding='positional', is",
+            )
         if steep:
             yield (
                 f"config.{steep}: the network is told of the noise by fast waves, and "
-                "objective.name='scm' takes its derivative by the noise, which is large then and "
-                "may make training unstable; an embedding 'positional', or a scale of 0.02, is slow"
+                f"objective.name={config['objective']['name']!r} takes its derivative, which is "
+                f"large then and may make training unstable; {slow} slow"
+            )
+    if isinstance(objective, SCMObjective) and objective.total_steps is not None:
+        last = objective.total_steps - 1
+        if objective.warmup_steps > last:
+            yield (
+                f"config.objective.warmup_steps={objective.warmup_steps}: is no less than the "
+                f"{last + 1} updates of training, at whose end the derivative counts by "
+                f"{last / objective.warmup_steps:.2g} and not in full"
             )
     if isinstance(objective, ECTObjective) and dtype == "bfloat16":
         yield (

@@ -19,6 +19,7 @@ from jaxnoise.objectives import (
     DenoisingObjective,
     ECTObjective,
     LearnedUncertainty,
+    MeanFlowObjective,
     Prediction,
     SCMObjective,
     SnrWeight,
@@ -147,6 +148,49 @@ def scm(
         uncertainty=uncertainty,
         total_steps=total_steps,
     )
+
+
+def mean_flow(
+    law: LogSnrLaw,
+    lower: LogSnrLaw,
+    pacing: Pacing,
+    total_steps: int,
+    interval: float = 0.75,
+    power: float = 0.75,
+    offset: float = 1e-3,
+    sigma_data: float = 0.5,
+    sampling: str = "stratified",
+) -> MeanFlowObjective:
+    """MeanFlow from its keys.
+
+    Args:
+      law: over log SNR, of the time t.
+      lower: over log SNR, of the time r.
+      pacing: which part of the law of t, when.
+      total_steps: of training.
+      interval: probability that r is drawn, in [0, 1]; else r = t, which is flow matching.
+      power: p in the weight (L + c)^-p, in [0, 1].
+      offset: c > 0.
+      sigma_data: standard deviation of the data as the network sees them, > 0.
+      sampling: source of the uniforms of t for the whole global batch: "stratified", "iid",
+        "antithetic" or "sorted".
+    """
+    try:
+        return MeanFlowObjective(
+            law=law,
+            lower=lower,
+            interval=interval,
+            power=power,
+            offset=offset,
+            sigma_data=sigma_data,
+            sampling=sampling,
+            pacing=pacing,
+            total_steps=total_steps,
+        )
+    except ArgumentError as error:
+        if error.argument != "lower":
+            raise
+        raise ArgumentError("objective.lower", error.value, error.allowed) from error
 
 
 def denoising(

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxnoise.config.sections import keys_of, with_keys
 from jaxnoise.errors import ArgumentError
-from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, TunedObjective
+from jaxnoise.objectives import ConsistencyObjective, DenoisingObjective, FewStepObjective
 from jaxnoise.sampling.samplers import (
     USUAL_RANGE,
     Sampler,
@@ -29,7 +29,7 @@ def _multistep(
 
 
 def _multistep_below(
-    objective: TunedObjective,
+    objective: FewStepObjective,
     sigmas: tuple[float, ...] = (0.821,),
     sigma_max: float | None = None,
 ) -> tuple[Sampler, ...]:
@@ -67,7 +67,7 @@ def _solver(sampler: Callable[..., Sampler]) -> Callable[..., tuple[Sampler, ...
 
 
 CONSISTENCY_SAMPLERS: Mapping[str, Callable[..., Any]] = {"multistep": _multistep}
-TUNED_SAMPLERS: Mapping[str, Callable[..., Any]] = {"multistep": _multistep_below}
+FEW_STEP_SAMPLERS: Mapping[str, Callable[..., Any]] = {"multistep": _multistep_below}
 DENOISING_SAMPLERS: Mapping[str, Callable[..., Any]] = {
     "heun": _solver(heun_sampler),
     "euler": _solver(euler_sampler),

@@ -9,7 +9,7 @@ from typing import Any
 from jaxnoise import noise
 from jaxnoise.config import noise as noise_choices
 from jaxnoise.config import objectives as objective_choices
-from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS, TUNED_SAMPLERS
+from jaxnoise.config.samplers import CONSISTENCY_SAMPLERS, DENOISING_SAMPLERS, FEW_STEP_SAMPLERS
 from jaxnoise.config.sections import Sections
 from jaxnoise.errors import ArgumentError, WeightWarning
 from jaxnoise.noise import LogSnrLaw, Pacing
@@ -17,6 +17,7 @@ from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
     ECTObjective,
+    MeanFlowObjective,
     SCMObjective,
     uniform_weight,
 )
@@ -106,6 +107,20 @@ def _scm(sections: Sections, total_steps: int) -> tuple[SCMObjective, SCMObjecti
     return objective, replace(objective, law=published, pacing=noise.NoPacing())
 
 
+def _mean_flow(sections: Sections, total_steps: int) -> tuple[MeanFlowObjective, MeanFlowObjective]:
+    law, pacing = _log_snr_law(sections, total_steps)
+    objective = sections.choose(
+        "objective",
+        {"meanflow": objective_choices.mean_flow},
+        law=law,
+        lower=sections.choose("objective.lower", noise_choices.LOG_SNR_LAWS),
+        pacing=pacing,
+        total_steps=total_steps,
+    )
+    published = noise.Normal(mean=1.2, std=3.2)
+    return objective, replace(objective, law=published, pacing=noise.NoPacing())
+
+
 def _denoising(
     sections: Sections, total_steps: int
 ) -> tuple[DenoisingObjective, DenoisingObjective]:
@@ -136,8 +151,8 @@ def samplers_of(kind: str, sections: Sections, objective: Any) -> tuple[Sampler,
     path = "sample.method"
     if kind == "consistency":
         found = sections.choose(path, CONSISTENCY_SAMPLERS, objective=objective)
-    elif kind in ("ect", "scm"):
-        found = sections.choose(path, TUNED_SAMPLERS, "multistep", objective=objective)
+    elif kind in ("ect", "scm", "meanflow"):
+        found = sections.choose(path, FEW_STEP_SAMPLERS, "multistep", objective=objective)
     else:
         found = sections.choose(path, DENOISING_SAMPLERS, "heun", objective=objective)
     return tuple(found)
@@ -161,6 +176,7 @@ OBJECTIVES: Mapping[str, Callable[[Sections, int], tuple[Any, Any]]] = {
     "consistency": _consistency,
     "denoising": _denoising,
     "ect": _ect,
+    "meanflow": _mean_flow,
     "scm": _scm,
 }
 """What `objective.name` stands for: `(sections, steps) -> (objective, its baseline)`."""

@@ -1,6 +1,7 @@
 """The noise levels at which a sampler evaluates the network, and what it makes of each output."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,9 +10,7 @@ from jaxnoise.objectives.objective import Denoiser
 from jaxnoise.sampling.samplers import Sampler
 
 
-def evaluations(
-    sampler: Sampler, denoiser: Callable[[Denoiser], Denoiser]
-) -> list[dict[str, float]]:
+def evaluations(sampler: Sampler, denoiser: Callable[[Denoiser], Denoiser]) -> list[dict[str, Any]]:
     """The noise level and the preconditioning of each evaluation of a sampler, in order.
 
     `D(x, sigma) = c_skip x + c_out F(c_in x, c_noise)`. With these numbers a sampler can be written
@@ -22,7 +21,8 @@ def evaluations(
       denoiser: an objective's `denoiser`: raw network -> denoiser.
 
     Returns:
-      One dict for each evaluation: sigma, c_skip, c_out, c_in, c_noise; float32 values.
+      One dict for each evaluation: sigma, c_skip, c_out, c_in, c_noise; float32 values, a list of
+      them in c_noise where the network is told more than one.
 
     Example:
       >>> from jaxnoise.export import evaluations
@@ -55,7 +55,8 @@ def evaluations(
         "c_in": seen["scaled"],
         "c_noise": seen["c_noise"],
     }
-    lists = {name: column.reshape(-1).tolist() for name, column in columns.items()}
+    rows = {name: column.reshape(len(levels), -1) for name, column in columns.items()}
+    lists = {name: (x[:, 0] if x.shape[1] == 1 else x).tolist() for name, x in rows.items()}
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 

@@ -301,7 +301,8 @@ class DiT(nn.Module):
 
         Args:
           x: float[B, H, W, C], the scaled noisy image.
-          c_noise: float32[B], the noise label, about -4..4.
+          c_noise: float32[B], the noise label, about -4..4, or float32[B, n] for n of them; n is
+            fixed where the network is initialised.
           labels: int32[B] in 0..num_classes; `num_classes` itself means "no class". None exactly
             if the network is unconditional.
           dropout_keys: key[B], one per example, whose dropout masks depend on it alone; None for
@@ -315,7 +316,7 @@ class DiT(nn.Module):
           ArgumentError: the image or `labels` do not fit the fields.
         """
         check_shape("x", x, (None, None, None, None), "[B, H, W, C]")
-        check_shape("c_noise", c_noise, (x.shape[0],), "one label for each image")
+        layers.check_noise_labels(c_noise, x.shape[0])
         self._check_input(x, labels)
         _, height, width, _ = x.shape
         size = self.patch_size
@@ -344,7 +345,7 @@ class DiT(nn.Module):
     def _embedding(
         self, c_noise: jax.Array, labels: jax.Array | None, augmentation: jax.Array | None
     ) -> jax.Array:
-        emb = noise_embedding(c_noise.astype(at_least_float32(self.dtype)))
+        emb = layers.embedded(c_noise.astype(at_least_float32(self.dtype)), noise_embedding)
         init = nn.initializers.normal(0.02)
         width = self.hidden_size
         emb = layers.Dense(width, kernel_init=init, name="embedding_0")(emb)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -118,6 +118,36 @@ def augmentation_embedding(
 def _waves(c_noise: jax.Array, frequencies: np.ndarray) -> jax.Array:
     angle = c_noise[:, None] * jnp.asarray(frequencies, c_noise.dtype)[None, :]
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=1)
+
+
+def check_noise_labels(c_noise: jax.Array, images: int) -> None:
+    """Raises ArgumentError unless there is one label for each image, or n for each."""
+    several = len(getattr(c_noise, "shape", ())) == 2
+    check_shape(
+        "c_noise", c_noise, (images, None) if several else (images,), "labels of each image"
+    )
+
+
+def embedded(c_noise: jax.Array, embed: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    """The embedding of one noise label, or those of several side by side.
+
+    Args:
+      c_noise: float[B], or float[B, n] where a network is told of n, as `MeanFlowObjective` does.
+      embed: float[B] -> float[B, channels].
+
+    Returns:
+      float[B, channels], or float[B, n channels].
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxnoise.models.dit import noise_embedding
+      >>> from jaxnoise.models.layers import embedded
+      >>> embedded(jnp.zeros((3, 2)), noise_embedding).shape
+      (3, 512)
+    """
+    if c_noise.ndim == 1:
+        return embed(c_noise)
+    return jnp.concatenate([embed(one) for one in c_noise.T], axis=1)
 
 
 def _unit_sum(taps: Sequence[float]) -> list[float]:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -233,7 +234,8 @@ class UNet(nn.Module):
 
         Args:
           x: float[B, H, W, C], the scaled noisy image.
-          c_noise: float32[B], the noise label.
+          c_noise: float32[B], the noise label, or float32[B, n] for n of them; n is fixed where
+            the network is initialised.
           labels: int32[B] in 0..num_classes; `num_classes` itself means "no class". None exactly
             if the network is unconditional.
           dropout_keys: key[B], one per example, whose dropout masks depend on it alone; None for
@@ -247,7 +249,7 @@ class UNet(nn.Module):
           ArgumentError: the image or `labels` do not fit the fields.
         """
         check_shape("x", x, (None, None, None, None), "[B, H, W, C]")
-        check_shape("c_noise", c_noise, (x.shape[0],), "one label for each image")
+        layers.check_noise_labels(c_noise, x.shape[0])
         self._check_input(x, labels)
         emb = self._embedding(c_noise, labels, augmentation)
         order = itertools.count()
@@ -301,16 +303,18 @@ class UNet(nn.Module):
         c_noise = c_noise.astype(at_least_float32(self.dtype))
         channels = self.model_channels * self.channel_mult_noise
         if self.embedding == "positional":
-            emb = layers.positional_embedding(c_noise, channels)
+            embed = partial(layers.positional_embedding, channels=channels)
         else:
-            emb = layers.fourier_embedding(c_noise, channels, self.fourier_scale or 16.0)
+            scale = self.fourier_scale or 16.0
+            embed = partial(layers.fourier_embedding, channels=channels, scale=scale)
+        emb = layers.embedded(c_noise, embed)
         init = layers.xavier_uniform()
         if labels is not None:
             # One-hot rows of norm sqrt(num_classes); the label num_classes is the row of zeros.
             rows = jax.nn.one_hot(labels, self.num_classes, dtype=emb.dtype)
             rows = rows * math.sqrt(self.num_classes)
             emb = emb + nn.Dense(
-                channels, use_bias=False, dtype=emb.dtype, kernel_init=init, name="label"
+                emb.shape[1], use_bias=False, dtype=emb.dtype, kernel_init=init, name="label"
             )(rows)
         if self.augment_labels:
             emb = emb + layers.augmentation_embedding(

@@ -17,6 +17,7 @@ from jaxnoise.objectives.levels import (
     TangentLevels,
     uncompensated,
 )
+from jaxnoise.objectives.mean_flow import MeanFlowObjective
 from jaxnoise.objectives.objective import Denoiser, Objective
 from jaxnoise.objectives.parameterization import (
     Preconditioning,
@@ -42,19 +43,26 @@ from jaxnoise.objectives.weighting import (
 
 TunedObjective = ECTObjective | SCMObjective
 """What makes a consistency function of a network that denoises, in EDM's form: `f(x, 0) = x`."""
-LogSnrObjective = DenoisingObjective | TunedObjective
+FewStepObjective = TunedObjective | MeanFlowObjective
+"""What learns to jump to the clean image, `f(x, 0) = x`, without a grid of levels."""
+DerivedObjective = SCMObjective | MeanFlowObjective
+"""What takes its network's forward-mode derivative."""
+LogSnrObjective = DenoisingObjective | FewStepObjective
 """What draws its levels from a law over log SNR."""
 
 __all__ = [
     "ConsistencyObjective",
     "Denoiser",
     "DenoisingObjective",
+    "DerivedObjective",
     "Distance",
     "ECTObjective",
+    "FewStepObjective",
     "LearnedUncertainty",
     "Levels",
     "LogSnrLevels",
     "LogSnrObjective",
+    "MeanFlowObjective",
     "Objective",
     "PairWeight",
     "Pairs",

@@ -7,12 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnoise.errors import ArgumentError
 from jaxnoise.noise.logsnr_law import LogSnrLaw
-from jaxnoise.noise.pacing import Pacing
+from jaxnoise.noise.pacing import NoPacing, Pacing
 
 RARELY = 1e-6
 """Mass of either tail that counts as never trained on. EDM's own sigma_max = 80 lies where its law
 has 1.7e-6 left, so that anything above would refuse the published sampler."""
+
+_RAREST = 2.0**-24
+"""The rarest uniform in float32."""
 
 LARGEST_STEP = 2**31 - 1
 # At how many steps a pacing is asked what it draws; ours are widest at the first or the last.
@@ -38,6 +42,33 @@ def drawn_range(law: LogSnrLaw, pacing: Pacing, pace: Any, last_step: int) -> tu
         lowest = law.from_tails(noisiest, 1 - noisiest)
         highest = law.from_tails(cleanest, 1 - cleanest)
         return float(lowest), float(highest)
+
+
+def check_law_range(
+    law: LogSnrLaw, lowest: float, highest: float, argument: str = "law"
+) -> tuple[float, float]:
+    """The lowest and highest lambda that a law draws, which must lie between two.
+
+    Args:
+      law: over lambda, with numbers that are known.
+      lowest: of the noisiest level, in float32's rarest draw.
+      highest: of the cleanest, but for `RARELY`.
+      argument: the parameter that holds it.
+
+    Raises:
+      ArgumentError: they do not.
+    """
+    with jax.ensure_compile_time_eval(), jax.enable_x64(True):
+        rarest = jnp.float64(_RAREST)
+        noisiest = float(law.from_tails(1 - rarest, rarest))
+    cleanest = drawn_range(law, NoPacing(), (), 0)[1]
+    if noisiest < lowest or cleanest > highest:
+        allowed = (
+            f"a law of log SNR from {lowest:g} to {highest:g}, not {noisiest:.3g} to "
+            f"{cleanest:.3g}: law.truncated(lo, hi), in a config its keys low and high"
+        )
+        raise ArgumentError(argument, law, allowed)
+    return noisiest, cleanest
 
 
 def ends_of(law: LogSnrLaw) -> tuple[float, float]:

@@ -21,7 +21,12 @@ from jaxnoise.noise.pacing import NoPacing, Pacing
 from jaxnoise.noise.uniforms import SOURCES
 from jaxnoise.objectives.consistency import Distance, PairWeight, consistency_losses
 from jaxnoise.objectives.distances import l2
-from jaxnoise.objectives.drawn_range import LARGEST_STEP, drawn_range, ends_of
+from jaxnoise.objectives.drawn_range import (
+    LARGEST_STEP,
+    check_law_range,
+    drawn_range,
+    ends_of,
+)
 from jaxnoise.objectives.levels import Pairs, drawn_levels, uncompensated
 from jaxnoise.objectives.objective import (
     Denoiser,
@@ -43,8 +48,6 @@ _CLEANEST = 30.0
 """Log SNR. Beyond, a pair's images differ by less than float32 rounds them."""
 _NOISIEST = -80.0
 """Log SNR whose sigma float32 can square."""
-_RAREST = 2.0**-24
-"""The rarest uniform in float32."""
 _SHOWN_AT = 10.0
 
 
@@ -116,17 +119,8 @@ class ECTObjective:
         if is_traced(self.law):
             return
         object.__setattr__(self, "pacing", self.pacing.within(lambda: ends_of(self.law)))
-        with jax.ensure_compile_time_eval(), jax.enable_x64(True):
-            rarest = jnp.float64(_RAREST)
-            noisiest = float(self.law.from_tails(1 - rarest, rarest))
-        cleanest = drawn_range(self.law, NoPacing(), (), 0)[1]
-        if noisiest < _NOISIEST or cleanest > _CLEANEST:
-            allowed = (
-                f"a law of log SNR from {_NOISIEST:g} to {_CLEANEST:g}, not {noisiest:.3g} to "
-                f"{cleanest:.3g}: law.truncated(lo, hi), in a config law.low and law.high"
-            )
-            raise ArgumentError("law", self.law, allowed)
-        self._check_gap(np.exp(-np.linspace(noisiest, cleanest, 33) / 2))
+        low, high = check_law_range(self.law, _NOISIEST, _CLEANEST)
+        self._check_gap(np.exp(-np.linspace(low, high, 33) / 2))
 
     def _check_gap(self, sigma: np.ndarray) -> None:
         """Raises ArgumentError unless the gap gives levels below these all through training."""

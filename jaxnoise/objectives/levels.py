@@ -36,8 +36,8 @@ class Pairs:
     """Noise levels of a batch of training pairs, as `draw` of consistency objectives gives them.
 
     Args:
-      sigma_lo: float[B], the teacher's level.
-      sigma_hi: float[B], the student's level, > sigma_lo.
+      sigma_lo: float[B], the teacher's level; of MeanFlow, where a jump ends.
+      sigma_hi: float[B], the student's level, > sigma_lo; of MeanFlow >= it.
       log_prob: float[B], ln of the probability that the pair was drawn with, pacing included, or
         of the density of lam where pairs have no grid; None where nobody drew it. For importance
         weights; of a `PolynomialPairs` sweep it is that of the law, which few examples follow

@@ -19,14 +19,15 @@ from jaxnoise.noise.pacing import Pacing
 
 Denoiser = Callable[[jax.Array, jax.Array], jax.Array]
 """`(x float[B, ...], level float[B]) -> float[B, ...]`: a raw network F(x, c_noise), or the
-denoiser D(x, sigma) that preconditioning makes of it."""
+denoiser D(x, sigma) that preconditioning makes of it. A network that is told several numbers of
+the noise takes c_noise float[B, n]."""
 
 
 class Objective(Protocol):
     """A rule that draws noise levels and gives one loss per image.
 
     For an objective of one's own, which needs no base. `DenoisingObjective`,
-    `ConsistencyObjective`, `ECTObjective` and `SCMObjective` are such.
+    `ConsistencyObjective`, `ECTObjective`, `SCMObjective` and `MeanFlowObjective` are such.
 
     Attributes:
       pacing: which part of the noise is trained on when; its state lies in the train state.

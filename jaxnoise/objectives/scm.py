@@ -23,6 +23,7 @@ from jaxnoise.noise.logsnr_law import LogSnrLaw, check_law
 from jaxnoise.noise.pacing import NoPacing, Pacing
 from jaxnoise.noise.parameters import log_of
 from jaxnoise.noise.uniforms import SOURCES
+from jaxnoise.objectives.derivative import forward_derivative
 from jaxnoise.objectives.drawn_range import LARGEST_STEP, drawn_range, ends_of
 from jaxnoise.objectives.levels import (
     TangentLevels,
@@ -235,8 +236,9 @@ class SCMObjective:
         Args:
           student: the network with the parameters that are trained.
           teacher: the same network, of which the derivative is taken; no gradient flows through it.
-            Its rules of differentiation must allow forward mode: `UNet(fused=False)`. In float32,
-            since J in half precision is mostly rounding.
+            Its rules of differentiation must allow forward mode: `UNet(fused=False)`, whose
+            parameters and numbers are those of `UNet`. In float32, since J in half precision is
+            mostly rounding; its products are, on every device.
           own: parameters from `init`.
           x0: float[B, ...], clean images in [-1, 1].
           eps: float[B, ...], standard normal.
@@ -337,27 +339,15 @@ class SCMObjective:
         x0: jax.Array,
     ) -> jax.Array:
         """g, normalised if it is asked for."""
-        wide = seen.dtype
         # cos^2 t = sd^2 / (sigma^2 + sd^2), from both ends without overflow.
         at = levels.lam + 2 * log_of(self.sigma_data)
         square = over_pixels(jax.nn.sigmoid(at), seen)
         both = over_pixels(jnp.sqrt(jax.nn.sigmoid(at) * jax.nn.sigmoid(-at)), seen)
 
-        def network(x: jax.Array, c_noise: jax.Array) -> jax.Array:
-            raw = teacher(x.astype(x0.dtype), c_noise)
-            check_output("teacher", raw, x0)
-            return raw.astype(wide)
-
         c_noise = self._c_noise(levels.lam)
         # cos t sin t d(ln(sigma) / 4)/dt = 1/4.
         along = -both * wanted, jnp.full_like(c_noise, 0.25)
-        try:
-            raw, rise = jax.jvp(network, (seen, c_noise), along)
-        except TypeError as error:
-            if "custom_vjp" not in str(error):
-                raise
-            allowed = "a network with forward-mode derivatives, such as UNet(fused=False)"
-            raise ArgumentError("teacher", Described("one with a custom_vjp"), allowed) from error
+        raw, rise = forward_derivative(teacher, (seen, c_noise), along, x0)
         rest = over_pixels(levels.warmup, seen) * (both * seen - rise)
         tangent = self.sigma_data * (rest - square * (raw - wanted))
         if self.normalization is None:

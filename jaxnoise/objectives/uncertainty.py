@@ -22,7 +22,8 @@ class LearnedUncertainty:
     with j = 1..harmonics and all coefficients 0 at the start: then the loss is the plain one.
     The series is our choice of features, in the style of EDM2, whose frequencies are random.
 
-    For `DenoisingObjective`, where a weight of the noise levels should not be chosen by hand.
+    For `DenoisingObjective` and `SCMObjective`, where a weight of the noise levels should not be
+    chosen by hand.
 
     Args:
       harmonics: how many frequencies, at least 1.

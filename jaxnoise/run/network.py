@@ -11,7 +11,8 @@ from jaxnoise.data.images import Images
 from jaxnoise.errors import ArgumentError, ConfigError, describe
 from jaxnoise.experiment import Run
 from jaxnoise.models import DiT, UNet
-from jaxnoise.objectives import SCMObjective
+from jaxnoise.objectives import DerivedObjective, Objective
+from jaxnoise.objectives.derivative import forward_derivative
 from jaxnoise.training.state import Params
 from jaxnoise.user_code import failure
 
@@ -30,6 +31,20 @@ def told_of_augmentation(run: Run, network: Any) -> Any:
             f"model.name={run.config['model']['name']!r}, which has no field augment_labels"
         )
     return network.clone(augment_labels=LABELS)
+
+
+def noise_label(objective: Objective, count: int) -> jax.Array:
+    """Zeros of the shape in which an objective tells its network of the noise: [B] or [B, n]."""
+    seen: list[jax.Array] = []
+
+    def network(x: jax.Array, c_noise: jax.Array) -> jax.Array:
+        seen.append(c_noise)
+        return x
+
+    ones = jax.ShapeDtypeStruct((count,), jnp.float32)
+    images = jax.ShapeDtypeStruct((count, 1, 1, 1), jnp.float32)
+    jax.eval_shape(objective.denoiser(network), images, ones)
+    return jnp.zeros(seen[0].shape, jnp.float32)
 
 
 def derivable(network: Any) -> Any:
@@ -74,24 +89,33 @@ def check_network(run: Run, images: Images, network: Any) -> None:
     if ":" not in name:
         return
     x = jax.ShapeDtypeStruct((2, *images.image_shape), jnp.float32)
-    c_noise = jax.ShapeDtypeStruct((2,), jnp.float32)
+    c_noise = jax.eval_shape(lambda: noise_label(run.objective, 2))
     labels = jax.ShapeDtypeStruct((2,), jnp.int32) if network.num_classes else None
 
     told = not_augmented(network, 2)
 
     def ask(key: jax.Array, x: jax.Array, c_noise: jax.Array, labels: jax.Array | None) -> Any:
         params = network.init(key, x, c_noise, labels, None, *told)
-        if isinstance(run.objective, SCMObjective):
-            teacher = partial(applied, derivable(network), params, labels=labels)
-            jax.jvp(teacher, (x, c_noise), (x, c_noise))
+        if isinstance(run.objective, DerivedObjective):
+            drops = (getattr(network, "dropout", 0) or 0) > 0
+            keys = jax.random.split(key, x.shape[0]) if drops else None
+            asked = partial(applied, derivable(network), params, labels=labels, dropout_keys=keys)
+            forward_derivative(asked, (x, c_noise), (x, c_noise), x)
         return network.apply(params, x, c_noise, labels, None, *told)
 
     try:
         found = jax.eval_shape(ask, jax.random.key(0), x, c_noise, labels)
     except ArgumentError as error:
+        if error.argument == "teacher":
+            raise ConfigError(
+                f"config.model.name={name!r}: must be {error.allowed}, for "
+                f"objective.name={run.config['objective']['name']!r}"
+            ) from error
         raise does_not_fit("model", error, images) from error
     except Exception as error:
-        raise ConfigError(f"config.model.name={name!r}: {failure(name, error)}") from error
+        # What it may not have reckoned with.
+        noise = f" (it is told c_noise {describe(c_noise)})" if c_noise.ndim > 1 else ""
+        raise ConfigError(f"config.model.name={name!r}: {failure(name, error)}{noise}") from error
     if getattr(found, "shape", None) != x.shape:
         raise ConfigError(
             f"config.model.name={name!r}: must give {describe(x)} for {describe(x)}; "

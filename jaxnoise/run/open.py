@@ -17,13 +17,14 @@ from jaxnoise.data.images import Images, digest
 from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.experiment import ModelRun, Run, completed
 from jaxnoise.figures.noise_plans import save_noise
-from jaxnoise.objectives import SCMObjective
+from jaxnoise.objectives import DerivedObjective
 from jaxnoise.objectives.objective import Objective
 from jaxnoise.run.network import (
     applied,
     check_network,
     derivable,
     does_not_fit,
+    noise_label,
     not_augmented,
     told_of_augmentation,
 )
@@ -79,9 +80,14 @@ class OpenRun:
         return applied(self.network, params, x, c_noise, labels, dropout_keys, augmentation)
 
     @property
+    def noise_label(self) -> jax.Array:
+        """What the network is told of one image's noise, in zeros."""
+        return noise_label(self.run.objective, 1)
+
+    @property
     def teacher_network(self) -> Network | None:
         """The raw network of a teacher whose forward-mode derivative is taken; None for `apply`."""
-        if not isinstance(self.run.objective, SCMObjective):
+        if not isinstance(self.run.objective, DerivedObjective):
             return None
         return partial(applied, derivable(self.network))
 
@@ -90,7 +96,7 @@ class OpenRun:
         network_key, objective_key = jax.random.split(key)
         images = jnp.zeros((1, *self.images.image_shape), jnp.float32)
         labels = jnp.zeros(1, jnp.int32) if self.conditional else None
-        given = images, jnp.zeros(1, jnp.float32), labels, None, *not_augmented(self.network, 1)
+        given = images, self.noise_label, labels, None, *not_augmented(self.network, 1)
         return {
             "network": self.network.init(network_key, *given),
             "objective": self.run.objective.init(objective_key),

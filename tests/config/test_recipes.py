@@ -76,6 +76,22 @@ def test_scm_on_cifar():
     assert {**read["train"], "init_from": ""} == {**ect["train"], "init_from": ""}
 
 
+def test_mean_flow_on_cifar():
+    """The authors' script for CIFAR-10, "v1"."""
+    read = config("cifar_meanflow")
+    # logit t ~ N(-.6, 1.6^2) and logit r ~ N(-4, 1.6^2) as log SNR, -2 of each.
+    laws = [read["law"], read["objective"]["lower"]]
+    assert [(law["mean"], law["std"]) for law in laws] == [(1.2, 3.2), (8.0, 3.2)]
+    kept = [read["objective"][key] for key in ("interval", "power", "offset")]
+    assert kept == [0.75, 0.75, 1e-3]
+    optimizer = read["optimizer"]
+    assert (optimizer["name"], optimizer["learning_rate"]) == ("adam", 6e-4)
+    assert optimizer["warmup_steps"] == int(200 * 50_000 / 1024)
+    assert read["train"]["steps"] * read["train"]["batch"] == 819_200_000
+    assert (read["ema"]["rate"], read["model"]["dropout"]) == (0.9999, 0.2)
+    assert (read["model"]["channel_mult_noise"], read["data"]["augment"]) == (2, 0.12)
+
+
 @pytest.mark.takes_a_second
 @pytest.mark.parametrize(
     "name, statistic, warmup_steps, bins",

@@ -68,7 +68,7 @@ def test_a_denoiser_becomes_consistent_without_a_gap(source, tmp_path, capsys):
     checked = read(digits_scm, **settings | {"objective.warmup_steps": 2})
     folder = RunFolder(tmp_path / "tuned")
     dry_run.main(checked, folder)
-    assert "Tangent: counts in full from step 2 on" in capsys.readouterr().out
+    assert "Derivative: counts in full from step 2 on" in capsys.readouterr().out
     plot.main(checked, folder)
     assert tiny.read_png(folder.root / "noise.png").shape[1] > 1000
     train.main(checked, folder)

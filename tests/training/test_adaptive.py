@@ -19,6 +19,7 @@ from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
     ECTObjective,
+    MeanFlowObjective,
     SCMObjective,
     inverse_gap,
     min_snr_weight,
@@ -50,6 +51,11 @@ OBJECTIVES = {
     "scm": SCMObjective(
         Cosine(),
         warmup_steps=3,
+        pacing=Adaptive("loss", bins=4, warmup_steps=2, rate=0.5, range=(-6.0, 6.0)),
+    ),
+    "meanflow": MeanFlowObjective(
+        Cosine().truncated(-15.0, 15.0),
+        Cosine().truncated(-15.0, 15.0),
         pacing=Adaptive("loss", bins=4, warmup_steps=2, rate=0.5, range=(-6.0, 6.0)),
     ),
     "consistency": ConsistencyObjective(

@@ -1,0 +1,73 @@
+"""MeanFlow from a config to images, scores and an export."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from configs import digits_meanflow
+from jaxnoise import experiment
+from jaxnoise.commands import dry_run, export, plot, train
+from jaxnoise.errors import ConfigError
+from jaxnoise.training.records import RunFolder
+
+pytestmark = pytest.mark.slow
+
+
+MODEL = {"name": "tiny", "model_channels": 8, "channel_mult": (1,), "num_blocks": 1}
+
+
+def read(**settings):
+    settings = {"model": MODEL} | settings
+    return experiment.read(tiny.shrunk(digits_meanflow.get_config(), **settings))
+
+
+def test_a_run_is_planned_trained_scored_and_exported(tmp_path, capsys):
+    run, folder = read(**{"train.steps": 4, "pacing": {"name": "high_to_low"}}), RunFolder(tmp_path)
+    dry_run.main(run, folder)
+    assert "Jumps: down to the level of Normal(mean=8.0, std=3.2)" in capsys.readouterr().out
+    plot.main(run, folder)
+    assert tiny.read_png(folder.root / "noise.png").shape[1] > 1000
+    train.main(run, folder)
+    rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    assert np.isfinite([row["loss"] for row in rows]).all()
+    result = json.loads(folder.result.read_text())
+    assert result["levels"] == {"1step": [80.0], "2step": [80.0, 0.821]}
+    assert np.isfinite([result["frechet_1step"], result["frechet_2step"]]).all()
+    export.main(run, folder)
+    (card,) = folder.root.glob("**/card.json")
+    (at,) = json.loads(card.read_text())["samplers"][0]["evaluations"]
+    t = 80 / 81
+    np.testing.assert_allclose(at["c_noise"], [t, t], rtol=1e-6)
+    np.testing.assert_allclose([at["c_skip"], at["c_out"]], [1 - t, -t], rtol=1e-5)
+    # Trained on from there, as one that was stopped.
+    train.main(read(**{"train.steps": 4, "pacing": {"name": "high_to_low"}}), folder)
+
+
+def test_a_network_that_is_told_one_number_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigError, match=r"small_network.*told c_noise float32\[2,2\]\)$"):
+        dry_run.main(read(model=tiny.MODEL), RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("objective.interval", 2.0, r"config.objective.interval=2.0: must be a number in"),
+        ("objective.lower", {"name": "norma"}, r"config.objective.lower.name='norma'"),
+        ("objective.lower", {"name": "cauchy"}, r"config.objective.lower"),
+        ("objective.power", 1.5, r"config.objective.power=1.5"),
+        ("objective.weight", "uniform", r"config.objective.weight"),
+    ],
+)
+def test_bad_settings_are_named(key, value, said):
+    with pytest.raises(ConfigError, match=said):
+        read(**{key: value})
+
+
+def test_the_law_of_the_lower_time_is_the_user_s():
+    settings = {"objective.lower": {"name": "laplace", "mu": 6.0}, "law": {"name": "cosine"}}
+    settings["law"] |= {"low": -15.0, "high": 15.0}
+    objective = read(**settings).objective
+    assert "Laplace(mu=6.0" in str(objective.lower)
+    assert objective.trained_range == pytest.approx((-15, 15), abs=0.1)
