@@ -46,7 +46,7 @@ from jaxnoise.objectives.parameterization import (
 from jaxnoise.objectives.statistics import CONSISTENCY
 
 _CLEANEST, _NOISIEST = 60.0, -80.0
-"""Log SNR between which a time and what is left of it are no 0 in float32."""
+"""Log SNR between which float32 holds sigma, its square and its inverse."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,9 @@ class MeanFlowObjective:
       L_b = || u - sg( v - (t - r) du/dt ) ||^2,              loss_b = L_b / sg(L_b + c)^p
 
     Where r = t that is flow matching; elsewhere u is taught by its own derivative to be the mean of
-    v from r to t, so that `x0 = z - t u(z, 0, t)` in one step. sg stops the gradient, and p near 1
-    makes every example's gradient about as long. The network is told two numbers, t and t - r.
+    v from r to t, so that `x0 = z - t u(z, 0, t)` in one step. sg stops the gradient; at p = 1/2
+    every example's gradient by u is as long, and above that large errors count less. The network is
+    told two numbers, t and t - r.
 
     For models that sample in one or few steps, from nothing: no denoiser to begin with, no grid of
     levels and no gap. Its cost is a forward-mode derivative more in each step. The network must be
@@ -99,7 +100,8 @@ class MeanFlowObjective:
 
     Reference:
       Geng et al., Mean Flows for One-step Generative Modeling (arXiv 2505.13447); its code for
-      CIFAR-10, "v1", for the two laws. That the network sees z at unit variance is ours.
+      CIFAR-10, "v1", for the two laws; the paper itself sorts two draws of one law, which is not
+      here, nor is its guidance within the target. That the network sees z at unit variance is ours.
     """
 
     law: LogSnrLaw
@@ -221,7 +223,8 @@ class MeanFlowObjective:
             sigma = as_level(sigma)
             t = time_of(sigma)
             return Preconditioning(
-                c_skip=1 - t,
+                # Not 1 - t, which has few digits left where it multiplies a large x.
+                c_skip=1 / (1 + sigma),
                 c_out=-t,
                 c_in=1 / jnp.sqrt(sigma**2 + self.sigma_data**2),
                 c_noise=jnp.stack([t, t], axis=-1),

@@ -18,7 +18,7 @@ from jaxnoise.experiment import ModelRun, completed
 from jaxnoise.export.edm import load_edm
 from jaxnoise.export.weights import load_weights
 from jaxnoise.files import user_path
-from jaxnoise.objectives import TunedObjective
+from jaxnoise.objectives import FewStepObjective, MeanFlowObjective
 from jaxnoise.run.open import warn
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.digests import digests
@@ -293,13 +293,20 @@ def _check_tuned(trained: Mapping[str, Any], run: ModelRun) -> None:
       trained: the objective's section of what trained the weights.
       run: that begins with them.
     """
-    if not isinstance(run.objective, TunedObjective) or not trained:
+    if not isinstance(run.objective, FewStepObjective) or not trained:
         return
-    target = trained.get("target", "edm")
-    if target != "edm":
+    name, kind = run.config["objective"]["name"], trained.get("name")
+    jumps = isinstance(run.objective, MeanFlowObjective)
+    if kind is not None and jumps != (kind == "meanflow"):
+        needed = "'meanflow' too" if jumps else "another kind, a denoiser at best"
         raise ConfigError(
-            "must be of objective.target='edm', which "
-            f"objective.name={run.config['objective']['name']!r} tunes; it is of {target!r}"
+            f"must be of objective.name={needed}, for objective.name={name!r}; it is of {kind!r}"
+        )
+    target = trained.get("target", "edm")
+    if not jumps and target != "edm":
+        raise ConfigError(
+            f"must be of objective.target='edm', which objective.name={name!r} tunes; it is of "
+            f"{target!r}"
         )
     there, here = trained.get("sigma_data"), run.objective.sigma_data
     if there is not None and there != here:

@@ -10,6 +10,7 @@ from configs import digits_meanflow
 from jaxnoise import experiment
 from jaxnoise.commands import dry_run, export, plot, train
 from jaxnoise.errors import ConfigError
+from jaxnoise.run.model import open_model
 from jaxnoise.training.records import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -41,8 +42,36 @@ def test_a_run_is_planned_trained_scored_and_exported(tmp_path, capsys):
     t = 80 / 81
     np.testing.assert_allclose(at["c_noise"], [t, t], rtol=1e-6)
     np.testing.assert_allclose([at["c_skip"], at["c_out"]], [1 - t, -t], rtol=1e-5)
-    # Trained on from there, as one that was stopped.
-    train.main(read(**{"train.steps": 4, "pacing": {"name": "high_to_low"}}), folder)
+
+
+def test_it_begins_with_a_run_of_its_own_kind_alone(tmp_path):
+    folder = RunFolder(tmp_path / "first")
+    train.main(read(**{"train.steps": 2, "train.checkpoint_every": 2}), folder)
+    named = {"train.init_from": str(folder.root)}
+    assert open_model(read(**named), selects=True).start is not None
+    described = json.loads(folder.config.read_text())
+    for section, said in (
+        ({"name": "denoising", "target": "edm"}, "must be of objective.name='meanflow' too"),
+        ({"sigma_data": 0.9}, "must be of objective.sigma_data=0.5"),
+    ):
+        changed = described | {"objective": described["objective"] | section}
+        folder.config.write_text(json.dumps(changed))
+        with pytest.raises(ConfigError, match=said):
+            open_model(read(**named), selects=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"objective.interval": 0.0}, "config.objective.interval=0.0: 0 of the images"),
+        ({"objective.lower.mean": -8.0}, "config.objective.interval=0.75: 0.01"),
+        ({"objective.lower.high": 2.0}, "config.objective.lower: r is never below 0.27"),
+        ({}, None),
+    ],
+)
+def test_jumps_that_are_not_learned_are_warned_of(settings, said):
+    found = read(**settings).warnings
+    assert [line[: len(said or "")] for line in found] == ([] if said is None else [said])
 
 
 def test_a_network_that_is_told_one_number_is_refused_by_name(tmp_path):
