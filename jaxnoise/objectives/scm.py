@@ -268,7 +268,10 @@ class SCMObjective:
         wide = wide_dtype(x0)
         levels = jax.tree.map(lambda x: x.astype(wide), levels)
         clean, noise, lam = x0.astype(wide), eps.astype(wide), levels.lam
-        seen, c_noise = self._prediction.network_input(clean, noise, lam), self._c_noise(lam)
+        seen, c_noise = (
+            self._prediction.network_input(clean, noise, lam),
+            self._prediction.c_noise(lam),
+        )
         raw = student(seen.astype(x0.dtype), c_noise)
         check_output("student", raw, x0)
         wanted = self._prediction.wanted(clean, noise, lam)
@@ -320,9 +323,6 @@ class SCMObjective:
     def _prediction(self) -> Prediction:
         return Prediction("edm", self.sigma_data)
 
-    def _c_noise(self, lam: jax.Array) -> jax.Array:
-        return self._prediction.c_noise(lam)
-
     def _warmup(self, step: jax.Array) -> jax.Array:
         """r."""
         if not self.warmup_steps:
@@ -344,7 +344,7 @@ class SCMObjective:
         square = over_pixels(jax.nn.sigmoid(at), seen)
         both = over_pixels(jnp.sqrt(jax.nn.sigmoid(at) * jax.nn.sigmoid(-at)), seen)
 
-        c_noise = self._c_noise(levels.lam)
+        c_noise = self._prediction.c_noise(levels.lam)
         # cos t sin t d(ln(sigma) / 4)/dt = 1/4.
         along = -both * wanted, jnp.full_like(c_noise, 0.25)
         raw, rise = forward_derivative(teacher, (seen, c_noise), along, x0)
