@@ -15,6 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import NoReturn
 
+from jaxnoise.study.clock import Clock
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.plan import PlannedRun
 
@@ -50,30 +51,6 @@ class _Job:
     last_line: float = field(default_factory=time.monotonic)
 
 
-class Clock:
-    """How long what is left will take, from the steps made since it was started."""
-
-    def __init__(self, folder: StudyFolder, runs: Sequence[PlannedRun]):
-        self._folder, self._runs = folder, runs
-        self._start, self._before = time.monotonic(), self._done()
-
-    def _done(self) -> int:
-        return sum(
-            min(self._folder.steps_done(planned), planned.run.train.last_step)
-            for planned in self._runs
-        )
-
-    def left(self) -> str:
-        """Such as "about 1 h 20 min left"."""
-        total, done = sum(p.run.train.last_step for p in self._runs), self._done()
-        if done <= self._before:
-            return "time left unknown"
-        rate = (done - self._before) / (time.monotonic() - self._start)
-        minutes = round((total - done) / rate / 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"about {f'{hours} h ' if hours else ''}{minutes} min left"
-
-
 def run_all(
     folder: StudyFolder,
     runs: Sequence[PlannedRun],
@@ -106,7 +83,7 @@ def run_all(
     cores = available_cores()
     share = max(1, len(cores) // jobs)
     free = [cores[i * share : (i + 1) * share] for i in range(min(jobs, len(cores)))]
-    clock, failed = Clock(folder, [runs[i] for piece in waiting for i in piece]), []
+    clock, failed = Clock(folder, runs, [runs[i] for piece in waiting for i in piece]), []
     active: list[_Job] = []
     told: set[str] = set()
     deadline = time.monotonic() + seconds

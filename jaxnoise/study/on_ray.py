@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxnoise.errors import ConfigError
+from jaxnoise.study.clock import Clock
 from jaxnoise.study.folder import StudyFolder
 from jaxnoise.study.local import (
-    Clock,
     Command,
     Piece,
     name_of,
@@ -99,7 +99,7 @@ def _on_cluster(
         "resources": {"TPU": 1} if accelerator == "TPU" else None,
     }
     make = ray.remote(max_retries=RETRIES, **asked_of)(make_piece)
-    clock = Clock(folder, [runs[i] for piece in pieces for i in piece])
+    clock = Clock(folder, runs, [runs[i] for piece in pieces for i in piece])
     failed: list[str] = []
     names, logs, logged, made = {}, {}, {}, {}
 
