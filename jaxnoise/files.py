@@ -28,6 +28,21 @@ def user_path(path: str | os.PathLike[str]) -> Path:
         raise ConfigError(f"{path}: names the home folder of a user that is not there") from error
 
 
+def how_to_make(path: Path) -> str:
+    """The end of a message on a path that is not there: the command that makes it, or nothing.
+
+    A config's run lies in runs/NAME unless its user says otherwise.
+
+    Example:
+      >>> how_to_make(Path("runs/of_no_config"))
+      ''
+    """
+    above, name, *_ = (*path.parts, "", "")
+    config = Path("configs", f"{name}.py")
+    made_here = above == "runs" and not path.exists() and config.is_file()
+    return f"; python run.py --config={config.as_posix()} makes it" if made_here else ""
+
+
 def check_folder(flag: str, folder: Path) -> None:
     """Raises ConfigError unless a folder can be written to, or made."""
     near = folder

@@ -15,7 +15,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxnoise.errors import ArgumentError
-from jaxnoise.files import user_path, write_whole
+from jaxnoise.files import how_to_make, user_path, write_whole
 from jaxnoise.models.rater import RATERS, inputs_of, sees_of
 from jaxnoise.models.rater_layers import DRAW, NOISY
 
@@ -119,7 +119,7 @@ def load_rater(path: str | os.PathLike[str]) -> SavedRater:
     try:
         data = user_path(path).read_bytes()
     except OSError as error:
-        reason = error.strerror or type(error).__name__
+        reason = f"{error.strerror or type(error).__name__}{how_to_make(user_path(path))}"
         raise ArgumentError("file", name, f"a rater's file, rater.npz ({reason})") from error
     if not zipfile.is_zipfile(io.BytesIO(data)):
         raise ArgumentError("file", name, "a rater's file, whole (it is no .npz archive)")

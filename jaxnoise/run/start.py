@@ -17,7 +17,7 @@ from jaxnoise.errors import ConfigError
 from jaxnoise.experiment import ModelRun, completed
 from jaxnoise.export.edm import load_edm
 from jaxnoise.export.weights import load_weights
-from jaxnoise.files import user_path
+from jaxnoise.files import how_to_make, user_path
 from jaxnoise.objectives import FewStepObjective, MeanFlowObjective
 from jaxnoise.run.open import warn
 from jaxnoise.training.checkpoints import Checkpoints
@@ -166,9 +166,10 @@ def _check_place(path: Path, run: ModelRun) -> None:
         return
     if path.suffix not in (".safetensors", ".pkl"):
         what = "a run's folder, a .safetensors or a .pkl file"
-        raise ConfigError(f"must be {what}" + ("" if path.exists() else "; there is nothing there"))
+        none = "" if path.exists() else f"; there is nothing there{how_to_make(path)}"
+        raise ConfigError(f"must be {what}{none}")
     if not path.exists():
-        raise ConfigError("there is no such file")
+        raise ConfigError(f"there is no such file{how_to_make(path)}")
     if run.train.init_weights == "raw":
         raise ConfigError("train.init_weights='raw' has a use for a run's folder alone")
 

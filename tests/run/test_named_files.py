@@ -77,3 +77,25 @@ def test_a_file_that_is_not_there_is_named_before_images_are_opened(settings, sa
 def test_a_file_that_is_not_needed_or_may_come_stops_nothing(settings, no_images):
     with pytest.raises(ConfigError, match=r"^the images were opened$"):
         open_model(experiment.read(tiny.digits_config(**settings)), selects=True)
+
+
+@pytest.mark.parametrize(
+    "settings, config",
+    [
+        ({"selection": {"name": "rater", "file": "runs/a_rater/rater.npz"}}, "a_rater"),
+        ({"train.init_from": "runs/a_denoiser"}, "a_denoiser"),
+        ({"train.init_from": "runs/a_denoiser/model.safetensors"}, "a_denoiser"),
+    ],
+)
+def test_where_another_config_makes_a_file_its_command_is_told(
+    settings, config, tmp_path, monkeypatch
+):
+    run = experiment.read(tiny.digits_config(**settings))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    with pytest.raises(ConfigError) as unknown:
+        open_model(run, selects=True)
+    assert "--config" not in str(unknown.value)
+    (tmp_path / "configs" / f"{config}.py").touch()
+    with pytest.raises(ConfigError, match=f"; python run.py --config=configs/{config}.py makes it"):
+        open_model(run, selects=True)
