@@ -79,10 +79,16 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
             f"--index={','.join(map(str, piece))}",
         ]
 
-    def keep() -> None:
+    said: set[str] = set()
+
+    def keep(at_end: bool = False) -> None:
         # Numbers are a few lines; a .tar holds checkpoints, and is written once.
-        if archive is not None and archive.suffix == ".jsonl":
-            pack(folder, runs, archive)
+        if archive is None or not (at_end or archive.suffix == ".jsonl"):
+            return
+        for line in pack(folder, runs, archive):
+            if line not in said:
+                warn(line)
+            said.add(line)
 
     seconds = inf if flags.minutes is None else 60 * flags.minutes
     with exclusive(folder.root):
@@ -90,8 +96,7 @@ def main(flags: argparse.Namespace, prepare: Callable[[PlannedRun], None]) -> in
             failed = engine.run_all(folder, runs, pieces, command, flags.jobs, seconds, keep)
         finally:
             # A machine that is taken away asks to stop, and keeps nothing.
-            if archive is not None:
-                pack(folder, runs, archive)
+            keep(at_end=True)
         show(study, folder, runs)
     if failed:
         say(f"failed: {', '.join(failed)}")

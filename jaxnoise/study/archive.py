@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -147,7 +146,7 @@ def _beyond(names: Iterable[str], root: Path) -> str:
     return ""
 
 
-def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None:
+def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> list[str]:
     """Writes a study in one file.
 
     Args:
@@ -155,12 +154,17 @@ def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None
       runs: the plan.
       archive: replaced when the new one is whole. A .tar leaves out the checkpoints of finished
         runs that no other one is still to read; a .jsonl keeps what it held of runs that are not
-        finished here, and leaves out, with a line, a score taken under other settings by hand.
+        finished here, and leaves out a score taken under other settings by hand.
+
+    Returns:
+      A line on each finished run that is left out.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     if archive.suffix == ".jsonl":
         held = {run["run"]: run for run in _read(archive)} if archive.exists() else {}
-        done = {p.name: _summary(folder, p) for p in runs if _is_numbers(folder, p)}
+        told = [planned for planned in runs if _is_numbers(folder, planned)]
+        differences = {planned.name: folder.changed(planned) for planned in told}
+        done = {p.name: _summary(folder, p) for p in told if not differences[p.name]}
         # By what raters the models of these numbers have selected.
         raters = {name for planned in runs if planned.name in done for name in planned.after}
         done |= {
@@ -171,7 +175,11 @@ def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None
         kept = {name: run for name, run in held.items() if name not in done}
         lines = [f"{json.dumps(run)}\n" for run in (done | kept).values()]
         write_whole(archive, "".join(lines))
-        return
+        return [
+            f"{name} is not kept, since it went on under other settings than the plan's: {how}"
+            for name, how in differences.items()
+            if how
+        ]
     # What others start from stays until they are finished too.
     named = {name for run in runs if not folder.is_finished(run) for name in run.after}
     done_checkpoints = {
@@ -191,6 +199,7 @@ def pack(folder: StudyFolder, runs: Sequence[PlannedRun], archive: Path) -> None
         os.replace(part, archive)
     finally:
         part.unlink(missing_ok=True)
+    return []
 
 
 def _read(archive: Path) -> list[dict[str, Any]]:
@@ -224,17 +233,7 @@ def _checked(run: dict[str, Any]) -> dict[str, Any]:
 
 def _is_numbers(folder: StudyFolder, planned: PlannedRun) -> bool:
     """Whether a run is finished and is told by its numbers: a rater is a file that others read."""
-    run = folder.run_folder(planned)
-    if run.rater.exists() or not folder.is_finished(planned):
-        return False
-    difference = folder.changed(planned)
-    if difference:
-        print(
-            f"warning: {planned.name} is not kept, since it went on under other settings than the "
-            f"plan's: {difference}",
-            file=sys.stderr,
-        )
-    return not difference
+    return not folder.run_folder(planned).rater.exists() and folder.is_finished(planned)
 
 
 def _summary(folder: StudyFolder, planned: PlannedRun) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import tarfile
 import pytest
 from study import small_study
 
+from jaxnoise import cli
+from jaxnoise.commands import study as study_command
 from jaxnoise.errors import ConfigError
 from jaxnoise.files import exclusive
 from jaxnoise.study import Study, planned_runs
@@ -74,17 +76,42 @@ def test_a_run_that_went_on_under_other_settings_is_kept_as_the_plan_has_it(fini
     assert other.is_finished(runs[0])
 
 
-def test_a_score_under_other_settings_by_hand_is_not_kept(finished, tmp_path, capsys):
+def test_a_score_under_other_settings_by_hand_is_not_kept(finished, tmp_path):
     folder, runs = finished
     planned = runs[0].run.config
     few = {**planned["sample"], "method": {**planned["sample"]["method"], "sigmas": [1.5]}}
     folder.run_folder(runs[0]).claim({**planned, "sample": few})
-    pack(folder, runs, tmp_path / "study.jsonl")
+    (said,) = pack(folder, runs, tmp_path / "study.jsonl")
     assert (tmp_path / "study.jsonl").read_text() == ""
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
     assert "digits/plain/seed_0 is not kept, since it went on under other settings" in said
     assert "sample.method.sigmas" in said
+
+
+def test_that_it_is_not_kept_is_said_once(finished, tmp_path, capsys, monkeypatch):
+    """Though the archive is written after every run."""
+    folder, _ = finished
+
+    def run_all(folder, runs, pieces, command, jobs, seconds, after_each):
+        # By hand, beside the study.
+        further = {"frechet_1step": 2.0, "images_seen": 256}
+        folder.run_folder(runs[0]).result.write_text(json.dumps(further))
+        after_each()
+        after_each()
+        return []
+
+    monkeypatch.setattr(study_command.local, "run_all", run_all)
+    monkeypatch.setattr(study_command, "show", lambda *given: None)
+    flags = cli.parse(
+        [
+            f"--study={small_study.__file__}",
+            "--budget=smoke",
+            f"--workdir={folder.root}",
+            f"--archive={tmp_path / 'study.jsonl'}",
+        ]
+    )
+    assert study_command.main(flags, lambda planned: None) == 0
+    said = capsys.readouterr().err
+    assert said.count("digits/plain/seed_0 is not kept") == said.count("warning:") == 1
 
 
 def test_a_tar_keeps_the_weights_that_a_run_is_still_to_start_from(tmp_path):
@@ -285,14 +312,14 @@ def test_a_model_that_another_is_still_to_start_from_is_made_again(tmp_path):
     assert not [run for run in runs if run.name in left and other.is_ready(run, runs) and run.after]
 
 
-def test_a_run_that_was_trained_further_by_hand_is_not_kept(finished, tmp_path, capsys):
+def test_a_run_that_was_trained_further_by_hand_is_not_kept(finished, tmp_path):
     folder, runs = finished
     run = folder.run_folder(runs[0])
     run.result.write_text(json.dumps({"frechet_1step": 2.0, "images_seen": 256}))
     assert folder.is_finished(runs[0])
-    pack(folder, runs, tmp_path / "study.jsonl")
+    (said,) = pack(folder, runs, tmp_path / "study.jsonl")
     assert (tmp_path / "study.jsonl").read_text() == ""
-    assert "plan's: images_seen (there 256, here 128)" in capsys.readouterr().err
+    assert "plan's: images_seen (there 256, here 128)" in said
 
 
 @pytest.mark.parametrize(
