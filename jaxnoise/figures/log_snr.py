@@ -1,7 +1,7 @@
 """Pictures of which noise is trained on when, over log SNR."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,14 @@ class LogSnrMoment:
         10 <= sigma.
       emphasis: float[n] >= 0, density times the weight of a squared error, up to a factor; None if
         no fixed weight is known.
+      lower: float[n] >= 0, the density of lambda at the end of a jump; None where there is none.
     """
 
     name: str
     density: npt.NDArray[Any]
     shares: npt.NDArray[Any]
     emphasis: npt.NDArray[Any] | None = None
+    lower: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +88,13 @@ class LogSnrPlan:
                 raise ArgumentError("gaps", shown, f"{len(self.lam)} numbers in (0, 1]")
 
     def _check(self, moment: LogSnrMoment) -> None:
-        for name, values in (("density", moment.density), ("emphasis", moment.emphasis)):
+        for name in ("density", "emphasis", "lower"):
+            values = getattr(moment, name)
             if values is None:
                 continue
             fits = np.shape(values) == np.shape(self.lam) and (np.asarray(values) >= 0).all()
             mass = _integral(values, self.lam) if fits else np.nan
-            if not 0 < mass < np.inf or (name == "density" and mass > 1.05):
+            if not 0 < mass < np.inf or (name != "emphasis" and mass > 1.05):
                 raise ArgumentError(
                     "moments",
                     f"{moment.name}: {name} of shape {list(np.shape(values))}, integral {mass:.4g}",
@@ -113,10 +116,11 @@ class LogSnrPlan:
             not np.array_equal(first.density, moment.density)
             or not np.array_equal(first.shares, moment.shares)
             or not _same(first.emphasis, moment.emphasis)
+            or not _same(first.lower, moment.lower)
             for moment in self.moments[1:]
         ):
             return self.moments
-        return [LogSnrMoment("all of training", first.density, first.shares, first.emphasis)]
+        return [replace(first, name="all of training")]
 
 
 def _same(a: npt.NDArray[Any] | None, b: npt.NDArray[Any] | None) -> bool:
@@ -131,7 +135,8 @@ def _integral(values: npt.NDArray[Any], lam: npt.NDArray[Any]) -> float:
 def logsnr_figure(plan: LogSnrPlan, baseline: LogSnrPlan) -> Figure:
     """The density over log SNR, what it emphasises and its schedule, for a plan and a baseline.
 
-    Top to bottom: the density of what is drawn at each moment; that density times the weight,
+    Top to bottom: the density of what is drawn at each moment, and dashed that of where a jump
+    ends; that density times the weight,
     normalised to integrate to 1 (left out if neither plan has one); the gaps of pairs (likewise);
     the schedule lambda(t) of the law; the shares of samples in four bands of noise. Both columns
     have the same axes.
@@ -190,20 +195,29 @@ def _log_snr_axis(axes: Axes, lam_range: tuple[float, float]) -> None:
     top.spines["top"].set_color(FAINT)
 
 
+def _lines(moments: Sequence[LogSnrMoment]) -> Iterator[tuple[LogSnrMoment, str, float]]:
+    """Each moment with the color and the width of its line."""
+    for i, moment in enumerate(moments):
+        yield moment, *((MAIN, 1.6) if len(moments) == 1 else (MOMENT_COLORS[i], _WIDTHS[i]))
+
+
 def _draw_moments(axes: Axes, moments: Sequence[LogSnrMoment], curves: Sequence[Floats]) -> None:
     """One line per moment, given as (lambda, value) pairs."""
-    for i, (moment, (lam, values)) in enumerate(zip(moments, curves, strict=True)):
-        color, width = (MAIN, 1.6) if len(moments) == 1 else (MOMENT_COLORS[i], _WIDTHS[i])
+    for (moment, color, width), (lam, values) in zip(_lines(moments), curves, strict=True):
         axes.plot(lam, values, color=color, linewidth=width, label=moment.name)
-    legend(axes, top_axis=True)
 
 
 def _draw_density(axes: Axes, plan: LogSnrPlan, lam_range: tuple[float, float]) -> None:
     title = "Density of the log SNR that is drawn"
     style(axes, title, ylabel="p(λ)", legend_line=True, top_axis=True)
     _log_snr_axis(axes, lam_range)
-    curves = [np.stack([plan.lam, moment.density]) for moment in plan.shown]
-    _draw_moments(axes, plan.shown, curves)
+    moments = plan.shown
+    _draw_moments(axes, moments, [np.stack([plan.lam, moment.density]) for moment in moments])
+    for i, (moment, color, _) in enumerate(_lines(moments)):
+        if moment.lower is not None:
+            label = None if i else "end of a jump"
+            axes.plot(plan.lam, moment.lower, "--", color=color, linewidth=1.0, label=label)
+    legend(axes, top_axis=True)
 
 
 def _draw_emphasis(axes: Axes, plan: LogSnrPlan, lam_range: tuple[float, float]) -> None:
@@ -218,6 +232,7 @@ def _draw_emphasis(axes: Axes, plan: LogSnrPlan, lam_range: tuple[float, float])
     ]
     if moments:
         _draw_moments(axes, moments, curves)
+        legend(axes, top_axis=True)
     else:
         axes.text(
             0.5,

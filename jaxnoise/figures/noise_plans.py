@@ -16,11 +16,13 @@ from jaxnoise.figures.log_snr import LogSnrMoment, LogSnrPlan, save_logsnr_plot
 from jaxnoise.figures.noise import NoisePlan, save_noise_plot
 from jaxnoise.noise import Difficulty, DifficultyState, Pacing, paced_probs
 from jaxnoise.noise.bands import BAND_EDGES
+from jaxnoise.noise.logsnr_law import LogSnrLaw
 from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
     ECTObjective,
     LogSnrObjective,
+    MeanFlowObjective,
 )
 from jaxnoise.objectives.effective_sample_size import COMMON
 
@@ -121,14 +123,18 @@ def log_snr_grid(objectives: Sequence[LogSnrObjective], total_steps: int) -> Flo
     steps = _steps_shown(MOMENTS, total_steps)
     points, ends, low, high = [], [], inf, -inf
     for objective in objectives:
-        law, pacing = objective.law, objective.pacing
 
-        def compute(u: jax.Array, law: Any = law, pacing: Pacing = pacing) -> Any:
+        def compute(u: jax.Array, of: LogSnrObjective = objective) -> Any:
             def at(step: jax.Array, state: Any) -> jax.Array:
-                return jnp.asarray(law.inverse_survival(pacing.warp(u, state, step)))
+                return jnp.asarray(of.law.inverse_survival(of.pacing.warp(u, state, step)))
 
-            drawn = jax.vmap(at)(jnp.asarray(steps), _paces(pacing, MOMENTS))
-            return law.inverse_survival(0.5), drawn
+            drawn = jax.vmap(at)(jnp.asarray(steps), _paces(of.pacing, MOMENTS))
+            median = of.law.inverse_survival(0.5)
+            if isinstance(of, MeanFlowObjective):
+                # No jump ends at more noise than it begins with.
+                jumps = jnp.maximum(of.lower.inverse_survival(u), drawn[:, -2].min())
+                drawn = jnp.concatenate([drawn, jumps[None]])
+            return median, drawn
 
         median, drawn = _on_host(run_once(compute, jnp.asarray(u, jnp.float32)))
         lam = np.clip(drawn[:, 1:-1], median - _FARTHEST, median + _FARTHEST)
@@ -172,7 +178,11 @@ def log_snr_plan(
         edges = law.survival(-2 * jnp.log(jnp.asarray(BAND_EDGES, jnp.float32)))
 
         def at(step: jax.Array, state: Any) -> Any:
-            return log_law + pacing.log_prob(t, state, step), pacing.cdf(edges, state, step)
+            log_prob = log_law + pacing.log_prob(t, state, step)
+            lower = jnp.zeros_like(lam)
+            if isinstance(objective, MeanFlowObjective):
+                lower = _end_of_jump(objective.lower, lam, log_prob, pacing.cdf(t, state, step))
+            return log_prob, pacing.cdf(edges, state, step), lower
 
         moments = jax.vmap(at)(jnp.asarray(steps), _paces(pacing, shares))
         weight = jnp.zeros_like(lam)
@@ -180,7 +190,7 @@ def log_snr_plan(
             weight = objective.weight.log_on(COMMON, lam)
         return *moments, weight, law.inverse_survival(schedule)
 
-    log_probs, below, log_weight, quantiles = _on_host(
+    log_probs, below, lower, log_weight, quantiles = _on_host(
         run_once(compute, jnp.asarray(lam, jnp.float32), jnp.asarray(schedule))
     )
     moments = [
@@ -189,6 +199,7 @@ def log_snr_plan(
             density=np.exp(log_probs[i]),
             shares=np.diff(below[i], prepend=0.0, append=1.0),
             emphasis=_emphasis(objective, log_weight, log_probs[i]),
+            lower=lower[i] if isinstance(objective, MeanFlowObjective) else None,
         )
         for i, (share, step) in enumerate(zip(shares, steps, strict=True))
     ]
@@ -199,6 +210,14 @@ def log_snr_plan(
         quantiles=(schedule, quantiles),
         gaps=_gaps(objective, lam, total_steps) if isinstance(objective, ECTObjective) else (),
     )
+
+
+def _end_of_jump(
+    lower: LogSnrLaw, lam: jax.Array, log_prob: jax.Array, survival: jax.Array
+) -> jax.Array:
+    """The density of the larger of two draws: where `lower` ends a jump, and where that begins."""
+    end = jnp.exp(lower.log_prob(lam)) * (1 - survival)
+    return end + jnp.exp(log_prob) * (1 - lower.survival(lam))
 
 
 def _gaps(objective: ECTObjective, lam: Floats, total_steps: int) -> list[tuple[str, Floats]]:

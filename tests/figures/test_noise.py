@@ -12,6 +12,8 @@ import tiny
 from matplotlib.axes import Axes
 from matplotlib.colors import same_color
 from matplotlib.figure import Figure
+from scipy import stats
+from scipy.integrate import cumulative_trapezoid
 
 from jaxnoise.errors import ArgumentError
 from jaxnoise.figures.log_snr import (
@@ -32,6 +34,7 @@ from jaxnoise.noise import (
     KarrasGrid,
     Laplace,
     NoPacing,
+    Normal,
     ShrinkingGap,
     Uniform,
     UniformPairs,
@@ -43,6 +46,7 @@ from jaxnoise.objectives import (
     DenoisingObjective,
     ECTObjective,
     LearnedUncertainty,
+    MeanFlowObjective,
     Prediction,
     density_weight,
     inverse_gap,
@@ -447,3 +451,29 @@ def test_a_plan_of_tuning_shows_how_far_below_partners_lie() -> None:
     for wrong in (shown.gaps[0][1][1:], 0 * shown.gaps[0][1], 2 * shown.gaps[0][1]):
         with pytest.raises(ArgumentError, match="gaps='k = 0: of shape"):
             replace(shown, gaps=[("k = 0", wrong)])
+
+
+@pytest.mark.takes_a_second
+def test_a_plan_of_mean_flow_shows_where_jumps_end() -> None:
+    objective = MeanFlowObjective(
+        Normal(1.2, 3.2), Normal(6.0, 2.0), pacing=HighToLow(total_steps=100, width=0.5)
+    )
+    lam = log_snr_grid([objective], STEPS)
+    # Both laws are on the axis; at first only the noisier half of the one is drawn.
+    tails = stats.norm.ppf([5e-5, 1 - 1e-4])
+    assert (lam[0], lam[-1]) == pytest.approx((1.2 + 3.2 * tails[0], 6 + 2 * tails[1]), abs=0.02)
+    shown = log_snr_plan("jumps", objective, lam, STEPS)
+    key, count = jax.random.key(0), 100_000
+    always = replace(objective, interval=1.0)
+    for moment, step in ((shown.moments[0], 0), (shown.moments[-1], STEPS - 1)):
+        assert moment.lower is not None
+        pairs = always.draw(key, key, step, count, objective.pacing.init())
+        below = cumulative_trapezoid(moment.lower, lam, initial=0)
+        share = np.interp(-2 * np.log(np.asarray(pairs.sigma_lo)), lam, below)
+        assert stats.kstest(share, "uniform").pvalue > 0.01
+    axes = logsnr_figure(shown, shown).axes[0]
+    dashed = [line for line in axes.lines if line.get_linestyle() == "--"]
+    for line, moment in zip(dashed, shown.moments, strict=True):
+        np.testing.assert_array_equal(line.get_ydata(), moment.lower)
+    said = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert said == [*(moment.name for moment in shown.moments), "end of a jump"]
