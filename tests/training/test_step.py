@@ -16,6 +16,7 @@ from jaxnoise.noise import (
     Difficulty,
     KarrasGrid,
     LognormalPairs,
+    Normal,
     constant,
     square_root_ema_rate,
 )
@@ -23,6 +24,8 @@ from jaxnoise.objectives import (
     ConsistencyObjective,
     DenoisingObjective,
     LearnedUncertainty,
+    MeanFlowObjective,
+    SCMObjective,
     inverse_gap,
     min_snr_weight,
     squared_l2,
@@ -106,9 +109,19 @@ def spy(seen):
     return network
 
 
-def test_student_and_teacher_share_the_mask_and_steps_do_not():
+@pytest.mark.parametrize(
+    "target",
+    [
+        objective(),
+        SCMObjective(Normal(mean=2.0, std=3.6)),
+        MeanFlowObjective(Normal(mean=1.2, std=3.2), Normal(mean=8.0, std=3.2)),
+    ],
+    ids=lambda target: type(target).__name__,
+)
+def test_student_and_teacher_share_the_mask_and_steps_do_not(target):
+    """A teacher's derivative is taken under the student's mask too."""
     seen = []
-    run(spy(seen), steps=2)
+    run(spy(seen), steps=2, objective=target)
     jax.effects_barrier()
     masks = np.stack(seen)
     distinct = np.unique(masks.reshape(len(masks), -1), axis=0)
