@@ -167,6 +167,15 @@ def denoising(tmp_path_factory):
     return Exported(config, tmp_path_factory.mktemp("denoising"), save_random_checkpoint)
 
 
+@pytest.fixture(scope="module")
+def mean_flow(tmp_path_factory):
+    """Of a network that is told two numbers of the noise."""
+    from configs import digits_meanflow
+
+    config = tiny.shrunk(digits_meanflow.get_config(), **SETTINGS)
+    return Exported(config, tmp_path_factory.mktemp("mean_flow"), save_random_checkpoint)
+
+
 def assert_same_but_for_rounding(images, expected):
     np.testing.assert_allclose(images, expected, rtol=0, atol=2e-5 * np.abs(expected).max())
 
@@ -178,9 +187,12 @@ def test_programs_give_the_run_s_images_without_jaxnoise(consistency, denoising,
         assert_same_but_for_rounding(images, run.generated())
 
 
-def test_weights_give_the_run_s_images_with_the_network_s_class(consistency, denoising, tmp_path):
+def test_weights_give_the_run_s_images_with_the_network_s_class(
+    consistency, denoising, mean_flow, tmp_path
+):
     noise = np.random.default_rng(0).standard_normal((COUNT, 8, 8, 1), np.float32)
-    for run, script in ((consistency, WEIGHTS), (denoising, WEIGHTS + HEUN)):
+    scripts = (consistency, WEIGHTS), (denoising, WEIGHTS + HEUN), (mean_flow, WEIGHTS)
+    for run, script in scripts:
         labels = jnp.arange(COUNT) % 10 if run.prepared.conditional else None
         draw, denoiser = run.experiment.samplers[0].draw, run.denoiser(run.params, labels)
         expected = jax.jit(draw, static_argnums=0)(denoiser, noise, None)
