@@ -124,7 +124,8 @@ def get_study() -> Study:
                     "train.steps": 1_200,
                     "train.sample_every": 300,
                     "train.checkpoint_every": 300,
-                    "evaluate.every": 600,
+                    "evaluate.every": 0,
+                    "evaluate.untrained": False,
                     "evaluate.metrics": METRICS,
                 },
                 further={

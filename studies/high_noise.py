@@ -155,6 +155,7 @@ def get_study() -> Study:
         "train.checkpoint_every": 300,
         "evaluate.n": 5_000,
         "evaluate.every": 300,
+        "evaluate.untrained": False,
         "evaluate.metrics": METRICS,
     }
     on_the_way = {"evaluate.every": 550, "evaluate.metrics": METRICS}

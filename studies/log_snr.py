@@ -184,6 +184,7 @@ def get_study() -> Study:
                     "train.sample_every": 300,
                     "train.checkpoint_every": 300,
                     "evaluate.n": 5_000,
+                    "evaluate.untrained": False,
                     "evaluate.metrics": METRICS,
                 },
                 further={

@@ -283,11 +283,11 @@ def _is_another(settings: EvaluateSettings, folder: RunFolder, result: dict[str,
 
 
 def score(model: OpenModel, state: TrainState) -> dict[str, Any]:
-    """The run's JSON line: distances of the trained and of the untrained model beside the floor."""
+    """The run's JSON line: distances of the trained and the untrained model, and the floor."""
     warn_of_untrained_noise(model.run, state)
     print("scoring ...", file=sys.stderr, flush=True)
     result = score_of(model, state)
-    if model.starts:
+    if model.starts and model.run.evaluate.untrained:
         fresh = model.first_state().params
         untrained = model.score(fresh, "raw", images_seen=0)
         samplers = [frechet_key(sampler.name) for sampler in model.run.samplers]

@@ -244,6 +244,8 @@ class EvaluateSettings:
       weights: what images are drawn with: "ema", the moving average where there is one, or "raw".
       levels: noise levels from sigma .002 to 80 at which held-out images are noised and denoised
         in one step, to see where along the noise a model is good; 0 for none.
+      untrained: whether the network is scored as it was before training too, beside the last score;
+        that takes as long again.
     """
 
     n: int | None = None
@@ -258,6 +260,7 @@ class EvaluateSettings:
     fallback: bool = False
     weights: str = "ema"
     levels: int = 0
+    untrained: bool = True
 
     def __post_init__(self) -> None:
         one_of("weights", self.weights, ("ema", "raw"))

@@ -18,6 +18,7 @@ _SCORING = ("sample.", "evaluate.")
 VIEWING = (
     *(key for key in records.VIEWING if key not in _SCORING),
     "evaluate.every",
+    "evaluate.untrained",
     "evaluate.fallback",
     "evaluate.reference",
     "evaluate.extractor.path",

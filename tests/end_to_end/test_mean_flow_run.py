@@ -25,7 +25,8 @@ def read(**settings):
 
 
 def test_a_run_is_planned_trained_scored_and_exported(tmp_path, capsys):
-    run, folder = read(**{"train.steps": 4, "pacing": {"name": "high_to_low"}}), RunFolder(tmp_path)
+    settings = {"pacing": {"name": "high_to_low"}, "evaluate.untrained": False}
+    run, folder = read(**{"train.steps": 4} | settings), RunFolder(tmp_path)
     dry_run.main(run, folder)
     assert "Jumps: down to the level of Normal(mean=8.0, std=3.2)" in capsys.readouterr().out
     plot.main(run, folder)
@@ -36,6 +37,7 @@ def test_a_run_is_planned_trained_scored_and_exported(tmp_path, capsys):
     result = json.loads(folder.result.read_text())
     assert result["levels"] == {"1step": [80.0], "2step": [80.0, 0.821]}
     assert np.isfinite([result["frechet_1step"], result["frechet_2step"]]).all()
+    assert not any(name.startswith("untrained") for name in result)
     export.main(run, folder)
     (card,) = folder.root.glob("**/card.json")
     (at,) = json.loads(card.read_text())["samplers"][0]["evaluations"]
