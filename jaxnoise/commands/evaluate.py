@@ -9,6 +9,7 @@ from jaxnoise.files import write_whole
 from jaxnoise.run.model import open_model
 from jaxnoise.run.open import of_model
 from jaxnoise.run.trained import check_trained, score_of, trained_state
+from jaxnoise.training.kept_images import KeptImages
 from jaxnoise.training.records import RunFolder
 
 
@@ -23,15 +24,18 @@ def main(run: Run, folder: RunFolder) -> None:
     report(model, trained_state(model, folder, run.evaluate.step), folder)
 
 
-def score_further(run: ModelRun, folder: RunFolder, name: str) -> None:
+def score_further(
+    run: ModelRun, folder: RunFolder, name: str, kept: KeptImages | None = None
+) -> None:
     """Scores a finished run under other settings, into a file of its own.
 
     Args:
       run: the run's config with other settings of `evaluate` or `sample`.
       folder: of the run.
       name: of the score.
+      kept: images of the run's other scores.
     """
-    model = open_model(run)
+    model = open_model(run, kept=kept)
     state = trained_state(model, folder, run.evaluate.step)
     text = json.dumps(score_of(model, state), indent=2, ensure_ascii=False)
     write_whole(folder.further(name), text + "\n")

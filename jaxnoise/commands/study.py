@@ -20,6 +20,7 @@ from jaxnoise.study.local import Piece, say
 from jaxnoise.study.pages import show
 from jaxnoise.study.plan import PlannedRun, by_arm, indices_of, planned_runs
 from jaxnoise.study.question import load_study
+from jaxnoise.training.kept_images import KeptImages
 from jaxnoise.training.loop import Interrupted
 
 ENGINES = ("local", "together", "ray")
@@ -131,13 +132,14 @@ def make(
     for line in dict.fromkeys(line for run in left for line in run.run.warnings):
         warn(line)
     folders = [folder.run_folder(run) for run in left]
+    kept = {run.name: KeptImages() for run in planned}
     failure: Exception | None = None
     try:
         if len(left) > 1:
             models = [run.run for run in left if isinstance(run.run, ModelRun)]
             train_together.main(models, folders)
         elif left:
-            train.main(left[0].run, folders[0])
+            train.main(left[0].run, folders[0], kept[left[0].name])
     except Interrupted:
         raise
     except Exception as error:
@@ -151,6 +153,6 @@ def make(
                     f"--workdir={folder.root}: {run.name} lacks its score {name!r}, and came from "
                     f"an archive without checkpoints; delete {own.root} to train it anew"
                 )
-            evaluate.score_further(run.further[name], own, name)
+            evaluate.score_further(run.further[name], own, name, kept[run.name])
     if failure is not None:
         raise failure

@@ -46,6 +46,7 @@ from jaxnoise.run.trained import further_averages, has_checkpoint, score_of
 from jaxnoise.run.untrained_noise import warn_of_untrained_noise
 from jaxnoise.training.checkpoints import Checkpoints
 from jaxnoise.training.feeding import make_feeder
+from jaxnoise.training.kept_images import KeptImages
 from jaxnoise.training.loop import Observer, Rhythm, train
 from jaxnoise.training.parallel import Step
 from jaxnoise.training.records import RunFolder
@@ -53,15 +54,21 @@ from jaxnoise.training.state import TrainState
 from jaxnoise.training.step import make_step
 
 
-def main(run: Run, folder: RunFolder) -> None:
-    """Trains to `train.steps`, resuming from the newest whole checkpoint; prints one JSON line."""
+def main(run: Run, folder: RunFolder, kept: KeptImages | None = None) -> None:
+    """Trains to `train.steps`, resuming from the newest whole checkpoint; prints one JSON line.
+
+    Args:
+      run: a checked config.
+      folder: of the run.
+      kept: where images stay for further scores; None where there are none.
+    """
     folder.check_same(run.config)
     if isinstance(run, RaterRun):
         train_rater.main(run, folder)
         return
     run = of_model(run)
     folder.check_same(run.config)
-    model = open_model(run, selects=True, resumes=has_checkpoint(folder))
+    model = open_model(run, selects=True, resumes=has_checkpoint(folder), kept=kept)
     with begun(model, folder) as (state, rhythm, recorder):
         state = train_from(model, state, rhythm, recorder)
     finish(model, state, folder)

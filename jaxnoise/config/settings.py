@@ -232,8 +232,7 @@ class EvaluateSettings:
       step: the checkpoint that --mode=evaluate scores; None for the newest.
       metrics: "frechet" and any of "kernel", "inception_score" and "precision_recall".
       few_samples: whether there may be fewer images than features; the record says so.
-      reference: a .npz of mean and covariance that another tool published, instead of half of the
-        training images.
+      reference: a .npz of mean and covariance that another tool published, instead of images.
       split: the split whose images are the reference and the floor, such as "test"; None for
         that which is trained on.
       held_out: a split whose images are the floor, such as "test"; the reference is then all
@@ -242,10 +241,8 @@ class EvaluateSettings:
       fallback: whether the score is taken in raw pixels where the extractor's weights cannot be
         had, after a line that says so, rather than not at all.
       weights: what images are drawn with: "ema", the moving average where there is one, or "raw".
-      levels: noise levels from sigma .002 to 80 at which held-out images are noised and denoised
-        in one step, to see where along the noise a model is good; 0 for none.
-      untrained: whether the network is scored as it was before training too, beside the last score;
-        that takes as long again.
+      levels: how many from sigma .002 to 80 held-out images are noised and denoised at in one step.
+      untrained: whether the last score is taken of the network as it was before training as well.
     """
 
     n: int | None = None

@@ -1,6 +1,7 @@
 """The training of a model with its images open."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -30,8 +31,10 @@ from jaxnoise.run.open import OpenRun, open_images, warn
 from jaxnoise.run.selection import open_selection, warn_of_other_training
 from jaxnoise.run.start import Start, check_began, open_start
 from jaxnoise.sampling.consistency import image_noise
+from jaxnoise.training.digests import digests
 from jaxnoise.training.drawing import to_float
 from jaxnoise.training.generation import Generator
+from jaxnoise.training.kept_images import KeptImages
 from jaxnoise.training.state import Params, TrainState, create_state
 from jaxnoise.training.streams import stream_key
 
@@ -53,6 +56,8 @@ class OpenModel(OpenRun):
     """Whether the state before the first update may be asked for, and with it a file of weights."""
     goes_on: bool = False
     """Whether training goes on from a checkpoint."""
+    kept: KeptImages | None = None
+    """Images that this run's other scores are taken of too."""
 
     @cached_property
     def start(self) -> Start | None:
@@ -180,9 +185,16 @@ class OpenModel(OpenRun):
         evaluations = 1 if self.run.sample.guidance == 1 else 2
         labels, counts = self._labels_of_scores
         draw = partial(self.generator.batches, params, self.reference.n, seed)
+        drawn = {s.name: draw(s, by_frequency=True, class_counts=counts) for s in samplers}
+        # Those of an untrained model are asked for once.
+        if self.kept is not None and images_seen:
+            drawn_with = self._drawn_with(params, counts)
+            drawn = {
+                s.name: self.kept.batches((s.name, *drawn_with), drawn[s.name]) for s in samplers
+            }
         scores = report(
             self.reference,
-            {s.name: draw(s, by_frequency=True, class_counts=counts) for s in samplers},
+            drawn,
             nfe={s.name: evaluations * s.nfe for s in samplers},
             levels={s.name: s.levels for s in samplers},
             weights=weights,
@@ -192,6 +204,12 @@ class OpenModel(OpenRun):
             labels=labels,
         )
         return scores | (self._denoised(params) if by_level else {})
+
+    def _drawn_with(self, params: Params, counts: NDArray[np.int64] | None) -> tuple[Hashable, ...]:
+        """All that scored images depend on beside the data, which are a run's own."""
+        config = {name: held for name, held in self.run.config.items() if name != "evaluate"}
+        asked = self.reference.n, self.run.evaluate.seed, None if counts is None else tuple(counts)
+        return (*asked, json.dumps(config, sort_keys=True), *sorted(digests(params).items()))
 
     @property
     def _labels_of_scores(self) -> tuple[str | None, NDArray[np.int64] | None]:
@@ -261,6 +279,7 @@ def open_model(
     scored: bool = True,
     selects: bool = False,
     resumes: bool = False,
+    kept: KeptImages | None = None,
 ) -> OpenModel:
     """Opens what a config of a model names, and checks what only images, files and devices tell.
 
@@ -270,6 +289,7 @@ def open_model(
       scored: whether a score will be taken, which may need weights.
       selects: whether noise will be selected, which may need a rater's file.
       resumes: whether training goes on from a checkpoint, which does without first weights.
+      kept: images of the run's other scores, of which this one may be taken.
 
     Raises:
       ConfigError: the batch does not divide, something cannot be had, or it does not fit.
@@ -296,6 +316,7 @@ def open_model(
         rater=opened.rater,
         starts=scored or selects,
         goes_on=resumes,
+        kept=kept,
     )
     try:
         _ = model.abstract_state

@@ -8,9 +8,11 @@ import tiny
 
 from configs import digits_meanflow
 from jaxnoise import experiment
-from jaxnoise.commands import dry_run, export, plot, train
-from jaxnoise.errors import ConfigError
+from jaxnoise.commands import dry_run, evaluate, export, plot, train
+from jaxnoise.errors import ArgumentError, ConfigError
 from jaxnoise.run.model import open_model
+from jaxnoise.training.generation import Generator
+from jaxnoise.training.kept_images import KeptImages
 from jaxnoise.training.records import RunFolder
 
 pytestmark = pytest.mark.slow
@@ -24,20 +26,33 @@ def read(**settings):
     return experiment.read(tiny.shrunk(digits_meanflow.get_config(), **settings))
 
 
-def test_a_run_is_planned_trained_scored_and_exported(tmp_path, capsys):
+def test_a_run_is_planned_trained_scored_and_exported(tmp_path, capsys, monkeypatch):
     settings = {"pacing": {"name": "high_to_low"}, "evaluate.untrained": False}
     run, folder = read(**{"train.steps": 4} | settings), RunFolder(tmp_path)
     dry_run.main(run, folder)
     assert "Jumps: down to the level of Normal(mean=8.0, std=3.2)" in capsys.readouterr().out
     plot.main(run, folder)
     assert tiny.read_png(folder.root / "noise.png").shape[1] > 1000
-    train.main(run, folder)
+    kept = KeptImages()
+    train.main(run, folder, kept)
     rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
     assert np.isfinite([row["loss"] for row in rows]).all()
     result = json.loads(folder.result.read_text())
     assert result["levels"] == {"1step": [80.0], "2step": [80.0, 0.821]}
     assert np.isfinite([result["frechet_1step"], result["frechet_2step"]]).all()
     assert not any(name.startswith("untrained") for name in result)
+    # Another score of the same images draws none.
+    monkeypatch.setattr(Generator, "batches", lambda *given, **named: iter(()))
+    by_level = read(**{"train.steps": 4, "evaluate.levels": 2} | settings)
+    evaluate.score_further(by_level, folder, "by_level", kept)
+    again = json.loads(folder.further("by_level").read_text())
+    assert [again[name] for name in result if name.startswith("frechet_")] == [
+        value for name, value in result.items() if name.startswith("frechet_")
+    ]
+    assert len(again["denoised"]) > 0
+    of_others = read(**{"train.steps": 4, "evaluate.seed": 7} | settings)
+    with pytest.raises(ArgumentError):
+        evaluate.score_further(of_others, folder, "of_others", kept)
     export.main(run, folder)
     (card,) = folder.root.glob("**/card.json")
     (at,) = json.loads(card.read_text())["samplers"][0]["evaluations"]

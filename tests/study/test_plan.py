@@ -148,7 +148,7 @@ def test_what_a_run_is_warned_of_is_said_where_it_is_made(tmp_path, monkeypatch,
     names = {f"digits_min_snr/cosine-{target}-weight_of_v" for target in ("eps", "x0")}
     assert set(warned) == names
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("jaxnoise.commands.study.train.main", lambda run, folder: None)
+    monkeypatch.setattr("jaxnoise.commands.study.train.main", lambda run, folder, kept: None)
     make([warned["digits_min_snr/cosine-eps-weight_of_v"]], StudyFolder(tmp_path), lambda run: None)
     assert capsys.readouterr().err.startswith(
         "warning: config.objective: the weights on the error of eps, which the network predicts"
