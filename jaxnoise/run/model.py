@@ -208,7 +208,10 @@ class OpenModel(OpenRun):
     def _drawn_with(self, params: Params, counts: NDArray[np.int64] | None) -> tuple[Hashable, ...]:
         """All that scored images depend on beside the data, which are a run's own."""
         config = {name: held for name, held in self.run.config.items() if name != "evaluate"}
-        asked = self.reference.n, self.run.evaluate.seed, None if counts is None else tuple(counts)
+        counts = np.asarray(self.class_counts if counts is None else counts)
+        # A split that is smaller but as frequent in every class asks for the same labels.
+        frequencies = tuple((counts // max(1, np.gcd.reduce(counts))).tolist())
+        asked = self.reference.n, self.run.evaluate.seed, frequencies
         return (*asked, json.dumps(config, sort_keys=True), *sorted(digests(params).items()))
 
     @property
